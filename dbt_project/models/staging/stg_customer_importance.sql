@@ -1,0 +1,6 @@
+select
+    importance_version,
+    merchant,
+    customer,
+    weight
+from {{ source('raw', 'customer_importance') }}

@@ -1,0 +1,138 @@
+"""From the bytes of an object to rows, each judged by itself."""
+
+import gzip
+import io
+import zlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+import duckdb
+
+from tallymark.settings import Settings
+from tallymark.store import Store, StoredObject
+from tallymark.warehouse import run_sql
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class RejectedError(ValueError):
+    """An object cannot be used at all; the message says why, in words for its sender."""
+
+
+@dataclass(frozen=True)
+class CsvObject:
+    """The text of an object and what its header says.
+
+    Attributes:
+        key: of the object.
+        text: lines separated by ``\\n``, whatever separated them before; no byte order mark.
+        undecodable: numbers (from 1) of the lines that are not UTF-8; their bad bytes are
+            written as ``\\xNN`` in ``text``.
+        header_line: number (from 1) of the first line that is not empty.
+        width: number of columns.
+        positions: column name -> position from 1, or None if the header does not name it.
+        rows: lines below the header that are not empty.
+    """
+
+    key: str
+    text: str
+    undecodable: list[int]
+    header_line: int
+    width: int
+    positions: dict[str, int | None]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a kind of file, in lower case.
+
+    Attributes:
+        required: a header without one of them is no header.
+        optional: null when the header lacks them.
+        aliases: another name -> the name above.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def read_csv_object(settings: Settings, store: Store, stored: StoredObject, columns: Columns) -> CsvObject:
+    """Fetch an object and find its lines and columns.
+
+    Raises:
+        RejectedError: when it is too large, cannot be unpacked, or its header does not do.
+        ObjectChangedError: when it is not the object that was listed any more.
+    """
+    if stored.size > settings.max_object_bytes:
+        raise RejectedError(
+            f"has {stored.size} bytes, more than {settings.max_object_bytes} (setting max_object_bytes)"
+        )
+    text, undecodable = split_lines(unpack(stored.key, store.get(stored), settings.max_unpacked_bytes))
+    header_line, width, positions = read_header(text, columns)
+    rows = sum(1 for line in text.split("\n") if line) - 1
+    return CsvObject(stored.key, text, undecodable, header_line, width, positions, rows)
+
+
+def unpack(key: str, body: bytes, max_bytes: int) -> bytes:
+    """The content of an object, without its gzip compression if it has one.
+
+    Raises:
+        RejectedError: for a broken or truncated gzip file, or one that unpacks to more than ``max_bytes``.
+    """
+    if not (key.lower().endswith(".gz") or body.startswith(GZIP_MAGIC)):
+        return body
+    try:
+        unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise RejectedError(f"broken gzip: {error}") from error
+    if len(unpacked) > max_bytes:
+        raise RejectedError(f"unpacks to more than {max_bytes} bytes (setting max_unpacked_bytes)")
+    return unpacked
+
+
+def split_lines(content: bytes) -> tuple[str, list[int]]:
+    """Text and undecodable lines of a file, as in CsvObject; lines may end in LF, CRLF or CR."""
+    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    try:
+        return content.decode(), []
+    except UnicodeDecodeError:
+        lines, undecodable = [], []
+        for number, line in enumerate(content.split(b"\n"), start=1):
+            try:
+                lines.append(line.decode())
+            except UnicodeDecodeError:
+                lines.append(line.decode(errors="backslashreplace"))
+                undecodable.append(number)
+        return "\n".join(lines), undecodable
+
+
+def read_header(text: str, columns: Columns) -> tuple[int, int, dict[str, int | None]]:
+    """Header line, width and positions as in CsvObject: names in any order and case, quoted or not.
+
+    Raises:
+        RejectedError: when there is no line, a required column is missing, or a known one is repeated.
+    """
+    content = text.lstrip("\n")
+    header_line = 1 + len(text) - len(content)
+    line = content.partition("\n")[0]
+    if not line:
+        raise RejectedError("holds no line")
+    names = [name.strip().strip("'\"").strip().lower() for name in line.split(",")]
+    names = [columns.aliases.get(name, name) for name in names]
+    if missing := [name for name in columns.required if name not in names]:
+        raise RejectedError(f"header lacks {', '.join(missing)}; the first line is: {line[:200]}")
+    known = columns.required + columns.optional
+    if repeated := [name for name in known if names.count(name) > 1]:
+        raise RejectedError(f"header repeats {', '.join(repeated)}")
+    return header_line, len(names), {name: names.index(name) + 1 if name in names else None for name in known}
+
+
+def judge_rows(
+    warehouse: duckdb.DuckDBPyConnection, file: CsvObject, kind: Literal["transactions", "importance"]
+) -> None:
+    """Put the rows of a file and what is wrong with each into the temporary table ``judged_rows``."""
+    run_sql(warehouse, "csv_macros")
+    run_sql(warehouse, "split_lines", text=file.text, header_line=file.header_line)
+    run_sql(warehouse, f"judge_{kind}", undecodable=file.undecodable, width=file.width, **file.positions)

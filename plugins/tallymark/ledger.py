@@ -1,0 +1,147 @@
+"""The ledger: which chunks were taken, and what else was found in the bucket.
+
+The ledger itself is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. Beside the warehouse lies a copy
+of its keys and ETags, one JSON array a line, for whoever only wants to know whether there is work. The copy
+may lag behind after a crash; then it names work that is done already, which costs one empty run, and never
+hides work that is not.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+
+from tallymark.chunks import Chunk
+from tallymark.settings import Settings
+from tallymark.warehouse import as_utc, transaction, utc_now
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A chunk that is being taken.
+
+    Attributes:
+        importance_version: of the customer importance that it is looked at with; None: there is none.
+        y_started_at: when work on it began, UTC.
+        rows_in_file: counted in its text, before any row is judged; None: it could not be read.
+    """
+
+    chunk: Chunk
+    importance_version: int | None
+    y_started_at: datetime
+    rows_in_file: int | None = None
+
+
+def unknown_chunks(settings: Settings, chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Those that the published copy of the ledger lacks, in the order given."""
+    try:
+        known = set(_published(settings).read_text().splitlines())
+    except FileNotFoundError:
+        known = set()
+    return [chunk for chunk in chunks if _line(chunk.key, chunk.etag) not in known]
+
+
+def seen_as(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> Literal["known", "conflict", "new"]:
+    """What the ledger says of a chunk: ``conflict`` when its key was accepted with another ETag."""
+    known, accepted = warehouse.execute(
+        """
+        select
+            coalesce(bool_or(etag = $etag), false),
+            coalesce(bool_or(state = 'accepted'), false)
+        from (
+            select etag, state from raw.chunks where chunk_key = $key
+            union all
+            select etag, 'conflict' from raw.conflicts where chunk_key = $key
+        )
+        """,
+        {"key": chunk.key, "etag": chunk.etag},
+    ).fetchone()
+    return "known" if known else "conflict" if accepted else "new"
+
+
+def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:
+    """Numbers begin at 1 and have no gaps."""
+    return warehouse.execute("select coalesce(max(chunk_seq), 0) + 1 from raw.chunks").fetchone()[0]
+
+
+def record_accepted(warehouse: duckdb.DuckDBPyConnection, entry: Entry, chunk_seq: int) -> tuple[int, int]:
+    """Write the ledger row of a chunk whose rows are in; returns rows accepted and rejected."""
+    accepted = _count(warehouse, "raw.transactions", chunk_seq)
+    rejected = _count(warehouse, "raw.rejected_rows", chunk_seq)
+    _record(warehouse, entry, chunk_seq, "accepted", accepted, rejected, None)
+    return accepted, rejected
+
+
+def record_rejected(warehouse: duckdb.DuckDBPyConnection, entry: Entry, reason: str) -> None:
+    """Write the ledger row of a chunk that was rejected whole."""
+    with transaction(warehouse):
+        _record(warehouse, entry, next_chunk_seq(warehouse), "rejected", 0, 0, reason)
+
+
+def _count(warehouse: duckdb.DuckDBPyConnection, table: str, chunk_seq: int) -> int:
+    return warehouse.execute(f"select count(*) from {table} where chunk_seq = ?", [chunk_seq]).fetchone()[0]
+
+
+def _record(
+    warehouse: duckdb.DuckDBPyConnection,
+    entry: Entry,
+    chunk_seq: int,
+    state: str,
+    accepted: int,
+    rejected: int,
+    reason: str | None,
+) -> None:
+    warehouse.execute(
+        "insert into raw.chunks by name select unnest($row)",
+        {
+            "row": {
+                "chunk_seq": chunk_seq,
+                "chunk_key": entry.chunk.key,
+                "etag": entry.chunk.etag,
+                "state": state,
+                "reason": reason,
+                "rows_in_file": entry.rows_in_file,
+                "rows_accepted": accepted,
+                "rows_rejected": rejected,
+                "importance_version": entry.importance_version,
+                "landed_at": as_utc(entry.chunk.landed_at),
+                "y_started_at": entry.y_started_at,
+                "loaded_at": utc_now(),
+            }
+        },
+    )
+
+
+def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
+    """Write down that a key that was taken has another ETag now."""
+    warehouse.execute(
+        "insert into raw.conflicts (chunk_key, etag, landed_at, seen_at) values (?, ?, ?, ?)",
+        [chunk.key, chunk.etag, as_utc(chunk.landed_at), utc_now()],
+    )
+
+
+def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Iterable[Chunk]) -> None:
+    """Add chunks to the published copy of the ledger; without any, write the copy anew."""
+    copy = _published(settings)
+    if added := [_line(chunk.key, chunk.etag) for chunk in chunks]:
+        with copy.open("a") as file:
+            file.writelines(f"{line}\n" for line in added)
+        return
+    seen = warehouse.execute(
+        "select chunk_key, etag from raw.chunks union all select chunk_key, etag from raw.conflicts"
+    )
+    unfinished = copy.with_suffix(".unfinished")
+    unfinished.write_text("".join(f"{_line(*row)}\n" for row in seen.fetchall()))
+    unfinished.replace(copy)
+
+
+def _published(settings: Settings) -> Path:
+    return settings.warehouse.with_suffix(".ledger.jsonl")
+
+
+def _line(key: str, etag: str) -> str:
+    return json.dumps([key, etag])

@@ -1,0 +1,170 @@
+"""What goes out: decided in the warehouse first, put to the bucket afterwards.
+
+``output.files`` holds each file's bytes from the transaction that decides on it until it has been put (a
+transactional outbox). Whatever is killed in between, the same bytes are put again under the same key.
+"""
+
+import csv
+import hashlib
+import io
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from tallymark import work
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse import connect, transaction, utc_now
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_FILE = 50
+COLUMNS = ("YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId")
+
+
+def export_detections(settings: Settings, store: Store) -> dict[str, int]:
+    """Decide on files for the detections that the last build made, and put all files that are not out yet.
+
+    Returns:
+        How many ``detections`` were given to how many ``files``, and how many are ``held`` back.
+
+    Raises:
+        FileExistsError: when a file is in the bucket already with other content.
+    """
+    with connect(settings) as warehouse:
+        with transaction(warehouse):
+            warehouse.execute(
+                """
+                insert into output.releases (chunk_seq, released_at)
+                select max(chunk_seq), $now from batch_chunks having max(chunk_seq) is not null
+                """,
+                {"now": utc_now()},
+            )
+            files, detections = _plan_detections(settings, warehouse)
+        put_planned(store, warehouse)
+        waiting = _without_file(warehouse)
+    if waiting:
+        hold = timedelta(seconds=settings.hold_remainder_seconds)
+        work.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
+    else:
+        work.finish(settings)
+    return {"detections": detections, "files": files, "held": len(waiting)}
+
+
+class _Detection(NamedTuple):
+    detection_id: int
+    y_started_at: datetime
+    detected_at: datetime
+    pattern_id: str
+    action_type: str
+    customer: str
+    merchant: str
+
+
+def _without_file(warehouse: duckdb.DuckDBPyConnection) -> list[_Detection]:
+    rows = warehouse.execute(
+        """
+        select detection_id, y_started_at, detected_at, pattern_id, action_type, customer, merchant
+        from detections
+        where detection_id > (select coalesce(max(last_detection_id), 0) from output.files)
+        order by detection_id
+        """
+    )
+    return [_Detection(*row) for row in rows.fetchall()]
+
+
+def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """Give detections their files, in order of detection_id; returns numbers of files and of detections."""
+    chosen = _without_file(warehouse)
+    remainder = chosen[len(chosen) - len(chosen) % ROWS_PER_FILE :]
+    if remainder and utc_now() < remainder[0].detected_at + timedelta(seconds=settings.hold_remainder_seconds):
+        chosen = chosen[: -len(remainder)]
+    first_number = warehouse.execute("select coalesce(max(file_number), 0) + 1 from output.files").fetchone()[0]
+    zone = ZoneInfo(settings.time_zone)
+    starts = range(0, len(chosen), ROWS_PER_FILE)
+    for file_number, start in enumerate(starts, start=first_number):
+        rows = chosen[start : start + ROWS_PER_FILE]
+        lines = [(_local(row.y_started_at, zone), _local(row.detected_at, zone), *row[3:]) for row in rows]
+        key = f"{settings.output_prefix}detections/detections-{file_number:08d}.csv"
+        ids = (rows[0].detection_id, rows[-1].detection_id)
+        _plan(warehouse, key, _as_csv(COLUMNS, lines), file_number, len(rows), *ids)
+        warehouse.execute(
+            "update detections set file_number = ? where detection_id between ? and ?", [file_number, *ids]
+        )
+    return len(starts), len(chosen)
+
+
+def plan_rejected_rows(
+    settings: Settings, warehouse: duckdb.DuckDBPyConnection, name: str, chunk_seq: int | None, version: int | None
+) -> None:
+    """Write down the file with the rejected rows of a chunk, or of a version of the customer importance.
+
+    Belongs into the transaction that loads them. The file is called ``<name>.csv``, or
+    ``<name>-<number>.csv`` when another chunk of that name (``chunk_7``, ``chunk_7.csv``) has it already.
+    """
+    rows = warehouse.execute(
+        """
+        select object_key, line_number, reason, line
+        from raw.rejected_rows
+        where chunk_seq = $chunk_seq or importance_version = $version
+        order by object_key, line_number
+        """,
+        {"chunk_seq": chunk_seq, "version": version},
+    ).fetchall()
+    key = f"{settings.output_prefix}rejected/{name}.csv"
+    if warehouse.execute("select 1 from output.files where file_key = ?", [key]).fetchone():
+        key = f"{settings.output_prefix}rejected/{name}-{chunk_seq or version}.csv"
+    _plan(warehouse, key, _as_csv(("object_key", "line_number", "reason", "line"), rows))
+
+
+def _plan(
+    warehouse: duckdb.DuckDBPyConnection,
+    key: str,
+    body: bytes,
+    file_number: int | None = None,
+    row_count: int | None = None,
+    first_detection_id: int | None = None,
+    last_detection_id: int | None = None,
+) -> None:
+    warehouse.execute(
+        "insert into output.files by name select unnest($row)",
+        {
+            "row": {
+                "file_key": key,
+                "file_number": file_number,
+                "row_count": row_count,
+                "first_detection_id": first_detection_id,
+                "last_detection_id": last_detection_id,
+                "sha256": hashlib.sha256(body).hexdigest(),
+                "body": body,
+                "planned_at": utc_now(),
+            }
+        },
+    )
+
+
+def put_planned(store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Put every file that was decided on and is not known to be out, in the order of deciding."""
+    planned = warehouse.execute(
+        "select file_key, body from output.files where put_at is null order by file_number nulls last, file_key"
+    ).fetchall()
+    for key, body in planned:
+        store.put_new(key, body)
+        warehouse.execute("update output.files set put_at = ?, body = null where file_key = ?", [utc_now(), key])
+        log.info("put %s", key)
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.replace(tzinfo=UTC).astimezone(zone).isoformat(timespec="milliseconds")
+
+
+def _as_csv(header: Iterable[str], rows: Iterable[Sequence]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,65 @@
+"""Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``."""
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+DBT_PROJECT = PROJECT_ROOT / "dbt_project"
+
+
+class Settings(BaseSettings):
+    """Where the data is and how it is processed.
+
+    Raises:
+        pydantic.ValidationError: naming the variable, when a value cannot be used.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TALLYMARK_", frozen=True)
+
+    bucket: str = "customer-transactions-detection"
+    transactions_prefix: str = "input/transactions/"
+    customers_prefix: str = "input/customers/"
+    output_prefix: str = "output/"
+    aws_conn_id: str = "aws_default"
+
+    warehouse: Path = Field(
+        PROJECT_ROOT / "warehouse.duckdb", description="The DuckDB file; only one process writes it."
+    )
+    vars: dict = Field({}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON.")
+
+    schedule: str = Field("* * * * *", description="A cron expression, or @continuous.")
+    max_chunks_per_run: int = Field(
+        100, ge=1, description="Chunks in one micro-batch; the rest waits for the next run."
+    )
+    max_object_bytes: int = Field(256 * 2**20, ge=1, description="A larger object is rejected whole.")
+    max_unpacked_bytes: int = Field(
+        2**30, ge=1, description="A compressed object that unpacks to more is rejected whole."
+    )
+
+    time_zone: str = Field("Asia/Kolkata", description="IANA name; of the two times in a detection file.")
+    hold_remainder_seconds: float = Field(
+        0, ge=0, description="How long detections that do not fill a file wait for more; 0: not at all."
+    )
+
+    feed_source: Path | None = Field(
+        None, description="transactions.csv(.gz) that feed_transactions replays; unset: no such DAG."
+    )
+    feed_chunk_rows: int = Field(10_000, ge=1)
+    feed_interval_seconds: float = Field(1.0, ge=0)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{name!r} is not an IANA time zone, such as Asia/Kolkata or UTC") from error
+        return name
+
+    @field_validator("transactions_prefix", "customers_prefix", "output_prefix")
+    @classmethod
+    def _ends_with_slash(cls, prefix: str) -> str:
+        return prefix.rstrip("/") + "/" if prefix.strip("/") else ""

@@ -1,0 +1,53 @@
+-- How a line of CSV is read. A value may be bare, in single or in double quotes; a line is a row.
+
+-- Nearly every line has neither a comma nor a quote inside its quotes: it can be split at its commas,
+-- many times quicker than it can be matched field by field.
+create or replace temp macro is_plain(line) as regexp_full_match(
+    line, $$(\s*'[^'",]*'\s*|\s*"[^'",]*"\s*|[^'",]*)(,(\s*'[^'",]*'\s*|\s*"[^'",]*"\s*|[^'",]*))*$$
+);
+
+create or replace temp macro quoted_fields(line) as list_transform(
+    regexp_extract_all(line || ',', $$(\s*'(?:[^']|'')*'\s*|\s*"(?:[^"]|"")*"\s*|[^,]*),$$, 1),
+    lambda field: trim(field, e' \t')
+);
+
+-- A field whose opening quote has no closing one.
+create or replace temp macro has_unbalanced_quote(line) as case
+    when is_plain(line) then false
+    else len(list_filter(
+        quoted_fields(line),
+        lambda field: regexp_full_match(field, $$['"].*$$) and not regexp_full_match(field, $$'.*'|".*"$$)
+    )) > 0
+end;
+
+create or replace temp macro csv_fields(line) as case
+    when is_plain(line) then string_split(line, ',')
+    else quoted_fields(line)
+end;
+
+-- A field without the quotes and the white space around it; null: it is empty.
+create or replace temp macro bare(field) as nullif(
+    case
+        when regexp_full_match(field, $$\s*('[^'"]*'|"[^'"]*"|[^'"]*)\s*$$) then trim(field, e' \t\'"')
+        when regexp_full_match(field, $$'.*'$$) then trim(replace(field[2:-2], '''''', ''''), e' \t')
+        when regexp_full_match(field, $$".*"$$) then trim(replace(field[2:-2], '""', '"'), e' \t')
+        else trim(field, e' \t')
+    end,
+    ''
+);
+
+-- How many decimals the value of a number has, without rounding: 1.50 has 1, 1.0E-4 has 4, 1e3 has 0.
+-- Null: not a number as CSV writers write them (digits, one point, an exponent).
+create or replace temp macro number_scale(number_text) as case
+    when regexp_full_match(number_text, '[+-]?[0-9]+') then 0
+    when regexp_full_match(number_text, '[+-]?[0-9]*\.[0-9]+')
+        then length(rtrim(split_part(number_text, '.', 2), '0'))
+    when not regexp_full_match(number_text, '[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?') then null
+    when not regexp_matches(number_text, '^[+-]?[0-9.]*[1-9]') then 0
+    else greatest(
+        0,
+        length(regexp_extract(number_text, '\.([0-9]*)', 1))
+        - coalesce(try_cast(nullif(regexp_extract(number_text, '[eE](.*)', 1), '') as integer), 0)
+        - length(regexp_extract(replace(regexp_extract(number_text, '^[^eE]*'), '.', ''), '0*$'))
+    )
+end;

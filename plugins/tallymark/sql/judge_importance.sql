@@ -1,0 +1,55 @@
+-- Customer importance rows, in the temporary table `judged_rows`: see judge_transactions.sql.
+create or replace temp table judged_rows as
+with split as (
+    select line_number, line, csv_fields(line) as fields
+    from file_rows
+),
+
+named as (
+    select
+        line_number,
+        line,
+        len(fields) as width,
+        bare(fields[$customer]) as customer,
+        bare(fields[$merchant]) as merchant,
+        bare(fields[$weight]) as weight_text
+    from split
+),
+
+measured as (
+    select
+        *,
+        number_scale(weight_text) as weight_scale
+    from named
+),
+
+-- Casting text to a narrow decimal is far quicker, and right for nearly every weight.
+cast_weights as (
+    select
+        *,
+        coalesce(
+            case when weight_scale <= 4 then cast(try_cast(weight_text as decimal(13, 4)) as decimal(38, 18)) end,
+            try_cast(weight_text as decimal(38, 18))
+        ) as weight
+    from measured
+)
+
+select
+    line_number,
+    line,
+    customer,
+    merchant,
+    weight,
+    case
+        when list_contains($undecodable, line_number) then 'not UTF-8'
+        when contains(line, chr(0)) then 'contains a NUL character'
+        when has_unbalanced_quote(line) then 'quotes do not match'
+        when width <> $width then 'has ' || width || ' fields instead of ' || $width
+        when customer is null then 'no customer'
+        when merchant is null then 'no merchant'
+        when weight_text is null then 'no weight'
+        when weight_scale is null then 'weight is not a number'
+        when weight_scale > 18 then 'weight has more than 18 decimals'
+        when weight is null or abs(weight) >= 1000000000 then 'weight has more than 9 digits before the point'
+    end as reason
+from cast_weights

@@ -1,0 +1,93 @@
+"""The DuckDB file, for the process that may write it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
+
+from tallymark.build import create_raw_tables
+from tallymark.settings import Settings
+
+log = logging.getLogger(__name__)
+SQL_FOLDER = Path(__file__).parent / "sql"
+LOCK_TIMEOUT_SECONDS = 30
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+
+
+@retry(
+    retry=retry_if_exception(_is_locked),
+    stop=stop_after_delay(LOCK_TIMEOUT_SECONDS),
+    wait=wait_fixed(0.5),
+    before_sleep=before_sleep_log(log, logging.INFO),
+    reraise=True,
+)
+def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(str(path), read_only=read_only)
+
+
+@contextmanager
+def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the warehouse and close it again; one that is new gets its tables first.
+
+    Raises:
+        RuntimeError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``.
+    """
+    settings.warehouse.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        warehouse = _open(settings.warehouse, read_only)
+        if not read_only and not _has_raw_tables(warehouse):
+            warehouse.close()
+            create_raw_tables(settings)
+            warehouse = _open(settings.warehouse, read_only)
+    except duckdb.IOException as error:
+        if _is_locked(error):
+            raise RuntimeError(
+                f"{settings.warehouse} is open elsewhere, perhaps in a DuckDB shell, a notebook or a dbt run. "
+                f"Close it there; the next run goes on where this one stopped. DuckDB says: {error}"
+            ) from error
+        raise
+    try:
+        yield warehouse
+    finally:
+        warehouse.close()
+
+
+def _has_raw_tables(warehouse: duckdb.DuckDBPyConnection) -> bool:
+    found = warehouse.execute(
+        "select 1 from information_schema.tables where table_schema = 'output' and table_name = 'releases'"
+    )
+    return found.fetchone() is not None
+
+
+@contextmanager
+def transaction(warehouse: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit at the end, roll back on any exception."""
+    warehouse.begin()
+    try:
+        yield
+    except BaseException:
+        warehouse.rollback()
+        raise
+    warehouse.commit()
+
+
+def run_sql(warehouse: duckdb.DuckDBPyConnection, name: str, **parameters) -> duckdb.DuckDBPyConnection:
+    """Run ``sql/<name>.sql`` with its named parameters."""
+    return warehouse.execute((SQL_FOLDER / f"{name}.sql").read_text(), parameters or None)
+
+
+def utc_now() -> datetime:
+    """Now in UTC, without a time zone: how the warehouse keeps times."""
+    return as_utc(datetime.now(UTC))
+
+
+def as_utc(moment: datetime) -> datetime:
+    """An aware time as the warehouse keeps it."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
