@@ -1,7 +1,7 @@
 {#- The tables that the load and the export write. The project owns them, so that it also runs on an
     empty warehouse; the Python steps only insert into them. Times are UTC. -#}
 {% macro create_raw_tables() %}
-    {% if execute and not adapter.get_relation(target.database, 'output', 'releases') %}
+    {% if execute and not raw_tables_exist() %}
     {% do run_query('create schema if not exists raw') %}
     {% do run_query('create schema if not exists output') %}
     {% set tables = {
