@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from tallymark.settings import DBT_PROJECT, Settings
@@ -22,7 +23,7 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
         BuildError: naming each model or test that failed, with up to ten of the rows a test found.
     """
     arguments = ["build", "--exclude-resource-type", "unit_test", "--exclude", "tag:audit"]
-    result = _dbt(settings, arguments + ["--full-refresh"] * full_refresh, _manifest(settings))
+    result = _dbt(settings, arguments + ["--full-refresh"] * full_refresh, parse(settings))
     failed = []
     for node in result.result or []:
         level = logging.INFO if node.status in ("success", "pass", "skipped") else logging.ERROR
@@ -54,13 +55,13 @@ def _rows(settings: Settings, node: Any) -> str:
         return "".join(f"\n    {dict(zip(names, row, strict=True))}" for row in rows.fetchall())
 
 
-def _manifest(settings: Settings) -> Any:
-    return _parsed(json.dumps(settings.vars, sort_keys=True), str(settings.warehouse))
+def parse(settings: Settings) -> Any:
+    """The parsed project, kept for this process: parsing takes longer than a build of one chunk."""
+    return _parse(json.dumps(settings.vars, sort_keys=True), settings.warehouse)
 
 
 @lru_cache(maxsize=8)
-def _parsed(variables: str, warehouse: str) -> Any:
-    """The parsed project; parsing takes longer than a build of one chunk."""
+def _parse(variables: str, warehouse: Path) -> Any:
     result = _dbt(Settings(vars=json.loads(variables), warehouse=warehouse), ["parse"], None)
     if not result.success:
         raise BuildError(f"dbt cannot read the project: {result.exception}")

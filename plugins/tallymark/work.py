@@ -28,6 +28,11 @@ def unfinished_work(settings: Settings) -> bool:
     return not due_at or datetime.fromisoformat(due_at) <= datetime.now(UTC)
 
 
+def is_open(settings: Settings) -> bool:
+    """Whether anything is begun and not finished, held back detections included."""
+    return _marker(settings).exists()
+
+
 def begin(settings: Settings) -> None:
     """Note, before the first change, that there will be something to finish."""
     _marker(settings).write_text("")

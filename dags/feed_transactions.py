@@ -1,0 +1,40 @@
+"""
+### A stand-in for the system that produces transactions (Mechanism X)
+
+Puts the next 10,000 rows of a source file into the bucket as the next chunk, once a second, until the file is used
+up. Started again, it goes on behind the last chunk in the bucket. The DAG is only there when
+`TALLYMARK_FEED_SOURCE` names a file, as in the demo: in production, chunks come from somebody else.
+"""
+
+from datetime import datetime
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import dag, task
+from tallymark.settings import Settings
+
+SETTINGS = Settings()
+
+
+@dag(
+    schedule="@once",
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    doc_md=__doc__,
+    tags=["tallymark", "stand-in"],
+    default_args={"owner": "tallymark", "retries": 3},
+)
+def feed_transactions():
+    @task(doc_md="Puts one chunk a second until the source is used up.")
+    def feed() -> int:
+        from tallymark import feed
+        from tallymark.store import S3Store
+
+        bucket = S3Store(S3Hook(SETTINGS.aws_conn_id).get_conn(), SETTINGS.bucket)
+        return feed.feed_transactions(SETTINGS, bucket)
+
+    feed()
+
+
+if SETTINGS.feed_source:
+    feed_transactions()

@@ -1,0 +1,58 @@
+"""Mechanism X: a stand-in that lets a file of transactions land in the bucket, chunk by chunk."""
+
+import gzip
+import logging
+import re
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from tallymark.settings import Settings
+from tallymark.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def feed_transactions(settings: Settings, store: Store) -> int:
+    """Put the next rows of ``settings.feed_source`` as the next chunk, at a fixed rate, until it is used up.
+
+    Chunks are called ``chunk_1``, ``chunk_2``, ...; it goes on behind the last one that is in the bucket.
+    The customer importance beside the source, ``customer_importance.csv(.gz)``, is put first.
+
+    Returns:
+        Number of chunks put.
+
+    Raises:
+        FileExistsError: when the bucket holds another customer importance.
+    """
+    source = settings.feed_source
+    for importance in source.parent.glob("customer_importance.csv*"):
+        store.put_new(f"{settings.customers_prefix}{importance.name}", importance.read_bytes())
+    first = 1 + max(_numbers(settings, store), default=0)
+    start = time.monotonic()
+    done = 0
+    for body in _chunks(source, settings.feed_chunk_rows, skip=(first - 1) * settings.feed_chunk_rows):
+        time.sleep(max(0.0, start + done * settings.feed_interval_seconds - time.monotonic()))
+        key = f"{settings.transactions_prefix}chunk_{first + done}"
+        store.put_new(key, body)
+        log.info("put %s", key)
+        done += 1
+    return done
+
+
+def _numbers(settings: Settings, store: Store) -> Iterator[int]:
+    prefix = f"{settings.transactions_prefix}chunk_"
+    for stored in store.list(prefix):
+        if match := re.match("[0-9]+", stored.key.removeprefix(prefix)):
+            yield int(match.group())
+
+
+def _chunks(source: Path, rows: int, skip: int) -> Iterator[bytes]:
+    """The file in pieces of so many lines behind the first ``skip``, each below the header line."""
+    opened = gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
+    with opened as file:
+        header = file.readline()
+        lines = islice(file, skip, None)
+        while chunk := b"".join(islice(lines, rows)):
+            yield header + chunk

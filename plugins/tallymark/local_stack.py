@@ -1,0 +1,379 @@
+"""The whole of Tallymark on one machine: an S3 server, Airflow, Mechanism X and Mechanism Y.
+
+``python -m tallymark.local_stack demo|up|down``; see ``make demo``, ``make up`` and ``make down`` in the README.
+Everything listens on loopback only and keeps its files in ``.local/``.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import psutil
+from botocore.config import Config
+
+from tallymark import generate, summary
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.store import S3Store
+
+LOCAL = PROJECT_ROOT / ".local"
+UI_PORT = 8080
+START_TIMEOUT_SECONDS = 180
+STALL_TIMEOUT_SECONDS = 180
+
+
+class StackError(RuntimeError):
+    """Something did not start, stopped by itself, or stands still; the message names its log."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where one stack lives and how to reach it.
+
+    Attributes:
+        root: folder of its S3 data, warehouse, Airflow metadata and logs.
+        source: the transactions that Mechanism X replays.
+    """
+
+    root: Path
+    source: Path
+    ui_port: int
+    s3_port: int
+    access_key: str
+    secret_key: str
+    password: str
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://127.0.0.1:{self.ui_port}"
+
+    @property
+    def s3_url(self) -> str:
+        return f"http://127.0.0.1:{self.s3_port}"
+
+    @property
+    def settings(self) -> Settings:
+        """As the DAGs see them: the environment's, but with this stack's warehouse and source."""
+        given = {"warehouse": self.root / "warehouse.duckdb", "feed_source": self.source}
+        if "TALLYMARK_SCHEDULE" not in os.environ:
+            given["schedule"] = "@continuous"
+        return Settings(**given)
+
+    @property
+    def bucket(self) -> S3Store:
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.s3_url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+            config=Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=30),
+        )
+        return S3Store(client, self.settings.bucket)
+
+    def environment(self) -> dict[str, str]:
+        """For Airflow's processes; what makes tasks start quickly is explained in docs/decisions/."""
+        settings, airflow_home = self.settings, self.root / "airflow"
+        connection = {
+            "conn_type": "aws",
+            "login": self.access_key,
+            "password": self.secret_key,
+            "extra": {"endpoint_url": self.s3_url, "region_name": "us-east-1"},
+        }
+        return os.environ | {
+            "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+            "TALLYMARK_WAREHOUSE": str(settings.warehouse),
+            "TALLYMARK_FEED_SOURCE": str(settings.feed_source),
+            "TALLYMARK_SCHEDULE": settings.schedule,
+            f"AIRFLOW_CONN_{settings.aws_conn_id.upper()}": json.dumps(connection),
+            "AIRFLOW_HOME": str(airflow_home),
+            "AIRFLOW__API__BASE_URL": self.ui_url,
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
+            "AIRFLOW__CORE__MP_START_METHOD": "forkserver",
+            "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": "airflow.executors.local_executor,tallymark.preload",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.root / "passwords.json"),
+            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home}/airflow.db",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.root / "logs" / "tasks"),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+
+def new_stack(root: Path, data: Path | None) -> Stack:
+    """Lay out a stack's folder, with generated data unless ``data`` holds some.
+
+    Raises:
+        StackError: when there is no transactions.csv(.gz) in ``data``.
+    """
+    for folder in ("logs", "airflow"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    if data is None:
+        data = root / "source"
+        if not data.exists():
+            print("Generating 200,000 transactions ...", flush=True)
+            generate.generate(data)
+    sources = [path for name in ("transactions.csv.gz", "transactions.csv") if (path := data / name).is_file()]
+    if not sources:
+        raise StackError(f"There is neither transactions.csv.gz nor transactions.csv in {data.absolute()}")
+    password = secrets.token_urlsafe(9)
+    (root / "passwords.json").write_text(json.dumps({"admin": password}))
+    (root / "passwords.json").chmod(0o600)
+    return Stack(
+        root=root,
+        source=sources[0].absolute(),
+        ui_port=_free_port(UI_PORT),
+        s3_port=_free_port(),
+        access_key=secrets.token_hex(10),
+        secret_key=secrets.token_urlsafe(30),
+        password=password,
+    )
+
+
+def _free_port(wanted: int = 0) -> int:
+    """The wanted port of 127.0.0.1, or another one if it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            print(f"Port {wanted} is taken; another one is used.", flush=True)
+            return _free_port()
+        return probe.getsockname()[1]
+
+
+def start(stack: Stack) -> dict[str, subprocess.Popen]:
+    """Start the S3 server and Airflow and wait until they answer; returns the processes by name.
+
+    Raises:
+        StackError: when one of them does not come up; all of them are stopped then.
+    """
+    processes = {}
+    try:
+        (stack.root / "s3").mkdir(exist_ok=True)
+        rclone = [_script("rclone"), "--config", "/dev/null", "serve", "s3", "--addr", f"127.0.0.1:{stack.s3_port}"]
+        rclone += ["--dir-cache-time", "1s", str(stack.root / "s3")]
+        key = {"RCLONE_AUTH_KEY": f'"{stack.access_key},{stack.secret_key}"'}
+        processes["s3"] = _spawn(stack, "s3", rclone, os.environ | key)
+        environment = stack.environment()
+        set_up = _spawn(stack, "set-up", [sys.executable, "-m", "tallymark.airflow_setup"], environment)
+        if set_up.wait(START_TIMEOUT_SECONDS):
+            raise StackError(f"Airflow's database could not be set up: see {_log(stack, 'set-up')}")
+        airflow = [sys.executable, "-m", "airflow"]
+        api_server = ["api-server", "--host", "127.0.0.1", "--port", str(stack.ui_port), "--workers", "1"]
+        for name, arguments in {
+            "api-server": api_server,
+            "dag-processor": ["dag-processor"],
+            "scheduler": ["scheduler", "--skip-serve-logs"],
+        }.items():
+            processes[name] = _spawn(stack, name, airflow + arguments, environment)
+        _wait_until_up(stack, processes)
+    except BaseException:
+        stop([process.pid for process in processes.values()])
+        raise
+    return processes
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _log(stack: Stack, name: str) -> Path:
+    return stack.root / "logs" / f"{name}.log"
+
+
+def _spawn(stack: Stack, name: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+    with _log(stack, name).open("ab") as log:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _wait_until_up(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
+    def s3_answers() -> bool:
+        stack.bucket.client.create_bucket(Bucket=stack.settings.bucket)
+        return True
+
+    def airflow_answers() -> bool:
+        with urllib.request.urlopen(f"{stack.ui_url}/api/v2/monitor/health", timeout=5) as answer:
+            return json.load(answer)["scheduler"]["status"] == "healthy"
+
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    for name, answers in {"s3": s3_answers, "api-server": airflow_answers}.items():
+        while not _answers(answers):
+            check_alive(stack, processes)
+            if time.monotonic() > deadline:
+                raise StackError(f"{name} did not start in {START_TIMEOUT_SECONDS} s: see {_log(stack, name)}")
+            time.sleep(0.2)
+
+
+def _answers(question) -> bool:
+    try:
+        return question()
+    except Exception:
+        return False
+
+
+def check_alive(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
+    """Raise a StackError when one of the processes has ended."""
+    for name, process in processes.items():
+        if process.poll() is not None:
+            raise StackError(f"{name} stopped with exit code {process.returncode}: see {_log(stack, name)}")
+
+
+def stop(pids: list[int]) -> None:
+    """End processes and all that they started: asked twice, then killed."""
+    alive = []
+    for pid in pids:
+        if psutil.pid_exists(pid):
+            process = psutil.Process(pid)
+            alive += [process, *process.children(recursive=True)]
+    for asked, seconds in ((signal.SIGINT, 5), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        for process in alive:
+            if process.is_running() and (process.pid in pids or asked != signal.SIGINT):
+                process.send_signal(asked)
+        alive = psutil.wait_procs(alive, timeout=seconds)[1]
+
+
+@contextmanager
+def running(stack: Stack) -> Iterator[dict[str, subprocess.Popen]]:
+    """A started stack, stopped at the end whatever happens, SIGTERM and Ctrl-C included."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    processes = start(stack)
+    try:
+        yield processes
+    finally:
+        print("Stopping ...", flush=True)
+        stop([process.pid for process in processes.values()])
+
+
+def _expected_chunks(stack: Stack) -> int:
+    opened = gzip.open(stack.source, "rb") if stack.source.suffix == ".gz" else stack.source.open("rb")
+    with opened as file:
+        rows = sum(1 for _ in file) - 1
+    return -(-rows // stack.settings.feed_chunk_rows)
+
+
+def _watch(stack: Stack, processes: dict[str, subprocess.Popen], expected: int) -> None:
+    """Print progress until every chunk has been processed.
+
+    Raises:
+        StackError: when nothing moves for STALL_TIMEOUT_SECONDS.
+    """
+    before, moved_at = None, time.monotonic()
+    started_at = moved_at
+    while True:
+        check_alive(stack, processes)
+        now = summary.progress(stack.settings, stack.bucket)
+        if now != before:
+            before, moved_at = now, time.monotonic()
+            print(
+                f"{moved_at - started_at:5.0f} s   chunks landed {now.landed:3d} of {expected}, "
+                f"loaded {now.loaded:3d}   detections {now.detections:4d} in {now.files} files",
+                flush=True,
+            )
+        if now.loaded >= expected and now.finished:
+            return
+        if time.monotonic() > moved_at + STALL_TIMEOUT_SECONDS:
+            raise StackError(
+                f"Nothing has moved for {STALL_TIMEOUT_SECONDS} s: see the task logs in {stack.root / 'logs' / 'tasks'}"
+            )
+        time.sleep(1)
+
+
+def demo(data: Path | None) -> int:
+    """Run X and Y over a source until it is used up; returns the exit code, 0 only if all is right."""
+    root = LOCAL / "demo"
+    shutil.rmtree(root, ignore_errors=True)
+    stack = new_stack(root, data)
+    expected = _expected_chunks(stack)
+    print(f"Starting an S3 server and Airflow; {expected} chunks to come. Logs: {root / 'logs'}", flush=True)
+    with running(stack) as processes:
+        print(f"Airflow: {stack.ui_url}  (user admin, password {stack.password})", flush=True)
+        _watch(stack, processes, expected)
+    problems = summary.problems(stack.settings, root / "s3" / stack.settings.bucket, expected)
+    print(summary.report(stack.settings, root, root / "s3" / stack.settings.bucket), flush=True)
+    for problem in problems:
+        print(f"WRONG: {problem}", flush=True)
+    return 1 if problems else 0
+
+
+def up(data: Path | None) -> int:
+    """Start a stack that stays; returns the exit code."""
+    root, state = LOCAL / "up", LOCAL / "up" / "processes.json"
+    if state.exists():
+        print(f"It runs already: {json.loads(state.read_text())['says']}")
+        return 0
+    stack = new_stack(root, data)
+    print("Starting an S3 server and Airflow ...", flush=True)
+    processes = start(stack)
+    says = (
+        f"Airflow {stack.ui_url} (user admin, password {stack.password}); "
+        f"S3 {stack.s3_url} (key {stack.access_key}, secret {stack.secret_key}), bucket {stack.settings.bucket}"
+    )
+    state.write_text(json.dumps({"says": says, "pids": [process.pid for process in processes.values()]}))
+    state.chmod(0o600)
+    print(f"{says}\nThe stream is running. Logs: {root / 'logs'}. Stop it with: make down", flush=True)
+    return 0
+
+
+def down() -> int:
+    """Stop the stack that ``up`` started; its data stays."""
+    state = LOCAL / "up" / "processes.json"
+    if not state.exists():
+        print("It does not run.")
+        return 0
+    stop(json.loads(state.read_text())["pids"])
+    state.unlink()
+    print(f"Stopped. Data stays in {LOCAL / 'up'}; delete that folder to begin anew.")
+    return 0
+
+
+def main() -> int:
+    """Command line of ``make demo``, ``make up`` and ``make down``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=["demo", "up", "down"])
+    parser.add_argument("--data", type=Path, help="folder with transactions.csv(.gz), customer_importance.csv(.gz)")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "down":
+            return down()
+        return {"demo": demo, "up": up}[arguments.command](arguments.data)
+    except StackError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

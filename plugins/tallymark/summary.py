@@ -1,0 +1,103 @@
+"""How far a stack is, whether what it wrote is right, and a report for people."""
+
+import csv
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from tallymark import ledger, work
+from tallymark.chunks import find_chunks
+from tallymark.output import COLUMNS, ROWS_PER_FILE
+from tallymark.settings import Settings
+from tallymark.store import Store
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counts of chunks, detections and files; ``finished`` when nothing that was loaded waits for its export."""
+
+    landed: int
+    loaded: int
+    detections: int
+    files: int
+    finished: bool
+
+
+def progress(settings: Settings, store: Store) -> Progress:
+    """Seen from the bucket and from the published copy of the ledger."""
+    chunks = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
+    waiting = ledger.unknown_chunks(settings, chunks)
+    files = list(store.list(f"{settings.output_prefix}detections/"))
+    return Progress(
+        landed=len(chunks),
+        loaded=len(chunks) - len(waiting),
+        detections=sum(store.get(file).count(b"\n") - 1 for file in files),
+        files=len(files),
+        finished=not work.is_open(settings),
+    )
+
+
+def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str]:
+    """What is wrong with the ledger and the detection files, in words; empty when all is right."""
+    found = []
+    with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
+        accepted = warehouse.execute("select count(*) from raw.chunks where state = 'accepted'").fetchone()[0]
+        detections = warehouse.execute(
+            "select pattern_id, action_type, customer, merchant from detections order by detection_id"
+        ).fetchall()
+    if accepted != expected_chunks:
+        found.append(f"{accepted} chunks of {expected_chunks} were accepted")
+    rows = []
+    files = sorted((bucket / settings.output_prefix / "detections").glob("*"))
+    for number, file in enumerate(files, start=1):
+        with file.open(newline="") as opened:
+            header, *lines = csv.reader(opened)
+        if file.name != f"detections-{number:08d}.csv":
+            found.append(f"{file.name} should have number {number}")
+        if tuple(header) != COLUMNS or not 0 < len(lines) <= ROWS_PER_FILE:
+            found.append(f"{file.name} has {len(lines)} rows below {header}")
+        rows += [tuple(line[2:]) for line in lines]
+    if rows != detections:
+        found.append(f"the files hold {len(rows)} rows that are not the {len(detections)} detections in the warehouse")
+    return found
+
+
+def report(settings: Settings, root: Path, bucket: Path) -> str:
+    """Detections by pattern, time from landing to file, time by step, and where the files are."""
+    with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
+        patterns = warehouse.execute(
+            "select pattern_id, action_type, count(*) from detections group by all order by all"
+        ).fetchall()
+        chunks, p50, p95, slowest = warehouse.execute(
+            """
+            select count(*), quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.95), max(seconds)
+            from (
+                select epoch(coalesce(max(files.put_at), min(releases.released_at)) - chunks.landed_at) as seconds
+                from raw.chunks
+                left join detections on chunks.chunk_seq = detections.chunk_seq
+                left join output.files on detections.file_number = files.file_number
+                asof left join output.releases on chunks.chunk_seq <= releases.chunk_seq
+                group by chunks.chunk_seq, chunks.landed_at
+            )
+            """
+        ).fetchone()
+    lines = ["", *(f"{pattern} {action:<11} {count:5d} detections" for pattern, action, count in patterns)]
+    lines.append(f"landing to file, {chunks} chunks: median {p50:.1f} s, p95 {p95:.1f} s, slowest {slowest:.1f} s")
+    with sqlite3.connect(root / "airflow" / "airflow.db") as metadata:
+        steps = metadata.execute(
+            """
+            select task_id, count(*), avg(duration)
+            from task_instance
+            where dag_id = 'detect_patterns' and state = 'success' and task_id <> 'wait_for_chunk'
+            group by task_id
+            order by min(start_date)
+            """
+        ).fetchall()
+    runs = steps[0][1] if steps else 0
+    times = ", ".join(f"{task} {seconds:.1f} s" for task, _, seconds in steps)
+    lines.append(f"{runs} micro-batches; a step took on average: {times}")
+    lines.append(f"detection files: {bucket / settings.output_prefix / 'detections'}")
+    lines.append(f"warehouse:       {settings.warehouse}")
+    return "\n".join(lines)
