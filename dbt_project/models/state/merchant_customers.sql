@@ -1,4 +1,4 @@
-{{ config(materialized='incremental', incremental_strategy='merge', unique_key=['merchant', 'customer']) }}
+{{ config(materialized='incremental', incremental_strategy=upsert_strategy(), unique_key=['merchant', 'customer']) }}
 -- depends_on: {{ ref('batch_activity') }}
 
 with activity as (

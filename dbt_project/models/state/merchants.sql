@@ -1,4 +1,4 @@
-{{ config(materialized='incremental', incremental_strategy='merge', unique_key='merchant') }}
+{{ config(materialized='incremental', incremental_strategy=upsert_strategy(), unique_key='merchant') }}
 -- depends_on: {{ ref('batch_activity') }}
 
 with merchant_customers as (

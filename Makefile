@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+TALLYMARK := PYTHONPATH=plugins $(BIN)/python -m tallymark
+
+.PHONY: help demo up down replay test lint clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 10
+
+demo: .venv/installed  ## X and Y over generated data, or DATA=<folder with transactions.csv(.gz)>, with a summary
+	@$(TALLYMARK).local_stack demo $(if $(DATA),--data '$(DATA)')
+
+up: .venv/installed  ## the same, but it stays; prints the address of the Airflow UI
+	@$(TALLYMARK).local_stack up $(if $(DATA),--data '$(DATA)')
+
+down: .venv/installed  ## stops what make up started
+	@$(TALLYMARK).local_stack down
+
+replay: .venv/installed  ## DATA=<folder like the bucket> OUT=<folder> [BATCH=<chunks>] [VARS='<dbt vars, YAML>']
+	@$(TALLYMARK).replay '$(or $(DATA),$(error DATA=<folder> is missing))' '$(or $(OUT),$(error OUT=<folder> is missing))' \
+		$(if $(BATCH),--batch $(BATCH)) $(if $(VARS),--vars '$(VARS)')
+
+test: .venv/installed-dev lint  ## everything to know before pushing: lint, unit, dbt, DAGs, end to end
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+lint: .venv/installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@cd dbt_project && ../$(BIN)/sqlfluff lint -q models tests
+
+clean:  ## removes the virtual environment and local data
+	rm -rf .venv .local
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tallymark needs Python 3.11 or newer; try make PYTHON=python3.12 ...")'
+	@echo "Installing into .venv, which takes a minute or two ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	@echo "Installing what the tests need ..."
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
