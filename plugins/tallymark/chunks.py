@@ -32,11 +32,11 @@ class Chunk:
         return re.sub(r"(\.csv)?(\.gz)?$", "", self.key.rstrip("/").rpartition("/")[2], flags=re.IGNORECASE)
 
 
-def natural_order(key: str) -> tuple:
+def natural_order(key: str) -> tuple[list[str | int], str]:
     """Sort key that compares runs of digits as numbers, so that chunk_2 comes before chunk_10."""
     parts = re.split("([0-9]+)", key)
     parts[1::2] = map(int, parts[1::2])
-    return (*parts, key)
+    return parts, key
 
 
 def find_chunks(objects: Iterable[StoredObject], prefix: str) -> list[Chunk]:

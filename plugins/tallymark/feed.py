@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -41,6 +42,11 @@ def feed_transactions(settings: Settings, store: Store) -> int:
     return done
 
 
+def open_source(source: Path) -> BinaryIO:
+    """A file of transactions for reading bytes, unpacked if its name ends in ``.gz``."""
+    return gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
+
+
 def _numbers(settings: Settings, store: Store) -> Iterator[int]:
     prefix = f"{settings.transactions_prefix}chunk_"
     for stored in store.list(prefix):
@@ -50,8 +56,7 @@ def _numbers(settings: Settings, store: Store) -> Iterator[int]:
 
 def _chunks(source: Path, rows: int, skip: int) -> Iterator[bytes]:
     """The file in pieces of so many lines behind the first ``skip``, each below the header line."""
-    opened = gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
-    with opened as file:
+    with open_source(source) as file:
         header = file.readline()
         lines = islice(file, skip, None)
         while chunk := b"".join(islice(lines, rows)):

@@ -39,7 +39,7 @@ class Entry:
 def unknown_chunks(settings: Settings, chunks: Iterable[Chunk]) -> list[Chunk]:
     """Those that the published copy of the ledger lacks, in the order given."""
     try:
-        known = set(_published(settings).read_text().splitlines())
+        known = set(published(settings).read_text().splitlines())
     except FileNotFoundError:
         known = set()
     return [chunk for chunk in chunks if _line(chunk.key, chunk.etag) not in known]
@@ -126,7 +126,7 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
 
 def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Iterable[Chunk]) -> None:
     """Add chunks to the published copy of the ledger; without any, write the copy anew."""
-    copy = _published(settings)
+    copy = published(settings)
     if added := [_line(chunk.key, chunk.etag) for chunk in chunks]:
         with copy.open("a") as file:
             file.writelines(f"{line}\n" for line in added)
@@ -139,7 +139,8 @@ def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: It
     unfinished.replace(copy)
 
 
-def _published(settings: Settings) -> Path:
+def published(settings: Settings) -> Path:
+    """The copy for those who only want to know whether there is work."""
     return settings.warehouse.with_suffix(".ledger.jsonl")
 
 

@@ -5,7 +5,6 @@ Everything listens on loopback only and keeps its files in ``.local/``.
 """
 
 import argparse
-import gzip
 import json
 import os
 import secrets
@@ -26,6 +25,7 @@ import psutil
 from botocore.config import Config
 
 from tallymark import generate, summary
+from tallymark.feed import open_source
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import S3Store
 
@@ -277,8 +277,7 @@ def running(stack: Stack) -> Iterator[dict[str, subprocess.Popen]]:
 
 
 def _expected_chunks(stack: Stack) -> int:
-    opened = gzip.open(stack.source, "rb") if stack.source.suffix == ".gz" else stack.source.open("rb")
-    with opened as file:
+    with open_source(stack.source) as file:
         rows = sum(1 for _ in file) - 1
     return -(-rows // stack.settings.feed_chunk_rows)
 

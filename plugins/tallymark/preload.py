@@ -6,11 +6,6 @@ parsing of the dbt project take. It opens no warehouse, no connection and no thr
 
 import logging
 
-import airflow.providers.amazon.aws.sensors.s3
-import airflow.sdk
-import boto3
-import dbt.adapters.duckdb
-import dbt.cli.main
 import duckdb  # noqa: F401
 
 from tallymark import feed, steps  # noqa: F401

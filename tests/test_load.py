@@ -1,0 +1,216 @@
+"""The load: ledger, bad rows, bad chunks, conflicts, versions of the customer importance."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import HEADER
+from tallymark import csv_lines, ledger, load, work
+from tallymark.settings import Settings
+from tallymark.store import FolderStore, ObjectChangedError
+from tallymark.warehouse import connect
+
+CASES = yaml.safe_load((Path(__file__).parent / "bad_input.yaml").read_text())
+GOOD = f"{HEADER}\n0,'C1','2','F','28007','M1','28007','es_food',4.55,0\n"
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+
+
+@pytest.fixture
+def bucket(tmp_path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+def put(bucket: FolderStore, name: str, content: str | bytes, folder: str = "input/transactions") -> None:
+    path = bucket.root / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def query(settings: Settings, sql: str) -> list[tuple]:
+    with connect(settings, read_only=True) as warehouse:
+        return warehouse.execute(sql).fetchall()
+
+
+def body_of(case: dict) -> bytes:
+    """The bytes of a case: ``text`` below the usual header, or all of ``file``; ``bytes`` is hexadecimal."""
+    body = case["file"] if "file" in case else f"{HEADER}\n{case.get('text', '')}"
+    body = body.encode(case.get("encoding", "utf-8"))
+    body += bytes.fromhex(case.get("bytes", ""))
+    if "repeat" in case:
+        body += case["repeat"]["text"].encode() * case["repeat"]["times"]
+    if case.get("gzip"):
+        body = gzip.compress(body)
+    return body[: case.get("cut")]
+
+
+def test_bad_input(settings, bucket):
+    """All cases of bad_input.yaml at once, with a good chunk before and behind each."""
+    for number, case in enumerate(CASES):
+        put(bucket, f"chunk_{number:03d}a good", GOOD)
+        put(bucket, f"chunk_{number:03d}b{case.get('key', '')}", body_of(case))
+    put(bucket, "chunk_999", GOOD)
+    small = settings.model_copy(update={"max_unpacked_bytes": 4_000_000, "max_object_bytes": 3_000_000})
+    taken = load.load_chunks(small, bucket, max_chunks=1000)
+    rows = query(
+        settings,
+        "select chunk_key, chunk_seq, state, reason, rows_in_file, rows_accepted, rows_rejected "
+        "from raw.chunks order by chunk_seq",
+    )
+    assert len(rows) == 2 * len(CASES) + 1
+    by_number = {row[0].rpartition("/")[2][6:10]: row for row in rows}
+    wrong = []
+    for number, case in enumerate(CASES):
+        _, chunk_seq, state, reason, in_file, accepted, rejected = by_number[f"{number:03d}b"]
+        assert by_number[f"{number:03d}a"][2:] == ("accepted", None, 1, 1, 0)
+        found = {"chunk": f"{state}: {reason}"} if state == "rejected" else {"accepted": accepted}
+        reasons = query(
+            settings,
+            f"select line_number, reason from raw.rejected_rows where chunk_seq = {chunk_seq} order by line_number",
+        )
+        if reasons:
+            found["rejected"] = dict(reasons)
+        expected = {key: case[key] for key in ("accepted", "rejected") if key in case}
+        if "chunk" in case:
+            expected = {"chunk": f"rejected: {case['chunk']}"}
+        matches = found == expected or ("chunk" in case and case["chunk"] in found.get("chunk", ""))
+        if state == "accepted":
+            matches = matches and in_file == accepted + rejected and rejected == len(reasons)
+        if "values" in case:
+            values = query(
+                settings,
+                f"select customer, merchant, gender, amount::varchar from raw.transactions "
+                f"where chunk_seq = {chunk_seq} order by line_number",
+            )
+            matches = matches and [list(row) for row in values] == case["values"]
+            found["values"] = values
+        if not matches:
+            wrong.append((case["name"], expected, found))
+    assert not wrong, "\n".join(map(str, wrong))
+    assert taken["rejected"] == sum("chunk" in case for case in CASES)
+
+
+def test_the_cases_have_different_names():
+    assert len(CASES) >= 60
+    assert len({case["name"] for case in CASES}) == len(CASES)
+
+
+def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
+    put(bucket, "chunk_1.csv", GOOD + "0,broken,row\n" + "0,'C,\"1','2'\n")
+    put(bucket, "chunk_1.csv.gz", gzip.compress((GOOD + "x\n").encode()))
+    load.load_chunks(settings, bucket)
+    key = "input/transactions/chunk_1.csv"
+    assert (bucket.root / "output/rejected/chunk_1.csv").read_text() == (
+        "object_key,line_number,reason,line\n"
+        f'{key},3,has 3 fields instead of 10,"0,broken,row"\n'
+        f"{key},4,has 3 fields instead of 10,\"0,'C,\"\"1','2'\"\n"
+    )
+    assert (
+        (bucket.root / "output/rejected/chunk_1-2.csv")
+        .read_text()
+        .endswith(f"{key}.gz,3,has 1 fields instead of 10,x\n")
+    )
+
+
+def test_natural_order_late_chunks_and_max_chunks(settings, bucket):
+    for number in (10, 2, 1):
+        put(bucket, f"chunk_{number}", GOOD)
+    assert load.load_chunks(settings, bucket, max_chunks=2)["accepted"] == 2
+    put(bucket, "chunk_0", GOOD)
+    assert load.load_chunks(settings, bucket)["accepted"] == 2
+    keys = query(settings, "select chunk_key from raw.chunks order by chunk_seq")
+    assert [key.rpartition("_")[2] for (key,) in keys] == ["1", "2", "0", "10"]
+
+
+def test_a_taken_key_with_another_etag_is_a_conflict_once(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    put(bucket, "chunk_1", GOOD + GOOD.splitlines()[1])
+    assert load.load_chunks(settings, bucket)["conflict"] == 1
+    assert load.load_chunks(settings, bucket)["conflict"] == 0
+    assert query(settings, "select count(*) from raw.transactions") == [(1,)]
+    assert query(settings, "select chunk_key from raw.conflicts") == [("input/transactions/chunk_1",)]
+
+
+def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
+    put(bucket, "chunk_1", "no header\n")
+    assert load.load_chunks(settings, bucket)["rejected"] == 1
+    assert load.load_chunks(settings, bucket)["rejected"] == 0
+    put(bucket, "chunk_1", GOOD)
+    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [(1, "rejected"), (2, "accepted")]
+
+
+def test_the_copy_of_the_ledger_may_be_lost_torn_or_behind(settings, bucket):
+    copy = ledger.published(settings)
+    put(bucket, "chunk_1", GOOD)
+    put(bucket, "chunk_2", GOOD)
+    load.load_chunks(settings, bucket)
+    for damage in (lambda: copy.unlink(), lambda: copy.write_text(copy.read_text()[:-9]), lambda: copy.write_text("")):
+        damage()
+        assert work.waiting_chunks(settings, bucket.list("input/"))
+        assert load.load_chunks(settings, bucket)["accepted"] == 0
+        load.load_chunks(settings, bucket)
+        assert work.waiting_chunks(settings, bucket.list("input/")) == []
+    assert query(settings, "select count(*) from raw.transactions") == [(2,)]
+
+
+def test_versions_of_the_customer_importance(settings, bucket):
+    header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
+    contents = [
+        None,
+        "'C1','M1',1.5,'x',0\n",
+        "'C1','M1',2,'x',0\n'C1','M1',x,'x',0\n",
+        "'C1','M1',1.5,'x',0\n",
+        b"\x1f\x8b",
+    ]
+    for number, content in enumerate(contents):
+        if content:
+            put(bucket, "all.csv", header + content if isinstance(content, str) else content, folder)
+        put(bucket, f"chunk_{number}", GOOD)
+        load.load_chunks(settings, bucket)
+    versions = query(settings, "select importance_version from raw.chunks order by chunk_seq")
+    assert versions == [(None,), (1,), (2,), (1,), (1,)]
+    states = query(
+        settings, "select importance_version, state, rows_accepted, rows_rejected from raw.importance_versions"
+    )
+    assert states == [(1, "accepted", 1, 0), (2, "accepted", 1, 1), (3, "rejected", 0, 0)]
+    assert "weight is not a number" in (bucket.root / "output/rejected/customer_importance-2.csv").read_text()
+
+
+def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    listed = list(bucket.list("input/transactions/"))
+    put(bucket, "chunk_1", GOOD + "more\n")
+    with pytest.raises(ObjectChangedError, match="chunk_1"):
+        load.load_chunks(settings, bucket, objects=listed)
+    assert query(settings, "select count(*) from raw.transactions") == [(0,)]
+    assert load.load_chunks(settings, bucket)["accepted"] == 1
+
+
+def test_an_object_that_is_too_large_is_rejected_whole(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings.model_copy(update={"max_object_bytes": 10}), bucket)
+    [(reason,)] = query(settings, "select reason from raw.chunks")
+    assert reason.startswith(f"has {len(GOOD)} bytes, more than 10")
+
+
+def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
+    put(bucket, "chunk_1", GOOD)
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "record_accepted", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            load.load_chunks(settings, bucket)
+    assert work.unfinished_work(settings)
+    assert query(settings, "select count(*) from raw.transactions") == [(0,)]
+    assert load.load_chunks(settings, bucket)["rows_accepted"] == 1
+
+
+def test_a_gzip_bomb_is_not_unpacked():
+    bomb = gzip.compress(bytes(50_000_000))
+    with pytest.raises(csv_lines.RejectedError, match="unpacks to more than 1000 bytes"):
+        csv_lines.unpack("chunk_1.csv.gz", bomb, 1000)
