@@ -29,15 +29,15 @@ made as (
     from numbered
     where
         occurrence = 1
-        {% if is_incremental() %}
-        and not exists (
-            select 1 from {{ this }} as before
-            where
-                before.pattern_id = numbered.pattern_id
-                and before.customer = numbered.customer
-                and before.merchant = numbered.merchant
-        )
-        {% endif %}
+    {% if is_incremental() %}
+    and not exists (
+        select 1 from {{ this }} as before
+        where
+            before.pattern_id = numbered.pattern_id
+            and before.customer = numbered.customer
+            and before.merchant = numbered.merchant
+    )
+    {% endif %}
 ),
 
 final as (

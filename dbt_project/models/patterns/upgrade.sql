@@ -138,11 +138,15 @@ moves as (
     from customers
     group by merchant, transactions
     union all
-    select merchant, transactions, chunk_seq, -count(*)
+    select merchant, transactions, chunk_seq as until_chunk_seq, -count(*) as customers
     from activity
     group by merchant, transactions, chunk_seq
     union all
-    select merchant, transactions - chunk_transactions, chunk_seq, count(*)
+    select
+        merchant,
+        transactions - chunk_transactions as transactions_before,
+        chunk_seq as until_chunk_seq,
+        count(*) as customers
     from activity
     where transactions > chunk_transactions
     group by merchant, transactions - chunk_transactions, chunk_seq

@@ -26,9 +26,9 @@ parts as (
     select before.*
     from {{ this }} as before
     where exists (
-        select 1 from activity
-        where activity.merchant = before.merchant and activity.customer = before.customer
-    )
+            select 1 from activity
+            where activity.merchant = before.merchant and activity.customer = before.customer
+        )
     {% endif %}
 ),
 
