@@ -32,7 +32,8 @@ def make(settings: Settings, count: int, chunk_seq: int = 1, detected_at: dateti
             "customer varchar, merchant varchar, chunk_seq bigint, y_started_at timestamp, detected_at timestamp, "
             "file_number bigint)"
         )
-        warehouse.execute("create or replace table batch_chunks as select ? as chunk_seq", [chunk_seq])
+        warehouse.execute("delete from output.passed_builds")
+        warehouse.execute("insert into output.passed_builds values (?, ?)", [chunk_seq, NOON])
         warehouse.execute(
             "insert into detections select (select coalesce(max(detection_id), 0) from detections) + n, 'PatId2', "
             "'CHILD', 'C' || n, 'M', ?, ?, ?, null from range(1, ? + 1) as numbers (n)",
@@ -71,6 +72,15 @@ def test_columns_and_time_zone(settings, bucket, time_zone, shown):
         header, row = csv.reader(file)
     assert header == ["YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId"]
     assert row == [shown, shown, "PatId2", "CHILD", "C1", "M"]
+
+
+def test_only_what_passed_its_tests_goes_out(settings, bucket):
+    make(settings, 1)
+    with connect(settings) as warehouse:
+        warehouse.execute("delete from output.passed_builds")
+    with pytest.raises(RuntimeError, match="models ran since the last dbt build that passed"):
+        output.export_detections(settings, bucket)
+    assert sizes(bucket.root) == []
 
 
 class Crash(Exception):

@@ -20,10 +20,19 @@
             weight decimal(38, 18)',
         'output.files': 'file_key varchar, file_number bigint, row_count bigint, first_detection_id bigint,
             last_detection_id bigint, sha256 varchar, body blob, planned_at timestamp, put_at timestamp',
+        'output.passed_builds': 'chunk_seq bigint, passed_at timestamp',
         'output.releases': 'chunk_seq bigint, released_at timestamp',
     } %}
     {% for name, columns in tables.items() %}
         {% do run_query('create table if not exists ' ~ name ~ ' (' ~ columns ~ ')') %}
     {% endfor %}
+    {% endif %}
+{% endmacro %}
+
+
+{#- Any run of models unsettles what the last build that passed its tests had vouched for. -#}
+{% macro forget_passed_build() %}
+    {% if execute and flags.WHICH in ('build', 'run') %}
+    {% do run_query('delete from output.passed_builds') %}
     {% endif %}
 {% endmacro %}

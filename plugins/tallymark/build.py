@@ -1,13 +1,11 @@
 """``dbt build`` inside this process: models and sanity tests."""
 
-import json
 import logging
-import os
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from tallymark.settings import DBT_PROJECT, Settings
+from tallymark.invoke_dbt import invoke, parse
+from tallymark.settings import Settings
+from tallymark.warehouse import connect, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +21,7 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
         BuildError: naming each model or test that failed, with up to ten of the rows a test found.
     """
     arguments = ["build", "--exclude-resource-type", "unit_test", "--exclude", "tag:audit"]
-    result = _dbt(settings, arguments + ["--full-refresh"] * full_refresh, parse(settings))
+    result = invoke(settings, arguments + ["--full-refresh"] * full_refresh, parse(settings))
     failed = []
     for node in result.result or []:
         level = logging.INFO if node.status in ("success", "pass", "skipped") else logging.ERROR
@@ -35,53 +33,14 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
             "Nothing is exported, because dbt build failed. What is held back goes out with the first run "
             "that passes.\n" + ("\n".join(failed) or str(result.exception))
         )
-
-
-def create_raw_tables(settings: Settings) -> None:
-    """Create the tables that the load and the export write, in a new warehouse."""
-    result = _dbt(settings, ["run-operation", "create_raw_tables"], None)
-    if not result.success:
-        raise BuildError(f"The warehouse {settings.warehouse} could not be set up: {result.exception}")
+    with connect(settings) as warehouse:
+        warehouse.execute("insert into output.passed_builds select max(chunk_seq), ? from batch_chunks", [utc_now()])
 
 
 def _rows(settings: Settings, node: Any) -> str:
     if node.node.resource_type != "test" or not node.failures:
         return ""
-    import duckdb
-
-    with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
+    with connect(settings, read_only=True) as warehouse:
         rows = warehouse.execute(f"select * from ({node.node.compiled_code}) limit 10")
         names = [column[0] for column in rows.description]
         return "".join(f"\n    {dict(zip(names, row, strict=True))}" for row in rows.fetchall())
-
-
-def parse(settings: Settings) -> Any:
-    """The parsed project, kept for this process: parsing takes longer than a build of one chunk."""
-    return _parse(json.dumps(settings.vars, sort_keys=True), settings.warehouse)
-
-
-@lru_cache(maxsize=8)
-def _parse(variables: str, warehouse: Path) -> Any:
-    result = _dbt(Settings(vars=json.loads(variables), warehouse=warehouse), ["parse"], None)
-    if not result.success:
-        raise BuildError(f"dbt cannot read the project: {result.exception}")
-    return result.result
-
-
-def _dbt(settings: Settings, arguments: list[str], manifest: Any) -> Any:
-    """Invoke dbt, and close the warehouse that its adapter would keep open."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-    from dbt.cli.main import dbtRunner
-
-    os.environ["TALLYMARK_WAREHOUSE"] = str(settings.warehouse.absolute())
-    working_folder = settings.warehouse.absolute().parent / "dbt"
-    options = [
-        *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
-        *("--target-path", str(working_folder), "--log-path", str(working_folder)),
-        *("--vars", json.dumps(settings.vars), "--log-level", "none"),
-        *("--no-send-anonymous-usage-stats", "--no-write-json"),
-    ]
-    try:
-        return dbtRunner(manifest=manifest).invoke([*arguments, *options])
-    finally:
-        DuckDBConnectionManager.close_all_connections()

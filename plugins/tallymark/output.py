@@ -33,17 +33,12 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
         How many ``detections`` were given to how many ``files``, and how many are ``held`` back.
 
     Raises:
+        RuntimeError: when models ran since the last build that passed its sanity tests.
         FileExistsError: when a file is in the bucket already with other content.
     """
     with connect(settings) as warehouse:
         with transaction(warehouse):
-            warehouse.execute(
-                """
-                insert into output.releases (chunk_seq, released_at)
-                select max(chunk_seq), $now from batch_chunks having max(chunk_seq) is not null
-                """,
-                {"now": utc_now()},
-            )
+            _release(warehouse)
             files, detections = _plan_detections(settings, warehouse)
         put_planned(store, warehouse)
         waiting = _without_file(warehouse)
@@ -53,6 +48,23 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     else:
         work.finish(settings)
     return {"detections": detections, "files": files, "held": len(waiting)}
+
+
+def _release(warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Make the detections of the last build final."""
+    passed = warehouse.execute("select chunk_seq from output.passed_builds").fetchone()
+    if passed is None:
+        raise RuntimeError(
+            "Nothing is exported: models ran since the last dbt build that passed its tests, or there was none. "
+            "The next run builds and exports what is held back."
+        )
+    warehouse.execute(
+        """
+        insert into output.releases
+        select $chunk_seq, $now where $chunk_seq > (select coalesce(max(chunk_seq), 0) from output.releases)
+        """,
+        {"chunk_seq": passed[0], "now": utc_now()},
+    )
 
 
 class _Detection(NamedTuple):

@@ -9,7 +9,7 @@ import logging
 import duckdb  # noqa: F401
 
 from tallymark import feed, steps  # noqa: F401
-from tallymark.build import parse
+from tallymark.invoke_dbt import parse
 from tallymark.settings import Settings
 
 try:

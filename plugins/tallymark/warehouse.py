@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from tallymark.build import create_raw_tables
+from tallymark.invoke_dbt import create_raw_tables
 from tallymark.settings import Settings
 
 log = logging.getLogger(__name__)
