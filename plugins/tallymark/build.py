@@ -31,7 +31,8 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
     if not result.success:
         raise BuildError(
             "Nothing is exported, because dbt build failed. What is held back goes out with the first run that "
-            "passes. If state was built from wrong rows, dbt build --full-refresh makes it anew.\n" + ("\n".join(failed) or str(result.exception))
+            "passes. If state was built from wrong rows, dbt build --full-refresh makes it anew.\n"
+            + ("\n".join(failed) or str(result.exception))
         )
     with connect(settings) as warehouse:
         warehouse.execute("insert into output.passed_builds select max(chunk_seq), ? from batch_chunks", [utc_now()])

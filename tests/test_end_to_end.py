@@ -1,0 +1,115 @@
+"""Real Airflow processes pick up chunks that boto3 puts into a real S3 server."""
+
+import json
+import random
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import HEADER, csv_text, detected
+from oracle import Row, detect
+from tallymark import local_stack
+
+THRESHOLDS = {
+    "upgrade_min_merchant_transactions": 50,
+    "upgrade_top_percent": 50,
+    "upgrade_bottom_percent": 50,
+    "child_min_transactions": 5,
+    "dei_min_female_customers": 3,
+}
+DEADLINE_SECONDS = 90
+
+
+@pytest.fixture
+def stack(tmp_path, monkeypatch):
+    """A running stack whose Mechanism X has nothing to put."""
+    monkeypatch.setenv("TALLYMARK_VARS", json.dumps(THRESHOLDS))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "transactions.csv").write_text(HEADER + "\n")
+    made = local_stack.new_stack(tmp_path / "stack", source)
+    processes = local_stack.start(made)
+    try:
+        yield made
+    finally:
+        local_stack.stop([process.pid for process in processes.values()])
+
+
+def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
+    """Four small chunks in which all three patterns fire under THRESHOLDS, and the customer importance."""
+    chance = random.Random(3)
+    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
+
+    def row() -> Row:
+        name, gender = chance.choice(customers)
+        return Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25")))
+
+    importance = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
+    return [[row() for _ in range(60)] for _ in range(4)], importance
+
+
+def wait_for(question, what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not question():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}"
+        time.sleep(0.3)
+
+
+def test_from_a_chunk_in_s3_to_a_file(stack):
+    client, bucket, settings = stack.bucket.client, stack.settings.bucket, stack.settings
+    chunks, importance = stream()
+
+    def put(key: str, body: str) -> None:
+        client.put_object(Bucket=bucket, Key=key, Body=body.encode())
+
+    def ledger_lines() -> list[str]:
+        ledger = settings.warehouse.with_suffix(".ledger.jsonl")
+        return ledger.read_text().splitlines() if ledger.exists() else []
+
+    def is_done(chunks: int) -> bool:
+        marker = settings.warehouse.with_suffix(".unfinished_work")
+        return len(ledger_lines()) == chunks and not marker.exists()
+
+    lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
+    put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))
+    put("input/transactions/chunk_10", csv_text(chunks[1]))
+    put("input/transactions/chunk_9", csv_text(chunks[0]))
+    wait_for(lambda: is_done(2), "two chunks that are found together")
+    first = [json.loads(line)[0] for line in ledger_lines()]
+    put("input/transactions/chunk_11", csv_text(chunks[2]))
+    wait_for(lambda: is_done(3), "a chunk that lands later")
+    put("input/transactions/chunk_2.csv", csv_text(chunks[3]) + "C1,too,short\n")
+    wait_for(lambda: is_done(4), "a chunk that turns up late, under a lower number")
+
+    in_order = [chunks[0], chunks[1]] if first[0].endswith("chunk_9") else [chunks[1], chunks[0]]
+    expected = detect([*in_order, *chunks[2:]], importance, THRESHOLDS)
+    assert {detection.pattern_id for detection in expected} == {"PatId1", "PatId2", "PatId3"}
+    written = stack.root / "s3" / bucket / "output"
+    (stack.root / "output").symlink_to(written)
+    assert detected(stack.root) == expected
+    rejected = (written / "rejected/chunk_2.csv").read_text().splitlines()
+    assert rejected[1:] == ['input/transactions/chunk_2.csv,62,has 3 fields instead of 10,"C1,too,short"']
+
+    no_secret_in_logs(stack)
+    nobody_gets_in_without_a_login(stack)
+
+
+def no_secret_in_logs(stack: local_stack.Stack) -> None:
+    logs = [path for folder in ("logs", "airflow") for path in (stack.root / folder).rglob("*.log")]
+    assert any("task_id=export" in str(path) for path in logs)
+    for path in logs:
+        assert_free_of(path, stack.secret_key, stack.access_key, stack.password)
+
+
+def assert_free_of(path: Path, *secrets: str) -> None:
+    text = path.read_text(errors="replace")
+    for secret in secrets:
+        assert secret not in text, f"{path} holds a credential"
+
+
+def nobody_gets_in_without_a_login(stack: local_stack.Stack) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{stack.ui_url}/api/v2/dags", timeout=10)
+    assert refused.value.code == 401
