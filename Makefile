@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TALLYMARK := PYTHONPATH=plugins $(BIN)/python -m tallymark
 
-.PHONY: help demo up down replay test lint clean
+.PHONY: help demo up down replay test fuzz outages lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 10
@@ -23,6 +23,12 @@ replay: .venv/installed  ## DATA=<folder like the bucket> OUT=<folder> [BATCH=<c
 
 test: .venv/installed-dev lint  ## everything to know before pushing: lint, unit, dbt, DAGs, end to end
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+fuzz: .venv/installed-dev  ## loads MUTANTS=<10000> damaged chunks and writes docs/reliability/input.md
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(BIN)/pytest tests/test_fuzz.py tests/test_load.py
+
+outages: .venv/installed-dev  ## lets S3 fail in every way and writes docs/reliability/outages.md
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TALLYMARK_FIGURES=1 $(BIN)/pytest tests/test_outages.py
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .

@@ -20,9 +20,8 @@ Clearing a task, or the whole run, is safe at any time.
 
 from datetime import datetime, timedelta
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.sdk import dag, task
+from tallymark.bucket import ChunkSensor, open_bucket
 from tallymark.settings import Settings
 
 SETTINGS = Settings()
@@ -37,12 +36,6 @@ def _is_there_work(files: list[dict], **context) -> bool:
 
     waiting = waiting_chunks(SETTINGS, map(StoredObject.from_listing, files))
     return bool(waiting) or unfinished_work(SETTINGS)
-
-
-def _bucket():
-    from tallymark.store import S3Store
-
-    return S3Store(S3Hook(SETTINGS.aws_conn_id).get_conn(), SETTINGS.bucket)
 
 
 @dag(
@@ -62,7 +55,7 @@ def _bucket():
     },
 )
 def detect_patterns():
-    wait_for_chunk = S3KeySensor(
+    wait_for_chunk = ChunkSensor(
         task_id="wait_for_chunk",
         bucket_name=SETTINGS.bucket,
         bucket_key=f"{SETTINGS.transactions_prefix}chunk_*",
@@ -82,7 +75,7 @@ def detect_patterns():
     def load() -> dict:
         from tallymark.steps import load_chunks
 
-        return load_chunks(SETTINGS, _bucket())
+        return load_chunks(SETTINGS, open_bucket(SETTINGS))
 
     @task(doc_md="Runs dbt build. A failing sanity test holds the export back.")
     def build() -> None:
@@ -94,7 +87,7 @@ def detect_patterns():
     def export() -> dict:
         from tallymark.steps import export_detections
 
-        return export_detections(SETTINGS, _bucket())
+        return export_detections(SETTINGS, open_bucket(SETTINGS))
 
     wait_for_chunk >> load() >> build() >> export()
 

@@ -8,8 +8,8 @@ up. Started again, it goes on behind the last chunk in the bucket. The DAG is on
 
 from datetime import datetime
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import dag, task
+from tallymark.bucket import open_bucket
 from tallymark.settings import Settings
 
 SETTINGS = Settings()
@@ -28,10 +28,8 @@ def feed_transactions():
     @task(doc_md="Puts one chunk a second until the source is used up.")
     def feed() -> int:
         from tallymark import feed
-        from tallymark.store import S3Store
 
-        bucket = S3Store(S3Hook(SETTINGS.aws_conn_id).get_conn(), SETTINGS.bucket)
-        return feed.feed_transactions(SETTINGS, bucket)
+        return feed.feed_transactions(SETTINGS, open_bucket(SETTINGS))
 
     feed()
 

@@ -1,0 +1,18 @@
+"""Pages of docs/reliability/, written by the tests that measure what is in them."""
+
+import os
+from collections.abc import Iterable
+
+from tallymark.settings import PROJECT_ROOT
+
+WANTED = bool(os.environ.get("TALLYMARK_FIGURES"))
+
+
+def write(name: str, text: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
+    """Write a page with a text and a table, if ``TALLYMARK_FIGURES`` is set."""
+    if not WANTED:
+        return
+    lines = [" | ".join(map(str, row)) for row in (columns, ["---"] * len(columns), *rows)]
+    page = PROJECT_ROOT / "docs" / "reliability" / f"{name}.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join([text.strip(), "", *(f"| {line} |" for line in lines), ""]))
