@@ -17,6 +17,7 @@ import duckdb
 
 from tallymark import work
 from tallymark.settings import Settings
+from tallymark.spreadsheet import defused
 from tallymark.store import Store
 from tallymark.warehouse import connect, transaction, utc_now
 
@@ -178,5 +179,5 @@ def _as_csv(header: Iterable[str], rows: Iterable[Sequence]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([defused(value) if isinstance(value, str) else value for value in row] for row in rows)
     return text.getvalue().encode()
