@@ -69,14 +69,23 @@ def test_production_has_mechanism_y_alone(airflow_home):
             "max_active_runs": 1,
             "catchup": False,
             "documented": True,
-        }
+        },
+        "audit_patterns": {
+            "edges": [],
+            "pools": {"audit": "warehouse"},
+            "retries": [3],
+            "schedule": "30 3 * * *",
+            "max_active_runs": 1,
+            "catchup": False,
+            "documented": True,
+        },
     }
 
 
 def test_a_feed_source_adds_mechanism_x(airflow_home):
     found = described(airflow_home, TALLYMARK_FEED_SOURCE="somewhere.csv", TALLYMARK_SCHEDULE="@continuous")
     assert found["errors"] == {}
-    assert set(found["dags"]) == {"detect_patterns", "feed_transactions"}
+    assert set(found["dags"]) == {"audit_patterns", "detect_patterns", "feed_transactions"}
     assert found["dags"]["feed_transactions"]["edges"] == []
     assert found["dags"]["detect_patterns"]["schedule"] == "@continuous"
 

@@ -1,9 +1,9 @@
 {#- The weight of a row of customer_weights by the var upgrade_weight_aggregate, for people to read. -#}
 {% macro weight() %}
-    {%- if _weight_aggregate() == 'avg' -%}
+    {%- if weight_aggregate() == 'avg' -%}
         cast(sum_weight / importance_rows as decimal(38, 18))
     {%- else -%}
-        {{ _weight_aggregate() }}_weight
+        {{ weight_aggregate() }}_weight
     {%- endif -%}
 {% endmacro %}
 
@@ -11,19 +11,19 @@
 {#- The same weight as a list of sort keys that order exactly. An average is compared as a whole number of
     units of 10^-18 and what remains: two fractions with denominators below 10^9 differ by more than 10^-18. -#}
 {% macro weight_sort_keys() %}
-    {%- if _weight_aggregate() == 'avg' -%}
+    {%- if weight_aggregate() == 'avg' -%}
         {%- set units = exact_units('sum_weight') -%}
         {{ integer_division(units, 'importance_rows') }} as weight_key,
         {{ integer_division('(' ~ units ~ ' % importance_rows) * 1000000000000000000', 'importance_rows') }}
             as weight_key_remainder
     {%- else -%}
-        {{ _weight_aggregate() }}_weight as weight_key,
+        {{ weight_aggregate() }}_weight as weight_key,
         0 as weight_key_remainder
     {%- endif -%}
 {% endmacro %}
 
 
-{% macro _weight_aggregate() %}
+{% macro weight_aggregate() %}
     {%- set aggregate = var('upgrade_weight_aggregate') -%}
     {%- if aggregate not in ('sum', 'avg', 'min', 'max') -%}
         {{ exceptions.raise_compiler_error(

@@ -27,7 +27,7 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
         level = logging.INFO if node.status in ("success", "pass", "skipped") else logging.ERROR
         log.log(level, "%-8s %6.2f s  %s", node.status, node.execution_time, node.node.name)
         if level == logging.ERROR:
-            failed.append(f"{node.node.resource_type} {node.node.name}: {node.message}{_rows(settings, node)}")
+            failed.append(f"{node.node.resource_type} {node.node.name}: {node.message}{failing_rows(settings, node)}")
     if not result.success:
         raise BuildError(
             "Nothing is exported, because dbt build failed. What is held back goes out with the first run that "
@@ -38,10 +38,10 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
         warehouse.execute("insert into output.passed_builds select max(chunk_seq), ? from batch_chunks", [utc_now()])
 
 
-def _rows(settings: Settings, node: Any) -> str:
+def failing_rows(settings: Settings, node: Any) -> str:
+    """Up to ten of the rows that a failing dbt test found, a line each; of anything else, nothing."""
     if node.node.resource_type != "test" or not node.failures:
         return ""
     with connect(settings, read_only=True) as warehouse:
-        rows = warehouse.execute(f"select * from ({node.node.compiled_code}) limit 10")
-        names = [column[0] for column in rows.description]
-        return "".join(f"\n    {dict(zip(names, row, strict=True))}" for row in rows.fetchall())
+        rows = warehouse.sql(node.node.compiled_code).limit(10)
+        return "".join(f"\n    {dict(zip(rows.columns, row, strict=True))}" for row in rows.fetchall())

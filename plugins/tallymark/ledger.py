@@ -70,8 +70,14 @@ def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:
 
 def record_accepted(warehouse: duckdb.DuckDBPyConnection, entry: Entry, chunk_seq: int) -> tuple[int, int]:
     """Write the ledger row of a chunk whose rows are in; returns rows accepted and rejected."""
-    accepted = _count(warehouse, "raw.transactions", chunk_seq)
-    rejected = _count(warehouse, "raw.rejected_rows", chunk_seq)
+    accepted, rejected = warehouse.execute(
+        """
+        select
+            (select count(*) from raw.transactions where chunk_seq = $chunk_seq),
+            (select count(*) from raw.rejected_rows where chunk_seq = $chunk_seq)
+        """,
+        {"chunk_seq": chunk_seq},
+    ).fetchone()
     _record(warehouse, entry, chunk_seq, "accepted", accepted, rejected, None)
     return accepted, rejected
 
@@ -80,10 +86,6 @@ def record_rejected(warehouse: duckdb.DuckDBPyConnection, entry: Entry, reason: 
     """Write the ledger row of a chunk that was rejected whole."""
     with transaction(warehouse):
         _record(warehouse, entry, next_chunk_seq(warehouse), "rejected", 0, 0, reason)
-
-
-def _count(warehouse: duckdb.DuckDBPyConnection, table: str, chunk_seq: int) -> int:
-    return warehouse.execute(f"select count(*) from {table} where chunk_seq = ?", [chunk_seq]).fetchone()[0]
 
 
 def _record(

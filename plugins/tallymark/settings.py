@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     vars: dict = Field({}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON.")
 
     schedule: str = Field("* * * * *", description="A cron expression, or @continuous.")
+    audit_schedule: str = Field("30 3 * * *", description="When audit_patterns runs: a cron expression, UTC.")
     max_chunks_per_run: int = Field(
         100, ge=1, description="Chunks in one micro-batch; the rest waits for the next run."
     )

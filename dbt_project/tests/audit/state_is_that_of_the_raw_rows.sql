@@ -9,25 +9,12 @@ with recomputed as (
         min(case when upper(trim(gender)) = 'M' then chunk_seq end) as first_male_chunk_seq,
         max(chunk_seq) as last_chunk_seq
     from {{ source('raw', 'transactions') }}
+    where chunk_seq <= {{ last_chunk_in_state() }}
     group by merchant, customer
 ),
 
 kept as (
     select * from {{ ref('merchant_customers') }}
-),
-
-only_kept as (
-    select * from kept
-    except
-    select * from recomputed
-),
-
-only_recomputed as (
-    select * from recomputed
-    except
-    select * from kept
 )
 
-select 'only in state' as problem, * from only_kept
-union all
-select 'only in raw rows' as problem, * from only_recomputed
+{{ differences('kept', 'recomputed') }}

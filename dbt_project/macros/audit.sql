@@ -1,0 +1,62 @@
+{#- What audit tests have in common. They recompute from the raw rows in one pass, at every chunk boundary, without
+    the models; the cost grows with the history. -#}
+
+{#- The last chunk whose detections are final: later ones may be in the middle of a run. -#}
+{% macro last_released_chunk() %}
+    (select coalesce(max(chunk_seq), 0) from {{ source('output', 'releases') }})
+{%- endmacro %}
+
+
+{#- The last chunk that the state holds, and must hold. -#}
+{% macro last_chunk_in_state() %}
+    (
+        select greatest(coalesce(max(last_chunk_seq), 0), {{ last_released_chunk() }})
+        from {{ ref('merchant_customers') }}
+    )
+{%- endmacro %}
+
+
+{#- Rows of two CTEs that are in one of them only. -#}
+{% macro differences(kept, recomputed) %}
+    select 'only in the warehouse' as problem, * from (select * from {{ kept }} except all select * from {{ recomputed }})
+    union all
+    select 'only in the raw rows' as problem, * from (select * from {{ recomputed }} except all select * from {{ kept }})
+{% endmacro %}
+
+
+{#- Detections of a pattern that differ from the first rows, per merchant and customer, of the CTE `held`, which has
+    one row per chunk at whose end the pattern held. Chunks before the first one in chunk_thresholds were looked at by
+    another warehouse, before this one was rebuilt: what was detected there counts as given. -#}
+{% macro detections_that_differ(pattern_id, evidence) %}
+    {%- set columns = (['chunk_seq', 'merchant', 'customer'] + evidence) | join(', ') %}
+    detections as (
+        select * from {{ ref('detections') }}
+        where pattern_id = '{{ pattern_id }}' and chunk_seq <= {{ last_released_chunk() }}
+    ),
+
+    given as (
+        select * from detections
+        where chunk_seq < (select min(chunk_seq) from {{ ref('chunk_thresholds') }})
+    ),
+
+    kept as (
+        select {{ columns }} from detections
+        where chunk_seq >= (select min(chunk_seq) from {{ ref('chunk_thresholds') }})
+    ),
+
+    numbered as (
+        select *, row_number() over (partition by merchant, customer order by chunk_seq) as occurrence
+        from held
+        where not exists (
+            select 1 from given
+            where given.merchant = held.merchant and given.customer = held.customer
+        )
+    ),
+
+    recomputed as (
+        select {{ columns }} from numbered
+        where occurrence = 1 and chunk_seq <= {{ last_released_chunk() }}
+    )
+
+    {{ differences('kept', 'recomputed') }}
+{% endmacro %}
