@@ -3,11 +3,11 @@
 -- Nearly every line has neither a comma nor a quote inside its quotes: it can be split at its commas,
 -- many times quicker than it can be matched field by field.
 create or replace temp macro is_plain(line) as regexp_full_match(
-    line, $$(\s*'[^'",]*'\s*|\s*"[^'",]*"\s*|[^'",]*)(,(\s*'[^'",]*'\s*|\s*"[^'",]*"\s*|[^'",]*))*$$
+    line, $$([ \t]*'[^'",]*'[ \t]*|[ \t]*"[^'",]*"[ \t]*|[^'",]*)(,([ \t]*'[^'",]*'[ \t]*|[ \t]*"[^'",]*"[ \t]*|[^'",]*))*$$
 );
 
 create or replace temp macro quoted_fields(line) as list_transform(
-    regexp_extract_all(line || ',', $$(\s*'(?:[^']|'')*'\s*|\s*"(?:[^"]|"")*"\s*|[^,]*),$$, 1),
+    regexp_extract_all(line || ',', $$([ \t]*'(?:[^']|'')*'[ \t]*|[ \t]*"(?:[^"]|"")*"[ \t]*|[^,]*),$$, 1),
     lambda field: trim(field, e' \t')
 );
 
@@ -28,7 +28,7 @@ end;
 -- A field without the quotes and the white space around it; null: it is empty.
 create or replace temp macro bare(field) as nullif(
     case
-        when regexp_full_match(field, $$\s*('[^'"]*'|"[^'"]*"|[^'"]*)\s*$$) then trim(field, e' \t\'"')
+        when regexp_full_match(field, $$[ \t]*('[^'"]*'|"[^'"]*"|[^'"]*)[ \t]*$$) then trim(field, e' \t\'"')
         when regexp_full_match(field, $$'.*'$$) then trim(replace(field[2:-2], '''''', ''''), e' \t')
         when regexp_full_match(field, $$".*"$$) then trim(replace(field[2:-2], '""', '"'), e' \t')
         else trim(field, e' \t')

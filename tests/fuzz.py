@@ -1,0 +1,222 @@
+"""Damaged chunks, and a judge in plain Python of what becomes of them.
+
+The judge shares no code with the load: it reads a line character by character, and numbers with ``decimal``.
+"""
+
+import gzip
+import random
+import re
+import zlib
+from decimal import Decimal
+from typing import NamedTuple
+
+HEADER = "step,customer,age,gender,zipcodeOri,merchant,zipMerchant,category,amount,fraud"
+REQUIRED = ("customer", "merchant", "gender", "amount")
+KNOWN = (*REQUIRED, "step", "age", "zipcodeori", "zipmerchant", "category", "fraud")
+TOKENS = [
+    *("'", '"', "''", '""', ",", ",,", "\n", "\r\n", "\r", "\n\n", " ", "\t", "\\", ";", "|", "\0", "\v", "\f"),
+    *("=1+1", "-", "+", "@", "e5", "E-4", "1e400", "NaN", "inf", "-0", ".", "1.00000", "99999999999999.9999", "1_0"),
+    *("\ufeff", "\u00a0", "\u2028", "\x85", "é", "٣", "😀", "\u202e", "%41", "../", "$text", "?", "--", "x" * 5000),
+    *("F", "m", "'customer'", "amount", HEADER, "null", "NULL", "None"),
+]
+QUOTES = ("'", '"')
+SPACES = (" ", "\t")
+RAW_BYTES = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xfe\xff", b"\xff\xfe", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\x1f\x8b"]
+
+
+class Mutant(NamedTuple):
+    """A chunk: the ending of its key, and its bytes."""
+
+    ending: str
+    body: bytes
+
+
+def good_chunk(chance: random.Random) -> str:
+    """A few rows as a sender could have written them."""
+    quote = chance.choice(("'", '"', ""))
+    lines = [HEADER]
+    for _ in range(chance.randrange(1, 6)):
+        amount = chance.choice(("4.55", "0", "23", "1E1", "12.3400", "7.0001"))
+        values = ["0", f"C{chance.randrange(99)}", "2", chance.choice("FMEU"), "28007", f"M{chance.randrange(9)}"]
+        values += ["28007", "es_food", amount, "0"]
+        lines.append(
+            ",".join(value if number in (0, 8, 9) else f"{quote}{value}{quote}" for number, value in enumerate(values))
+        )
+    return "\n".join(lines) + "\n"
+
+
+def mutant(chance: random.Random) -> Mutant:
+    """A good chunk after one to four accidents."""
+    body = good_chunk(chance).encode()
+    for _ in range(chance.choice((1, 1, 1, 2, 3, 4))):
+        body = _accident(chance, body)
+    match chance.randrange(12):
+        case 0:
+            return Mutant(".csv.gz", gzip.compress(body, mtime=0))
+        case 1:
+            packed = bytearray(gzip.compress(body, mtime=0))
+            packed[chance.randrange(len(packed))] ^= 1 << chance.randrange(8)
+            return Mutant(".csv.gz", bytes(packed))
+        case 2:
+            packed = gzip.compress(body, mtime=0)
+            return Mutant(chance.choice(("", ".csv.gz")), packed[: chance.randrange(len(packed))])
+        case 3:
+            return Mutant(
+                ".csv.gz",
+                gzip.compress(body, mtime=0) + chance.choice((b"", b"\0\0", b"x", gzip.compress(b"1", mtime=0))),
+            )
+    return Mutant(chance.choice(("", ".csv")), body)
+
+
+def _accident(chance: random.Random, body: bytes) -> bytes:
+    at, until = sorted((chance.randrange(len(body) + 1), chance.randrange(len(body) + 1)))
+    lines = body.split(b"\n")
+    match chance.randrange(13):
+        case 0 | 1 | 2 | 3:
+            return body[:at] + chance.choice(TOKENS).encode() + body[at:]
+        case 4:
+            return body[:at] + chance.choice(RAW_BYTES) + body[at:]
+        case 5:
+            return body[:at] + bytes([chance.randrange(256)]) + body[at + 1 :]
+        case 6:
+            return body[:at] + body[min(until, at + 20) :]
+        case 7:
+            return body[:at]
+        case 8:
+            lines.insert(chance.randrange(len(lines)), chance.choice(lines))
+        case 9:
+            chance.shuffle(lines)
+        case 10:
+            number = chance.randrange(len(lines))
+            fields = lines[number].split(b",")
+            chance.shuffle(fields)
+            lines[number] = b",".join(fields)
+        case 11:
+            number = chance.randrange(len(lines))
+            fields = lines[number].split(b",")
+            fields[chance.randrange(len(fields))] = chance.choice(TOKENS).encode()
+            lines[number] = b",".join(fields)
+        case 12:
+            encoding = chance.choice(("utf-16", "utf-16-le", "utf-32", "latin-1", "utf-7", "utf-8-sig"))
+            return body.decode(errors="replace").encode(encoding, errors="replace")
+    return b"\n".join(lines)
+
+
+class Verdict(NamedTuple):
+    """What should become of a chunk.
+
+    Attributes:
+        accepted: line number -> customer, merchant, gender (None: empty), amount; None: the chunk is rejected whole.
+        rejected: numbers of the lines that are rejected.
+    """
+
+    accepted: dict[int, tuple[str, str, str | None, Decimal]] | None
+    rejected: list[int]
+
+
+REJECTED_WHOLE = Verdict(None, [])
+
+
+def judge(chunk: Mutant) -> Verdict:
+    """By the contract, section 4."""
+    body = chunk.body
+    if chunk.ending.endswith(".gz") or body.startswith(b"\x1f\x8b"):
+        body = _unpacked(body)
+        if body is None:
+            return REJECTED_WHOLE
+    if body.startswith(b"\xef\xbb\xbf"):
+        body = body[3:]
+    lines = re.split(b"\r\n|\r|\n", body)
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    if not numbered:
+        return REJECTED_WHOLE
+    header = numbered[0][1].decode(errors="backslashreplace")
+    names = [name.strip().strip("'\"").strip().lower() for name in header.split(",")]
+    if any(name not in names for name in REQUIRED) or any(names.count(name) > 1 for name in KNOWN):
+        return REJECTED_WHOLE
+    verdict = Verdict({}, [])
+    for number, line in numbered[1:]:
+        values = _values(line, names)
+        if values is None:
+            verdict.rejected.append(number)
+        else:
+            verdict.accepted[number] = values
+    return verdict
+
+
+def _unpacked(body: bytes) -> bytes | None:
+    """All members of a gzip file, with nothing but zeros behind them; None: it is broken."""
+    content = b""
+    while body:
+        body = body[:3] + bytes([body[3] & 0b11111]) + body[4:] if len(body) > 3 else body  # reserved flags: ignored
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        try:
+            content += member.decompress(body)
+        except zlib.error:
+            return None
+        if not member.eof:
+            return None
+        body = member.unused_data.lstrip(b"\0")
+    return content
+
+
+def _values(line: bytes, names: list[str]) -> tuple[str, str, str | None, Decimal] | None:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return None
+    fields = _fields(text)
+    if "\0" in text or fields is None or len(fields) != len(names):
+        return None
+    customer, merchant, gender, amount = (fields[names.index(name)] for name in REQUIRED)
+    if (
+        not customer
+        or not merchant
+        or not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", amount)
+    ):
+        return None
+    number = Decimal(amount)
+    if number < 0 or (number != 0 and (number >= 10**14 or number % Decimal("0.0001") != 0)):
+        return None
+    return customer, merchant, gender or None, number
+
+
+def _fields(text: str) -> list[str] | None:
+    """The values of a line, without the quotes around them; None: a quote is not closed.
+
+    A value in quotes may hold commas, and doubled quotes for quotes. Where that does not come out even, the value ends
+    at the next comma, and quotes inside it are what they are: ``'O'Brien'``.
+    """
+    fields, at = [], 0
+    while at <= len(text):
+        start = at
+        while text[start : start + 1] in SPACES:
+            start += 1
+        quote = text[start : start + 1]
+        comma = _end_of_quoted(text, start, quote) if quote in QUOTES else None
+        if comma is None:
+            comma = text.find(",", at) if "," in text[at:] else len(text)
+        value = text[at:comma].strip(" \t")
+        if value[:1] in QUOTES:
+            if len(value) < 2 or value[-1] != value[0]:
+                return None
+            value = value[1:-1].replace(value[0] * 2, value[0])
+        fields.append(value.strip(" \t"))
+        at = comma + 1
+    return fields
+
+
+def _end_of_quoted(text: str, start: int, quote: str) -> int | None:
+    """Where the comma or the end of the line is behind the quote that closes; None: something else is behind it."""
+    at = start + 1
+    while at < len(text):
+        if text[at : at + 2] == quote * 2:
+            at += 2
+        elif text[at] == quote:
+            at += 1
+            while text[at : at + 1] in SPACES:
+                at += 1
+            return at if text[at : at + 1] in ("", ",") else None
+        else:
+            at += 1
+    return None
