@@ -72,3 +72,16 @@ def test_other_objects_are_left_alone():
 @pytest.mark.parametrize("name", ["chunk_7", "chunk_7.csv", "chunk_7.csv.gz", "chunk_7.CSV.GZ"])
 def test_the_name_has_no_ending(name):
     assert find_chunks(stored(name), PREFIX)[0].name == "chunk_7"
+
+
+def test_keys_that_climb_are_keys_like_others():
+    """A key is no path: nothing outside the prefix is reached, and the name of a file of rejected rows has no slash."""
+    found = find_chunks(
+        stored("chunk_1/../../x.csv", "chunk_1/_SUCCESS", "chunk_..", "../chunk_2", "chunk_%2e%2e"), PREFIX
+    )
+    assert [(chunk.key.removeprefix(PREFIX), len(chunk.parts)) for chunk in found] == [
+        ("chunk_%2e%2e", 1),
+        ("chunk_..", 1),
+        ("chunk_1/", 0),
+    ]
+    assert not [chunk for chunk in found if "/" in chunk.name]

@@ -1,13 +1,16 @@
 """The load: ledger, bad rows, bad chunks, conflicts, versions of the customer importance."""
 
 import gzip
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import HEADER
 from tallymark import csv_lines, ledger, load, work
-from tallymark.settings import Settings
+from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import FolderStore, ObjectChangedError
 from tallymark.warehouse import connect
 
@@ -43,9 +46,9 @@ def body_of(case: dict) -> bytes:
     body += bytes.fromhex(case.get("bytes", ""))
     if "repeat" in case:
         body += case["repeat"]["text"].encode() * case["repeat"]["times"]
-    if case.get("gzip"):
+    for _ in range({True: 1, "twice": 2}.get(case.get("gzip"), 0)):
         body = gzip.compress(body)
-    return body[: case.get("cut")]
+    return body[: case.get("cut")] + bytes.fromhex(case.get("bytes_behind", ""))
 
 
 def test_bad_input(settings, bucket):
@@ -212,5 +215,81 @@ def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
 
 def test_a_gzip_bomb_is_not_unpacked():
     bomb = gzip.compress(bytes(50_000_000))
-    with pytest.raises(csv_lines.RejectedError, match="unpacks to more than 1000 bytes"):
+    with pytest.raises(csv_lines.RejectedError, match="unpacks to more bytes than"):
         csv_lines.unpack("chunk_1.csv.gz", bomb, 1000)
+
+
+def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypatch):
+    """Nor are the parts of a folder that are too large only together."""
+    put(bucket, "chunk_1", GOOD * 10)
+    for name in ("part-0", "part-1", "_SUCCESS"):
+        put(bucket, f"chunk_2/{name}", GOOD * 6)
+    monkeypatch.setattr(FolderStore, "get", lambda *_: pytest.fail("it was fetched"))
+    limited = settings.model_copy(update={"max_object_bytes": len(GOOD) * 10 - 1})
+    assert load.load_chunks(limited, bucket)["rejected"] == 2
+
+
+def test_parts_that_unpack_to_too_much_together(settings, bucket):
+    for name in ("part-0.csv.gz", "part-1.csv.gz"):
+        put(bucket, f"chunk_1/{name}", gzip.compress(GOOD.encode() * 6))
+    put(bucket, "chunk_1/_SUCCESS", "")
+    limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) * 10})
+    assert load.load_chunks(limited, bucket)["rejected"] == 1
+    [(reason,)] = query(settings, "select reason from raw.chunks")
+    assert "max_unpacked_bytes" in reason
+
+
+def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
+    """A gigabyte in a megabyte, in a process of its own; the limit is 32 megabytes."""
+    bomb = tmp_path / "bomb.gz"
+    with gzip.open(bomb, "wb", compresslevel=6) as file:
+        for _ in range(16):
+            file.write(bytes(2**26))
+    assert bomb.stat().st_size < 2_000_000
+    script = (
+        "import resource, sys; from pathlib import Path; from tallymark import csv_lines\n"
+        "body, before = Path(sys.argv[1]).read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: csv_lines.unpack('bomb.gz', body, 2**25)\n"
+        "except csv_lines.RejectedError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT / "plugins")}
+    done = subprocess.run([sys.executable, "-c", script, str(bomb)], env=environment, capture_output=True, timeout=60)
+    assert int(done.stdout) < 150, done.stderr
+
+
+def test_folders(settings, bucket):
+    """Whole or not at all; a part may have its columns in an order of its own."""
+    put(bucket, "chunk_1 unfinished/part-0", GOOD)
+    put(bucket, "chunk_2 one part is bad/part-0", GOOD)
+    put(bucket, "chunk_2 one part is bad/part-1", "no header")
+    put(bucket, "chunk_3 nothing in it/part-0", "")
+    put(bucket, "chunk_4 good/part-0.csv", GOOD)
+    put(bucket, "chunk_4 good/part-1.csv", "amount,gender,merchant,customer\n1,M,M2,C2\nx\n")
+    put(bucket, "chunk_4 good/.part-1.csv.crc", "no header")
+    for name in ("chunk_2 one part is bad", "chunk_3 nothing in it", "chunk_4 good"):
+        put(bucket, f"{name}/_SUCCESS", "")
+    load.load_chunks(settings, bucket)
+    rows = query(settings, "select chunk_key, reason, rows_in_file, rows_accepted from raw.chunks order by chunk_seq")
+    assert [(key[25:-1], *found) for key, *found in rows] == [
+        ("2 one part is bad", rows[0][1], None, 0),
+        ("3 nothing in it", "holds no line", None, 0),
+        ("4 good", None, 3, 2),
+    ]
+    assert "header lacks customer" in rows[0][1]
+    assert query(settings, "select customer from raw.transactions") == [("C1",), ("C2",)]
+    put(bucket, "chunk_1 unfinished/_SUCCESS", "")
+    assert load.load_chunks(settings, bucket)["accepted"] == 1
+
+
+def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, caplog):
+    for number in (1, 3):
+        put(bucket, f"chunk_{number}", GOOD.replace("C1", f"C{number}"))
+    load.load_chunks(settings, bucket)
+    assert not [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
+    put(bucket, "chunk_2", GOOD.replace("C1", "C2"))
+    put(bucket, "chunk_4", GOOD)
+    assert load.load_chunks(settings, bucket)["accepted"] == 2
+    late, twice = [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
+    assert late.startswith("LATE: input/transactions/chunk_2 turned up after input/transactions/chunk_3")
+    assert twice.startswith("TWICE: input/transactions/chunk_4 has the same content as input/transactions/chunk_1.")
+    assert query(settings, "select count(*) from raw.transactions") == [(4,)]

@@ -98,6 +98,17 @@ def puts_nothing_over_other_content(store: Store) -> None:
     assert [store.get(stored) for stored in store.list("once")] == [b"1"]
 
 
+def test_keys_of_every_kind(s3, request):
+    names = ["a b", "a'b\"c", "é😀", "%41%2e", "+&=?#", "a\\b", "...", "~", "a;b|c$d"]
+    if request.node.callspec.params["s3"] == "moto":
+        names += ["..", "../up"]  # a server that keeps files cannot have these
+    for name in names:
+        s3.put_new(f"keys/{name}", name.encode())
+    listed = list(s3.list("keys/"))
+    assert sorted(stored.key for stored in listed) == sorted(f"keys/{name}" for name in names)
+    assert {stored.key: s3.get(stored) for stored in listed} == {f"keys/{name}": name.encode() for name in names}
+
+
 def test_an_object_that_changed_or_went_away(s3):
     s3.put_new("moving", b"1")
     [listed] = s3.list("moving")

@@ -3,6 +3,7 @@
 import gzip
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,21 +59,27 @@ class Columns:
     aliases: dict[str, str] = field(default_factory=dict)
 
 
-def read_csv_object(settings: Settings, store: Store, stored: StoredObject, columns: Columns) -> CsvObject:
-    """Fetch an object and find its lines and columns.
+def read_csv_objects(
+    settings: Settings, store: Store, objects: Sequence[StoredObject], columns: Columns
+) -> list[CsvObject]:
+    """Fetch objects that belong together and find their lines and columns.
 
     Raises:
-        RejectedError: when it is too large, cannot be unpacked, or its header does not do.
-        ObjectChangedError: when it is not the object that was listed any more.
+        RejectedError: when together they are too large, or one cannot be unpacked or its header does not do.
+        ObjectChangedError: when one is not the object that was listed any more.
     """
-    if stored.size > settings.max_object_bytes:
-        raise RejectedError(
-            f"has {stored.size} bytes, more than {settings.max_object_bytes} (setting max_object_bytes)"
-        )
-    text, undecodable = split_lines(unpack(stored.key, store.get(stored), settings.max_unpacked_bytes))
-    header_line, width, positions = read_header(text, columns)
-    rows = sum(1 for line in text.split("\n") if line) - 1
-    return CsvObject(stored.key, text, undecodable, header_line, width, positions, rows)
+    size = sum(stored.size for stored in objects)
+    if size > settings.max_object_bytes:
+        raise RejectedError(f"has {size} bytes, more than {settings.max_object_bytes} (setting max_object_bytes)")
+    files, unpacked = [], 0
+    for stored in objects:
+        content = unpack(stored.key, store.get(stored), settings.max_unpacked_bytes - unpacked)
+        unpacked += len(content)
+        text, undecodable = split_lines(content)
+        header_line, width, positions = read_header(text, columns)
+        rows = sum(1 for line in text.split("\n") if line) - 1
+        files.append(CsvObject(stored.key, text, undecodable, header_line, width, positions, rows))
+    return files
 
 
 def unpack(key: str, body: bytes, max_bytes: int) -> bytes:
@@ -88,7 +95,7 @@ def unpack(key: str, body: bytes, max_bytes: int) -> bytes:
     except (EOFError, OSError, zlib.error) as error:
         raise RejectedError(f"broken gzip: {error}") from error
     if len(unpacked) > max_bytes:
-        raise RejectedError(f"unpacks to more than {max_bytes} bytes (setting max_unpacked_bytes)")
+        raise RejectedError("unpacks to more bytes than the setting max_unpacked_bytes allows")
     return unpacked
 
 
@@ -122,7 +129,7 @@ def read_header(text: str, columns: Columns) -> tuple[int, int, dict[str, int | 
     names = [name.strip().strip("'\"").strip().lower() for name in line.split(",")]
     names = [columns.aliases.get(name, name) for name in names]
     if missing := [name for name in columns.required if name not in names]:
-        raise RejectedError(f"header lacks {', '.join(missing)}; the first line is: {line[:200]}")
+        raise RejectedError(f"header lacks {', '.join(missing)}; the first line is: {line[:200]!r}")
     known = columns.required + columns.optional
     if repeated := [name for name in known if names.count(name) > 1]:
         raise RejectedError(f"header repeats {', '.join(repeated)}")

@@ -6,7 +6,7 @@ import logging
 import duckdb
 
 from tallymark import output
-from tallymark.csv_lines import Columns, RejectedError, judge_rows, read_csv_object
+from tallymark.csv_lines import Columns, RejectedError, judge_rows, read_csv_objects
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
 from tallymark.warehouse import run_sql, transaction, utc_now
@@ -56,7 +56,7 @@ def _load_version(
     ).fetchone()[0]
     reason = None
     try:
-        files = [read_csv_object(settings, store, stored, IMPORTANCE) for stored in objects]
+        files = read_csv_objects(settings, store, objects, IMPORTANCE)
     except RejectedError as error:
         files, reason = [], str(error)
         log.error("REJECTED customer importance: %s", reason)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import duckdb
 
-from tallymark.chunks import Chunk
+from tallymark.chunks import Chunk, natural_order
 from tallymark.settings import Settings
 from tallymark.warehouse import as_utc, transaction, utc_now
 
@@ -61,6 +61,27 @@ def seen_as(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> Literal["know
         {"key": chunk.key, "etag": chunk.etag},
     ).fetchone()
     return "known" if known else "conflict" if accepted else "new"
+
+
+def remarks(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> list[str]:
+    """What is odd about a new chunk that is taken all the same, in words: it is late, or was taken under another key.
+
+    Two folders are never called the same: the ETag of a folder depends on the keys in it.
+    """
+    found = []
+    before = warehouse.execute("select chunk_key from raw.chunks order by chunk_seq desc limit 1").fetchone()
+    if before and natural_order(chunk.key) < natural_order(before[0]):
+        found.append(f"LATE: {chunk.key} turned up after {before[0]} was taken. It is taken now, as the next chunk.")
+    twins = warehouse.execute(
+        "select chunk_key from raw.chunks where etag = ? and chunk_key <> ? and rows_accepted > 0 order by chunk_seq",
+        [chunk.etag, chunk.key],
+    ).fetchall()
+    if twins:
+        found.append(
+            f"TWICE: {chunk.key} has the same content as {', '.join(key for (key,) in twins)}. Its rows count again, "
+            "as a chunk is known by its key. If it was put twice by mistake, tell its sender."
+        )
+    return found
 
 
 def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:

@@ -9,7 +9,7 @@ import duckdb
 
 from tallymark import ledger, output, work
 from tallymark.chunks import find_chunks
-from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, read_csv_object
+from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
@@ -60,6 +60,8 @@ def load_chunks(
                 )
                 taken["conflict"] += 1
             elif seen_as == "new":
+                for remark in ledger.remarks(warehouse, chunk):
+                    log.warning(remark)
                 entry = ledger.Entry(chunk, importance_version, y_started_at=utc_now())
                 taken.update(_take(settings, store, warehouse, entry))
         ledger.publish(settings, warehouse, waiting)
@@ -73,7 +75,7 @@ def _take(
     """Load a chunk, or reject it whole; returns what to add to the counts of load_chunks."""
     chunk = entry.chunk
     try:
-        files = [read_csv_object(settings, store, part, TRANSACTIONS) for part in chunk.parts if part.size]
+        files = read_csv_objects(settings, store, [part for part in chunk.parts if part.size], TRANSACTIONS)
         if not files:
             raise RejectedError("holds no line")
     except RejectedError as error:

@@ -35,9 +35,11 @@ class Settings(BaseSettings):
     max_chunks_per_run: int = Field(
         100, ge=1, description="Chunks in one micro-batch; the rest waits for the next run."
     )
-    max_object_bytes: int = Field(256 * 2**20, ge=1, description="A larger object is rejected whole.")
+    max_object_bytes: int = Field(
+        128 * 2**20, ge=1, description="A chunk whose objects are larger together is rejected whole, without a look."
+    )
     max_unpacked_bytes: int = Field(
-        2**30, ge=1, description="A compressed object that unpacks to more is rejected whole."
+        128 * 2**20, ge=1, description="A chunk whose objects unpack to more together is rejected whole."
     )
 
     time_zone: str = Field("Asia/Kolkata", description="IANA name; of the two times in a detection file.")
