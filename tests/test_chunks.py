@@ -80,8 +80,8 @@ def test_keys_that_climb_are_keys_like_others():
         stored("chunk_1/../../x.csv", "chunk_1/_SUCCESS", "chunk_..", "../chunk_2", "chunk_%2e%2e"), PREFIX
     )
     assert [(chunk.key.removeprefix(PREFIX), len(chunk.parts)) for chunk in found] == [
+        ("chunk_1/", 0),
         ("chunk_%2e%2e", 1),
         ("chunk_..", 1),
-        ("chunk_1/", 0),
     ]
     assert not [chunk for chunk in found if "/" in chunk.name]
