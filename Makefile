@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 TALLYMARK := PYTHONPATH=plugins $(BIN)/python -m tallymark
 
-.PHONY: help demo up down replay test fuzz outages lint clean
+.PHONY: help demo up down replay test fuzz outages audit-dependencies lint clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
 
 demo: .venv/installed  ## X and Y over generated data, or DATA=<folder with transactions.csv(.gz)>, with a summary
 	@$(TALLYMARK).local_stack demo $(if $(DATA),--data '$(DATA)')
@@ -29,6 +29,10 @@ fuzz: .venv/installed-dev  ## loads MUTANTS=<10000> damaged chunks and writes do
 
 outages: .venv/installed-dev  ## lets S3 fail in every way and writes docs/reliability/outages.md
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TALLYMARK_FIGURES=1 $(BIN)/pytest tests/test_outages.py
+
+audit-dependencies:  ## looks the locked versions up in the database of known holes, which takes the internet
+	@$(PYTHON) -m venv .local/pip-audit && .local/pip-audit/bin/pip install -q --disable-pip-version-check pip-audit
+	@.local/pip-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-dev.txt
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .

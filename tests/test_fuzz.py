@@ -14,6 +14,7 @@ from tallymark.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store import FolderStore
 from tallymark.warehouse import connect
+from test_load import CASES
 
 MUTANTS = int(os.environ.get("TALLYMARK_MUTANTS", "500"))
 SEED = int(os.environ.get("TALLYMARK_FUZZ_SEED", "1"))
@@ -32,8 +33,20 @@ def page(request) -> Iterator[None]:
         "and compares each row with the verdict of a second implementation in plain Python. No crash, no hang; in each "
         "chunk, rows in the file = accepted + rejected.",
         ("what", "how many"),
-        list(TRIED.items()),
+        [*TRIED.items(), *named_cases().items()],
     )
+
+
+def named_cases() -> dict[str, int]:
+    """What is in bad_input.yaml, by what becomes of it."""
+    whole = sum("chunk" in case for case in CASES)
+    rows = sum("rejected" in case for case in CASES)
+    return {
+        "named cases (tests/bad_input.yaml)": len(CASES),
+        "named cases: rejected whole": whole,
+        "named cases: some rows rejected": rows,
+        "named cases: odd, and accepted": len(CASES) - whole - rows,
+    }
 
 
 def test_mutants(tmp_path):
