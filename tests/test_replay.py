@@ -1,0 +1,49 @@
+"""The replay over a folder, and the generated data that newcomers see."""
+
+import gzip
+
+import pytest
+from conftest import detected, write_chunk
+from oracle import Row
+from tallymark.generate import generate
+from tallymark.replay import replay
+
+
+def test_generated_data_is_the_same_for_the_same_seed(tmp_path):
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        generate(tmp_path / folder, rows=500, seed=seed)
+    for name in ("transactions.csv.gz", "customer_importance.csv.gz"):
+        a, b, c = ((tmp_path / folder / name).read_bytes() for folder in "abc")
+        assert a == b != c
+
+
+def test_all_three_patterns_fire_on_generated_data(tmp_path):
+    generate(tmp_path / "source")
+    folder = tmp_path / "input/transactions"
+    folder.mkdir(parents=True)
+    with gzip.open(tmp_path / "source/transactions.csv.gz", "rt") as file:
+        header, lines = file.readline(), list(file)
+    for start in range(0, len(lines), 10_000):
+        (folder / f"chunk_{start}").write_text(header + "".join(lines[start : start + 10_000]))
+    (tmp_path / "input/customers").mkdir()
+    (tmp_path / "source/customer_importance.csv.gz").rename(tmp_path / "input/customers/importance.csv.gz")
+    assert replay(tmp_path, tmp_path / "out", batch=10)["chunks"] == 20
+    assert {detection.pattern_id for detection in detected(tmp_path / "out")} == {"PatId1", "PatId2", "PatId3"}
+
+
+def test_it_goes_on_where_it_stopped(tmp_path):
+    spender = [Row("C", "M", "F", "1")] * 80
+    write_chunk(tmp_path, "chunk_1", spender)
+    assert replay(tmp_path, tmp_path / "out") == {"chunks": 1, "detections": 1, "files": 1}
+    assert replay(tmp_path, tmp_path / "out") == {"chunks": 0, "detections": 0, "files": 0}
+    write_chunk(tmp_path, "chunk_2", [*spender, *(row._replace(merchant="N") for row in spender)])
+    assert replay(tmp_path, tmp_path / "out") == {"chunks": 1, "detections": 1, "files": 1}
+    assert [detection[:4] for detection in detected(tmp_path / "out")] == [
+        (1, "PatId2", "M", "C"),
+        (2, "PatId2", "N", "C"),
+    ]
+
+
+def test_a_folder_without_chunks_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no chunk_"):
+        replay(tmp_path, tmp_path / "out")
