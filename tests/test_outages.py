@@ -32,7 +32,7 @@ from tenacity import stop_after_delay, wait_none
 from test_export import make
 from test_store import command, free_port
 
-IMPATIENT = S3_CONFIG.merge(Config(read_timeout=0.5, retries={"mode": "standard", "total_max_attempts": 3}))
+IMPATIENT = S3_CONFIG.merge(Config(read_timeout=1.5, retries={"mode": "standard", "total_max_attempts": 3}))
 CHUNKS = r"GET /bucket/input/transactions/"
 LISTING = r"GET /bucket\?"
 SURVIVED: Counter[tuple[str, str]] = Counter()
