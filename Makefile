@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TALLYMARK := PYTHONPATH=plugins $(BIN)/python -m tallymark
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+BENCH := PYTHONPATH=plugins:. $(BIN)/python -m benchmarks
 
-.PHONY: help demo up down replay test fuzz outages audit-dependencies lint clean
+.PHONY: help demo up down replay verify rebuild certify test test-system test-all test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
@@ -21,18 +23,54 @@ replay: .venv/installed  ## DATA=<folder like the bucket> OUT=<folder> [BATCH=<c
 	@$(TALLYMARK).replay '$(or $(DATA),$(error DATA=<folder> is missing))' '$(or $(OUT),$(error OUT=<folder> is missing))' \
 		$(if $(BATCH),--batch $(BATCH)) $(if $(VARS),--vars '$(VARS)')
 
-test: .venv/installed-dev lint  ## everything to know before pushing: lint, unit, dbt, DAGs, end to end
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+verify: .venv/installed  ## proves from the bucket, or DATA=<folder like the bucket>, that every detection file is there
+	@$(TALLYMARK).rebuild verify $(if $(DATA),--data '$(DATA)') $(if $(OUT),--out '$(OUT)')
+
+rebuild: .venv/installed  ## makes a lost warehouse again from the bucket, or DATA=<folder> [OUT=<folder of make replay>]
+	@$(TALLYMARK).rebuild rebuild $(if $(DATA),--data '$(DATA)') $(if $(OUT),--out '$(OUT)') \
+		$(if $(WITHOUT_MISSING),--without-missing)
+
+certify: .venv/installed  ## one digest of what comes out, however chunks are batched: [DATA=<folder>] [SHUFFLE=<seed>] [VARS=...]
+	@PYTHONWARNINGS=ignore:resource_tracker $(TALLYMARK).certify $(if $(DATA),'$(DATA)') $(if $(SHUFFLE),--shuffle $(SHUFFLE)) $(if $(KILLS),--kills $(KILLS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(VARS),--vars '$(VARS)')
+
+test: .venv/installed-dev lint  ## everything to know before pushing, on a busy machine too: no clock, no browser decides it
+	@$(PYTEST) -n 2 --dist loadfile -m 'not system'
+
+test-system: .venv/installed-dev  ## what depends on time, a browser, many kills or outages; before a release
+	@$(PYTEST) -n 2 --dist loadfile -m system
+
+test-all: .venv/installed-dev lint  ## both
+	@$(PYTEST) -n 2 --dist loadfile
+
+test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and more; figures in docs/reliability/
+	@TALLYMARK_FIGURES=1 TALLYMARK_KILLS=$(or $(KILLS),160) TALLYMARK_AIRFLOW_KILLS=$(or $(AIRFLOW_KILLS),20) \
+		$(PYTEST) tests/test_crashes.py tests/test_airflow_accidents.py
 
 fuzz: .venv/installed-dev  ## loads MUTANTS=<10000> damaged chunks and writes docs/reliability/input.md
-	@PATH="$(CURDIR)/$(BIN):$$PATH" TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(BIN)/pytest tests/test_fuzz.py tests/test_load.py
+	@TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(PYTEST) tests/test_fuzz.py tests/test_load.py
 
 outages: .venv/installed-dev  ## lets S3 fail in every way and writes docs/reliability/outages.md
-	@PATH="$(CURDIR)/$(BIN):$$PATH" TALLYMARK_FIGURES=1 $(BIN)/pytest tests/test_outages.py
+	@TALLYMARK_FIGURES=1 $(PYTEST) tests/test_outages.py
+
+bench: .venv/installed-bench  ## measures it all [DATA=<folder>] [ONLY=<measurement,...>], 40 minutes; writes docs/performance.md
+	@$(BENCH) $(if $(DATA),--data '$(DATA)') $(if $(ONLY),--only '$(ONLY)')
+
+bench-quick: .venv/installed-bench  ## smaller variants of the same, a few minutes
+	@$(BENCH) --quick $(if $(DATA),--data '$(DATA)') $(if $(ONLY),--only '$(ONLY)')
+
+screenshots: .venv/installed-dev  ## lets the browser tests write the pictures in docs/images
+	@TALLYMARK_SCREENSHOTS=1 $(PYTEST) tests/test_browser.py
 
 audit-dependencies:  ## looks the locked versions up in the database of known holes, which takes the internet
 	@$(PYTHON) -m venv .local/pip-audit && .local/pip-audit/bin/pip install -q --disable-pip-version-check pip-audit
-	@.local/pip-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-dev.txt
+	@.local/pip-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-dev.txt -r requirements-bench.txt
+
+docs: .venv/installed  ## documents the dbt project in one page, docs/models.html, which the page Detections links to
+	@cd dbt_project && TALLYMARK_WAREHOUSE=../.local/docs/warehouse.duckdb ../$(BIN)/dbt --quiet docs generate --static \
+		--empty-catalog --profiles-dir . --target-path ../.local/docs --log-path ../.local/docs
+	@cp .local/docs/static_index.html docs/models.html
+	@echo "docs/models.html"
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .
@@ -52,4 +90,9 @@ clean:  ## removes the virtual environment and local data
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	@echo "Installing what the tests need ..."
 	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/installed-bench: .venv/installed-dev requirements-bench.txt
+	@echo "Installing what the benchmark needs ..."
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-bench.txt
 	@touch $@

@@ -29,6 +29,7 @@ SETTINGS = Settings()
     max_active_runs=1,
     doc_md=__doc__,
     tags=["tallymark"],
+    owner_links={"tallymark": SETTINGS.owner_link} if SETTINGS.owner_link else {},
     default_args={
         "owner": "tallymark",
         "pool": "warehouse",

@@ -16,11 +16,18 @@ that wait (at most `TALLYMARK_MAX_CHUNKS_PER_RUN`), so a run after a pause is lo
 **When it is red** read the log of the red task; it says which chunk, model or test failed and what to do.
 Nothing is lost: the next run goes on where this one stopped, and detections are exported exactly once.
 Clearing a task, or the whole run, is safe at any time.
+
+**Triggered by hand** it takes two parameters: how many chunks at most, and whether to stay dry, which loads, builds
+and tests but exports nothing; the next run exports what a dry one held back.
+
+**What it found** is on the page Detections, in the log of `export`, and in the note of the run. Other DAGs can be
+scheduled on the asset `detections`, which has an event for each run that wrote files.
 """
 
 from datetime import datetime, timedelta
 
-from airflow.sdk import dag, task
+from airflow.sdk import Asset, AssetAlias, Param, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 from tallymark.bucket import ChunkSensor, open_bucket
 from tallymark.settings import Settings
 
@@ -28,6 +35,25 @@ SETTINGS = Settings()
 POKE_SECONDS = 1
 GIVE_UP_SECONDS = 50
 WAREHOUSE_POOL = "warehouse"
+DETECTIONS = Asset(name="detections", uri=f"s3://{SETTINGS.bucket}/{SETTINGS.output_prefix}detections")
+# Through an alias, as an asset that is an outlet itself has an event for each run, files or not.
+NEW_DETECTIONS = AssetAlias(name="new detections")
+PARAMS = {
+    "max_chunks": Param(
+        SETTINGS.max_chunks_per_run,
+        type="integer",
+        minimum=1,
+        maximum=100_000,
+        title="Chunks at most",
+        description="How many of the waiting chunks this run takes; the next one takes the rest.",
+    ),
+    "dry_run": Param(
+        False,
+        type="boolean",
+        title="Dry run",
+        description="Load, build and test, and log the detections, but export nothing. The next run exports them.",
+    ),
+}
 
 
 def _is_there_work(files: list[dict], **context) -> bool:
@@ -38,13 +64,28 @@ def _is_there_work(files: list[dict], **context) -> bool:
     return bool(waiting) or unfinished_work(SETTINGS)
 
 
+def _tell_of_failure(context) -> None:
+    from tallymark.steps import alerts
+
+    alerts.run_failed(SETTINGS, context["run_id"], context["ti"].task_id, context.get("exception"))
+
+
+def _tell_of_standstill(context) -> None:
+    from tallymark.steps import alerts
+
+    alerts.nothing_landed(SETTINGS)
+
+
 @dag(
     schedule=SETTINGS.schedule,
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
+    description="From a chunk of transactions in S3 to a file of detections.",
     doc_md=__doc__,
     tags=["tallymark"],
+    owner_links={"tallymark": SETTINGS.owner_link} if SETTINGS.owner_link else {},
+    params=PARAMS,
     default_args={
         "owner": "tallymark",
         "pool": WAREHOUSE_POOL,
@@ -52,6 +93,7 @@ def _is_there_work(files: list[dict], **context) -> bool:
         "retry_delay": timedelta(seconds=5),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(seconds=30),
+        "on_failure_callback": _tell_of_failure,
     },
 )
 def detect_patterns():
@@ -68,14 +110,15 @@ def detect_patterns():
         soft_fail=True,
         mode="poke",
         pool="default_pool",
+        on_skipped_callback=_tell_of_standstill,
         doc_md="Waits for a chunk that the ledger lacks, or for something that an earlier run left unfinished.",
     )
 
-    @task(doc_md="Takes new chunks into the warehouse, in natural order of their keys.")
-    def load() -> dict:
+    @task(multiple_outputs=False, doc_md="Takes new chunks into the warehouse, in natural order of their keys.")
+    def load(params=None) -> dict:
         from tallymark.steps import load_chunks
 
-        return load_chunks(SETTINGS, open_bucket(SETTINGS))
+        return load_chunks(SETTINGS, open_bucket(SETTINGS), max_chunks=params["max_chunks"])
 
     @task(doc_md="Runs dbt build. A failing sanity test holds the export back.")
     def build() -> None:
@@ -83,11 +126,24 @@ def detect_patterns():
 
         steps.build(SETTINGS)
 
-    @task(doc_md="Writes the new detections to S3, 50 rows to a file, each exactly once.")
-    def export() -> dict:
-        from tallymark.steps import export_detections
+    @task(
+        multiple_outputs=False,
+        doc_md="Writes the new detections to S3, 50 rows to a file, each exactly once; then the page follows.",
+        outlets=[NEW_DETECTIONS],
+    )
+    def export(params=None, dag_run=None, outlet_events=None) -> dict:
+        from tallymark.steps import export_detections, report_dry_run, report_run
 
-        return export_detections(SETTINGS, open_bucket(SETTINGS))
+        if params["dry_run"]:
+            report_dry_run(SETTINGS, dag_run.start_date)
+            raise AirflowSkipException("Dry run: nothing was exported. The next run exports what this one found.")
+        bucket = open_bucket(SETTINGS)
+        exported = export_detections(SETTINGS, bucket)
+        put = report_run(SETTINGS, bucket, since=dag_run.start_date)
+        if put.keys:
+            extra = {"detections": put.detections, "files": put.keys}
+            outlet_events[NEW_DETECTIONS].add(DETECTIONS, extra=extra)
+        return exported
 
     wait_for_chunk >> load() >> build() >> export()
 

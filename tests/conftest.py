@@ -3,13 +3,21 @@
 import csv
 import gzip
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import duckdb
 import pytest
 from oracle import Detection, Row
-from tallymark.settings import PROJECT_ROOT
+from tallymark import local_stack
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.warehouse import connect
+
+# Where Airflow puts its configuration when a test imports it.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
+
+# Two stacks that start at the same time would both find the usual port free.
+local_stack.UI_PORT = 0
 
 HEADER = "step,customer,age,gender,zipcodeOri,merchant,zipMerchant,category,amount,fraud"
 
@@ -55,7 +63,7 @@ def exported(out: Path) -> list[tuple[str, str, str, str]]:
 
 def detected(out: Path) -> list[Detection]:
     """The detections of a replay in the order of detection_id, checked to be what the files hold."""
-    with duckdb.connect(str(out / "warehouse.duckdb"), read_only=True) as warehouse:
+    with connect(Settings(warehouse=out / "warehouse.duckdb"), read_only=True) as warehouse:
         rows = warehouse.execute(
             "select detection_id, chunk_seq, pattern_id, merchant, customer, action_type "
             "from detections order by detection_id"

@@ -192,7 +192,7 @@ def test_a_planted_difference_is_found(copy, difference):
     print(raised.value)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_banksim_is_audited_in_time(tmp_path, banksim):
     """594,643 transactions in 60 chunks."""
     rows, importance = read_banksim(banksim)

@@ -6,7 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from conftest import write_chunk
+from many_detections import make_warehouse
+from oracle import Row
+from tallymark import work
 from tallymark.settings import PROJECT_ROOT
+from tallymark.steps import build, load_chunks, unfinished_work
+from tallymark.store import FolderStore
 
 DESCRIBE = """
 import json, sys
@@ -45,7 +51,7 @@ def described(airflow_home, **settings: str) -> dict:
         **settings,
     }
     command = [sys.executable, "-c", DESCRIBE, str(PROJECT_ROOT / "dags")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     lines = [line for line in done.stdout.splitlines() if line.startswith("DAGS ")]
     assert lines, done.stderr
     return json.loads(lines[0].removeprefix("DAGS "))
@@ -94,3 +100,105 @@ def test_a_setting_that_makes_no_sense_is_named(airflow_home):
     found = described(airflow_home, TALLYMARK_TIME_ZONE="Kolkata")
     assert found["dags"] == {}
     assert all("time_zone" in error and "is not an IANA time zone" in error for error in found["errors"].values())
+
+
+IN_THE_UI = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+dag = DagBag(sys.argv[1]).dags["detect_patterns"]
+wrong = {}
+for given in ({}, {"max_chunks": 1, "dry_run": True}, {"max_chunks": 0}, {"max_chunks": "all"}, {"dry_run": "no"}):
+    try:
+        params = dag.params.__copy__()
+        params.update(given)
+        params.validate()
+    except Exception as error:
+        wrong[json.dumps(given)] = type(error).__name__
+print("DAGS", json.dumps({
+    "wrong": wrong,
+    "described": {name: bool(dag.params.get_param(name).description) for name in dag.params},
+    "owner_links": dag.owner_links,
+    "outlets": [outlet.name for outlet in dag.get_task("export").outlets],
+    "told_of_failure": [task.task_id for task in dag.tasks if not task.on_failure_callback],
+    "told_of_standstill": bool(dag.get_task("wait_for_chunk").on_skipped_callback),
+}))
+"""
+
+
+def test_the_trigger_form_and_what_others_are_told(airflow_home, monkeypatch):
+    monkeypatch.setitem(globals(), "DESCRIBE", IN_THE_UI)
+    assert described(airflow_home, TALLYMARK_OWNER_LINK="mailto:owner@example.com") == {
+        "wrong": {
+            '{"max_chunks": 0}': "ParamValidationError",
+            '{"max_chunks": "all"}': "ParamValidationError",
+            '{"dry_run": "no"}': "ParamValidationError",
+        },
+        "described": {"max_chunks": True, "dry_run": True},
+        "owner_links": {"tallymark": "mailto:owner@example.com"},
+        "outlets": ["new detections"],
+        "told_of_failure": [],
+        "told_of_standstill": True,
+    }
+
+
+DRY_RUN = """
+import json, sys
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import AirflowSkipException
+export = DagBag(sys.argv[1]).dags["detect_patterns"].get_task("export")
+try:
+    began = SimpleNamespace(start_date=datetime.now(timezone.utc))
+    export.python_callable(params={"dry_run": True, "max_chunks": 1}, dag_run=began, outlet_events=None)
+except AirflowSkipException as skipped:
+    print("DAGS", json.dumps(str(skipped)))
+"""
+
+
+def test_a_dry_run_exports_nothing(airflow_home, tmp_path, monkeypatch):
+    settings = make_warehouse(tmp_path)
+    write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
+    load_chunks(settings, FolderStore(tmp_path))
+    build(settings)
+    monkeypatch.setitem(globals(), "DESCRIBE", DRY_RUN)
+    skipped = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse))
+    assert skipped == "Dry run: nothing was exported. The next run exports what this one found."
+    assert unfinished_work(settings)
+    assert len(list((tmp_path / "output/detections").iterdir())) == 1
+
+
+CALLBACKS = """
+import json, sys
+from types import SimpleNamespace
+from airflow.dag_processing.dagbag import DagBag
+dag = DagBag(sys.argv[1]).dags["detect_patterns"]
+told = {"run_id": "r1", "ti": SimpleNamespace(task_id="build"), "exception": RuntimeError("A test failed.")}
+for callback in dag.get_task("build").on_failure_callback:
+    callback(told)
+for callback in dag.get_task("wait_for_chunk").on_skipped_callback:
+    callback({})
+print("DAGS", "{}")
+"""
+
+
+def test_a_failure_and_a_standstill_are_told(airflow_home, tmp_path, monkeypatch):
+    settings = make_warehouse(tmp_path)
+    work.begin(settings)
+    monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
+    described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
+    kept, *_ = json.loads(settings.warehouse.with_suffix(".alerts.json").read_text())
+    assert [kind for kind, _, _ in kept] == ["failed run", "stream stands still"]
+    assert kept[0][2].startswith("r1 failed in build: A test failed. ")
+
+
+def test_the_note_of_a_run():
+    from tallymark.run_note import summary
+
+    loaded = {"accepted": 3, "rejected": 0, "conflict": 0, "rows_accepted": 29_998, "rows_rejected": 2}
+    exported = {"detections": 51, "files": 2, "held": 0}
+    assert summary(None, None) == ""
+    assert summary(loaded, exported) == "3 chunks with 29,998 rows; 2 rows rejected; 51 detections in 2 files."
+    assert summary(loaded | {"conflict": 1}, None) == (
+        "3 chunks with 29,998 rows; 2 rows rejected; 1 conflicts; nothing exported."
+    )

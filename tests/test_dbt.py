@@ -34,7 +34,7 @@ def dbt(warehouse: Path, *arguments: str) -> subprocess.CompletedProcess:
         env=os.environ | {"TALLYMARK_WAREHOUSE": str(warehouse)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -206,9 +206,9 @@ def test_a_fault_in_a_model_holds_the_export_back(settings, bucket, undisturbed,
         assert right in model.read_text()
         model.write_text(model.read_text().replace(right, wrong))
         broken.setattr(invoke_dbt, "DBT_PROJECT", project)
-        invoke_dbt._parse.cache_clear()
+        invoke_dbt._parsed.clear()
         nothing_goes_out(settings, bucket, name)
-    invoke_dbt._parse.cache_clear()
+    invoke_dbt._parsed.clear()
     build(settings, full_refresh=True)
     export_detections(settings, bucket)
     assert detected(settings.warehouse.parent) == undisturbed

@@ -136,7 +136,7 @@ def test_a_merchant_crosses_fifty_thousand(tmp_path):
     assert [(d.chunk_seq, d.pattern_id, d.customer) for d in found] == [(3, "PatId1", "C0"), (3, "PatId1", "C1")]
 
 
-@pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.parametrize("shuffled", [False, True], ids=["natural", "shuffled"])
 def test_banksim(tmp_path, banksim, shuffled):
     rows, importance = read_banksim(banksim)

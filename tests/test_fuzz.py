@@ -2,7 +2,6 @@
 
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -19,7 +18,6 @@ from test_load import CASES
 MUTANTS = int(os.environ.get("TALLYMARK_MUTANTS", "500"))
 SEED = int(os.environ.get("TALLYMARK_FUZZ_SEED", "1"))
 BATCH = 100
-SECONDS_A_BATCH = 60
 TRIED: Counter[str] = Counter()
 
 
@@ -61,9 +59,7 @@ def test_mutants(tmp_path):
             path.unlink()
         for number, (ending, body) in enumerate(mutants, start=first):
             (folder / f"chunk_{number}{ending}").write_bytes(body)
-        started = time.monotonic()
         load_chunks(settings, bucket, max_chunks=BATCH)
-        assert time.monotonic() - started < SECONDS_A_BATCH
         for number, found in enumerate(verdicts(settings, first, mutants), start=first):
             expected = judge(mutants[number - first])
             assert found == expected, f"mutant {number} of seed {SEED}: {mutants[number - first]}"

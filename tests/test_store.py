@@ -1,6 +1,8 @@
 """Both kinds of store, the S3 one against a real server."""
 
+import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -43,7 +45,7 @@ def s3(request, tmp_path_factory) -> S3Store:
         region_name="us-east-1",
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while True:
             try:
                 client.create_bucket(Bucket="bucket")
@@ -54,7 +56,7 @@ def s3(request, tmp_path_factory) -> S3Store:
         yield S3Store(client, "bucket")
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(120)
 
 
 @pytest.fixture
@@ -124,3 +126,29 @@ def test_a_listing_of_more_than_one_page(s3):
     for number in range(1005):
         s3.client.put_object(Bucket="bucket", Key=f"many/{number}", Body=b"")
     assert len(list(s3.list("many/"))) == 1005
+
+
+def test_what_is_put_again_is_replaced_on_s3(s3):
+    is_replaced_as_a_whole(s3)
+
+
+def test_what_is_put_again_is_replaced_in_a_folder(folder):
+    is_replaced_as_a_whole(folder)
+    assert [path.name for path in (folder.root / "snapshot").iterdir()] == ["current"]
+
+
+def is_replaced_as_a_whole(store: Store) -> None:
+    for body in (b"a longer body", b"short"):
+        store.put("snapshot/current", body)
+        (stored,) = store.list("snapshot/")
+        assert store.get(stored) == body
+
+
+@pytest.mark.system
+def test_what_a_killed_process_left_unfinished_is_no_object(folder, monkeypatch):
+    monkeypatch.setattr("os.link", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    if (child := os.fork()) == 0:
+        folder.put_new("output/a.csv", b"a")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(list((folder.root / "output").iterdir())) == 1
+    assert list(folder.list("")) == []

@@ -19,7 +19,8 @@
         'raw.customer_importance': 'importance_version bigint, customer varchar, merchant varchar,
             weight decimal(38, 18)',
         'output.files': 'file_key varchar, file_number bigint, row_count bigint, first_detection_id bigint,
-            last_detection_id bigint, sha256 varchar, body blob, planned_at timestamp, put_at timestamp',
+            last_detection_id bigint, manifest_number bigint,
+            sha256 varchar, body blob, planned_at timestamp, put_at timestamp',
         'output.passed_builds': 'chunk_seq bigint, passed_at timestamp',
         'output.releases': 'chunk_seq bigint, released_at timestamp',
     } %}

@@ -1,33 +1,53 @@
 """The bucket as Airflow's tasks reach it: through a connection, with time-outs and retries."""
 
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from botocore.config import Config
 
 from tallymark.settings import Settings
-from tallymark.store import S3_CONFIG, S3Store, explained
+from tallymark.store import S3_CONFIG, S3Store, entries, explained
+
+if TYPE_CHECKING:
+    from tallymark.listing import Place
 
 
 class BucketHook(S3Hook):
     """An S3Hook that does not wait for ever; ``config_kwargs`` in the connection's extra win over S3_CONFIG."""
 
+    places: "Iterable[Place]" = ()
+
     @property
     def config(self) -> Config:
         return S3_CONFIG.merge(super().config)
+
+    def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs) -> Iterator[dict]:
+        """Entries of listings as S3Hook's, but only of ``places`` (tallymark.listing), which are below the prefix."""
+        for place in self.places:
+            yield from entries(self.get_conn(), bucket_name, place.prefix, place.after, place.is_passed)
 
 
 class ChunkSensor(S3KeySensor):
     """An S3KeySensor that fails, and says what to do, when S3 does not answer or refuses.
 
     True as soon as ``check_fn`` finds work among the keys. It skips the run only when S3 answered and there was none.
+    A poke lists where new chunks are to be expected, and everything now and then: see tallymark.listing.
     """
 
     aws_hook_class = BucketHook
 
     def poke(self, context) -> bool:
-        client = self.hook.get_conn()
-        with explained(f"list {self.bucket_key}", client, self.bucket_name, self.aws_conn_id):
-            return super().poke(context)
+        from tallymark import listing
+
+        settings = Settings()
+        self.hook.places = listing.places(settings)
+        with explained(f"list {self.bucket_key}", self.hook.get_conn(), self.bucket_name, self.aws_conn_id):
+            found = super().poke(context)
+        if not found:
+            listing.found_nothing(settings, self.hook.places)
+        return found
 
 
 def open_bucket(settings: Settings) -> S3Store:

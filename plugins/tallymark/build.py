@@ -1,13 +1,16 @@
 """``dbt build`` inside this process: models and sanity tests."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from tallymark.invoke_dbt import invoke, parse
 from tallymark.settings import Settings
-from tallymark.warehouse import connect, utc_now
+from tallymark.warehouse import broken, connect, shows_a_broken_file, utc_now
 
 log = logging.getLogger(__name__)
+
+GOOD = ("success", "pass", "skipped")
 
 
 class BuildError(RuntimeError):
@@ -22,13 +25,15 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
     """
     arguments = ["build", "--exclude-resource-type", "unit_test", "--exclude", "tag:audit"]
     result = invoke(settings, arguments + ["--full-refresh"] * full_refresh, parse(settings))
-    failed = []
-    for node in result.result or []:
-        level = logging.INFO if node.status in ("success", "pass", "skipped") else logging.ERROR
-        log.log(level, "%-8s %6.2f s  %s", node.status, node.execution_time, node.node.name)
-        if level == logging.ERROR:
-            failed.append(f"{node.node.resource_type} {node.node.name}: {node.message}{failing_rows(settings, node)}")
+    failed = [
+        f"{node.node.resource_type} {node.node.name}: {node.message}{failing_rows(settings, node)}"
+        for node in result.result or []
+        if node.status not in GOOD
+    ]
     if not result.success:
+        _log_nodes(result.result or [], {})
+        if shows_a_broken_file("\n".join(failed) or str(result.exception)):
+            raise broken(settings, result.exception or failed[0])
         raise BuildError(
             "Nothing is exported, because dbt build failed. What is held back goes out with the first run that "
             "passes. If state was built from wrong rows, dbt build --full-refresh makes it anew.\n"
@@ -36,6 +41,22 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
         )
     with connect(settings) as warehouse:
         warehouse.execute("insert into output.passed_builds select max(chunk_seq), ? from batch_chunks", [utc_now()])
+        rows = {
+            node.node.name: warehouse.table(node.node.name).count("*").fetchone()[0]
+            for node in result.result
+            if node.node.resource_type == "model" and node.node.config.materialized in ("table", "incremental")
+        }
+    _log_nodes(result.result, rows)
+
+
+def _log_nodes(nodes: Iterable[Any], rows: dict[str, int]) -> None:
+    """A line for each model and test: how it ended, seconds, and rows in the table or rows that failed the test."""
+    for node in nodes:
+        name = node.node.name
+        level = logging.INFO if node.status in GOOD else logging.ERROR
+        count = rows.get(name, node.failures)
+        shown = "" if count is None else f"{count:,} rows"
+        log.log(level, "%-8s %6.2f s %14s  %s", node.status, node.execution_time, shown, name)
 
 
 def failing_rows(settings: Settings, node: Any) -> str:

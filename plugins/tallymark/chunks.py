@@ -43,11 +43,11 @@ def find_chunks(objects: Iterable[StoredObject], prefix: str) -> list[Chunk]:
     """The complete chunks among the objects under a prefix, in natural order of their keys.
 
     A chunk's key continues the prefix with ``chunk_``; other objects are left alone. In a folder,
-    names that begin with ``_`` or ``.`` hold no rows, as Spark and Hadoop have it.
+    names that begin with ``_`` or ``.`` hold no rows, as Spark and Hadoop have it. An object may come twice.
     """
     chunks = []
     folders = defaultdict(list)
-    for stored in objects:
+    for stored in {stored.key: stored for stored in objects}.values():
         name = stored.key.removeprefix(prefix)
         if not stored.key.startswith(prefix) or not name.startswith("chunk_"):
             continue

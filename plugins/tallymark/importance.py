@@ -22,23 +22,55 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
     Versions count from 1. A set of objects that was loaded before keeps its number. A set that cannot be
     read is recorded as rejected, and the version before it stays in force. None: there never was any.
     """
-    objects = sorted(
-        (stored for stored in store.list(settings.customers_prefix) if not _is_marker(stored.key)),
-        key=lambda stored: stored.key,
-    )
+    objects, digest = _current_set(settings, store)
     if not objects:
         log.warning(
             "There is no customer importance under %s: PatId1 cannot fire, the other patterns work.",
             settings.customers_prefix,
         )
         return None
-    digest = hashlib.sha256("".join(f"{stored.key}\0{stored.etag}\n" for stored in objects).encode()).hexdigest()
-    version, state = _find_version(warehouse, digest) or _load_version(settings, store, warehouse, objects, digest)
+    found = _find_version(warehouse, digest)
+    if not found:
+        number = warehouse.execute(
+            "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
+        ).fetchone()[0]
+        found = number, _load_version(settings, store, warehouse, objects, digest, number)
+    version, state = found
     if state == "accepted":
         return version
     log.error("Customer importance version %d was rejected; the one before it stays in force.", version)
     last = warehouse.execute("select importance_version from raw.chunks order by chunk_seq desc limit 1").fetchone()
     return last and last[0]
+
+
+def restore_versions(
+    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, versions: dict[int, str | None]
+) -> None:
+    """Give versions of another warehouse their numbers; the rows of those that the bucket still holds are loaded.
+
+    The others are in state ``lost``, without a digest, so that a set which comes back gets a number of its own.
+
+    Args:
+        versions: digests by number.
+    """
+    objects, current = _current_set(settings, store)
+    for number, digest in versions.items():
+        if digest == current:
+            _load_version(settings, store, warehouse, objects, digest, number)
+        else:
+            reason = "was replaced in the bucket before the warehouse was made again"
+            warehouse.execute(
+                "insert into raw.importance_versions values (?, null, 'lost', ?, 0, 0, ?)", [number, reason, utc_now()]
+            )
+
+
+def _current_set(settings: Settings, store: Store) -> tuple[list[StoredObject], str]:
+    """The objects under the prefix in order of their keys, and a SHA-256 over keys and ETags."""
+    objects = sorted(
+        (stored for stored in store.list(settings.customers_prefix) if not _is_marker(stored.key)),
+        key=lambda stored: stored.key,
+    )
+    return objects, hashlib.sha256("".join(f"{stored.key}\0{stored.etag}\n" for stored in objects).encode()).hexdigest()
 
 
 def _find_version(warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
@@ -49,11 +81,13 @@ def _find_version(warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[in
 
 
 def _load_version(
-    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, objects: list[StoredObject], digest: str
-) -> tuple[int, str]:
-    version = warehouse.execute(
-        "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
-    ).fetchone()[0]
+    settings: Settings,
+    store: Store,
+    warehouse: duckdb.DuckDBPyConnection,
+    objects: list[StoredObject],
+    digest: str,
+    version: int,
+) -> str:
     reason = None
     try:
         files = read_csv_objects(settings, store, objects, IMPORTANCE)
@@ -62,9 +96,9 @@ def _load_version(
         log.error("REJECTED customer importance: %s", reason)
     with transaction(warehouse):
         for file in files:
-            judge_rows(warehouse, file, "importance")
+            judge_rows(warehouse, [file], "importance")
             run_sql(warehouse, "insert_importance", version=version)
-            run_sql(warehouse, "insert_rejected_rows", chunk_seq=None, version=version, object_key=file.key)
+            run_sql(warehouse, "insert_rejected_rows", chunk_seqs=[None], version=version, object_keys=[file.key])
         accepted, rejected = warehouse.execute(
             """
             select
@@ -81,7 +115,7 @@ def _load_version(
         if rejected:
             output.plan_rejected_rows(settings, warehouse, f"customer_importance-{version}", None, version)
     log.info("customer importance version %d: %d rows accepted, %d rejected", version, accepted, rejected)
-    return version, state
+    return state
 
 
 def _is_marker(key: str) -> bool:

@@ -2,11 +2,12 @@
 
 import json
 import os
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tallymark.settings import DBT_PROJECT, Settings
+
+_parsed: dict[tuple[str, str], Any] = {}
 
 
 class DbtError(RuntimeError):
@@ -15,38 +16,44 @@ class DbtError(RuntimeError):
 
 def create_raw_tables(settings: Settings) -> None:
     """Create the tables that the load and the export write, in a new warehouse."""
-    result = invoke(settings, ["run-operation", "create_raw_tables"])
+    result = invoke(settings, ["run-operation", "create_raw_tables"], parse(settings))
     if not result.success:
         raise DbtError(f"The warehouse {settings.warehouse} could not be set up: {result.exception}")
 
 
 def parse(settings: Settings) -> Any:
-    """The parsed project, kept for this process: parsing takes longer than a build of one chunk."""
-    return _parse(json.dumps(settings.vars, sort_keys=True), settings.warehouse)
+    """The parsed project, kept for this process: parsing takes longer than a build of one chunk.
 
-
-@lru_cache(maxsize=8)
-def _parse(variables: str, warehouse: Path) -> Any:
-    result = invoke(Settings(vars=json.loads(variables), warehouse=warehouse), ["parse"])
-    if not result.success:
-        raise DbtError(f"dbt cannot read the project: {result.exception}")
-    return result.result
+    It depends on the vars and on the name of the warehouse's file, which dbt takes for the name of the database.
+    """
+    known_by = json.dumps(settings.vars, sort_keys=True), settings.warehouse.stem
+    if known_by not in _parsed:
+        result = invoke(settings, ["parse"])
+        if not result.success:
+            raise DbtError(f"dbt cannot read the project: {result.exception}")
+        _parsed[known_by] = result.result
+    return _parsed[known_by]
 
 
 def invoke(settings: Settings, arguments: list[str], manifest: Any = None) -> Any:
     """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
+    from dbt_common.events.event_manager_client import ctx_set_event_manager
 
-    os.environ["TALLYMARK_WAREHOUSE"] = str(settings.warehouse.absolute())
+    from tallymark.only_warnings import OnlyWarnings
+
+    ctx_set_event_manager(OnlyWarnings())
     working_folder = settings.warehouse.absolute().parent / "dbt"
     options = [
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
         *("--target-path", str(working_folder), "--log-path", str(working_folder)),
-        *("--vars", json.dumps(settings.vars), "--log-level", "none"),
-        *("--no-send-anonymous-usage-stats", "--no-write-json"),
+        *("--vars", json.dumps(settings.vars), "--log-level", "none", "--log-level-file", "none"),
+        # The static parser has threads of its own, without which it hangs in a process that was forked after its use.
+        *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
     try:
-        return dbtRunner(manifest=manifest).invoke([*arguments, *options])
+        with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
+            return dbtRunner(manifest=manifest).invoke([*arguments, *options])
     finally:
         DuckDBConnectionManager.close_all_connections()

@@ -7,9 +7,11 @@ hides work that is not.
 """
 
 import json
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +19,7 @@ import duckdb
 
 from tallymark.chunks import Chunk, natural_order
 from tallymark.settings import Settings
-from tallymark.warehouse import as_utc, transaction, utc_now
+from tallymark.warehouse import as_utc, utc_now
 
 
 @dataclass(frozen=True)
@@ -28,58 +30,95 @@ class Entry:
         importance_version: of the customer importance that it is looked at with; None: there is none.
         y_started_at: when work on it began, UTC.
         rows_in_file: counted in its text, before any row is judged; None: it could not be read.
+        reason: why it is rejected whole; None: it is not.
     """
 
     chunk: Chunk
     importance_version: int | None
     y_started_at: datetime
     rows_in_file: int | None = None
+    reason: str | None = None
 
 
 def unknown_chunks(settings: Settings, chunks: Iterable[Chunk]) -> list[Chunk]:
-    """Those that the published copy of the ledger lacks, in the order given."""
+    """Those that the published copy of the ledger lacks, in the order given; all, if there is no warehouse."""
     try:
+        settings.warehouse.stat()
         known = set(published(settings).read_text().splitlines())
     except FileNotFoundError:
         known = set()
     return [chunk for chunk in chunks if _line(chunk.key, chunk.etag) not in known]
 
 
-def seen_as(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> Literal["known", "conflict", "new"]:
-    """What the ledger says of a chunk: ``conflict`` when its key was accepted with another ETag."""
-    known, accepted = warehouse.execute(
+def last_keys(settings: Settings, count: int) -> list[str]:
+    """Keys of the last so many chunks in the published copy of the ledger; none, if it is not there or torn."""
+    try:
+        settings.warehouse.stat()
+        with published(settings).open() as copy:
+            return [json.loads(line)[0] for line in deque(copy, maxlen=count)]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+
+
+def seen_as(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[Literal["known", "conflict", "new"]]:
+    """What the ledger says of each chunk: ``conflict`` when its key was accepted with another ETag."""
+    found = warehouse.execute(
         """
         select
-            coalesce(bool_or(etag = $etag), false),
-            coalesce(bool_or(state = 'accepted'), false)
+            case
+                when bool_or(seen.etag = asked.etag) then 'known'
+                when bool_or(seen.state = 'accepted') then 'conflict'
+                else 'new'
+            end
         from (
-            select etag, state from raw.chunks where chunk_key = $key
+            select unnest($keys) as chunk_key, unnest($etags) as etag, generate_subscripts($keys, 1) as place
+        ) as asked
+        left join (
+            select chunk_key, etag, state from raw.chunks
             union all
-            select etag, 'conflict' from raw.conflicts where chunk_key = $key
-        )
+            select chunk_key, etag, 'conflict' from raw.conflicts
+        ) as seen using (chunk_key)
+        group by asked.place
+        order by asked.place
         """,
-        {"key": chunk.key, "etag": chunk.etag},
-    ).fetchone()
-    return "known" if known else "conflict" if accepted else "new"
+        {"keys": [chunk.key for chunk in chunks], "etags": [chunk.etag for chunk in chunks]},
+    )
+    return [how for (how,) in found.fetchall()]
 
 
-def remarks(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> list[str]:
-    """What is odd about a new chunk that is taken all the same, in words: it is late, or was taken under another key.
+def remarks(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
+    """What is odd about chunks that were taken all the same, in words: one is late, or was taken under another key.
 
     Two folders are never called the same: the ETag of a folder depends on the keys in it.
+
+    Args:
+        since: the ``chunk_seq`` of the first of them.
     """
     found = []
-    before = warehouse.execute("select chunk_key from raw.chunks order by chunk_seq desc limit 1").fetchone()
-    if before and natural_order(chunk.key) < natural_order(before[0]):
-        found.append(f"LATE: {chunk.key} turned up after {before[0]} was taken. It is taken now, as the next chunk.")
-    twins = warehouse.execute(
-        "select chunk_key from raw.chunks where etag = ? and chunk_key <> ? and rows_accepted > 0 order by chunk_seq",
-        [chunk.etag, chunk.key],
+    keys = warehouse.execute(
+        "select chunk_key from raw.chunks where chunk_seq >= ? order by chunk_seq", [since - 1]
     ).fetchall()
-    if twins:
+    for (before,), (key,) in pairwise(keys):
+        if natural_order(key) < natural_order(before):
+            found.append(f"LATE: {key} turned up after {before} was taken. It is taken now, as the next chunk.")
+    twins = warehouse.execute(
+        """
+        select chunks.chunk_key, list(earlier.chunk_key order by earlier.chunk_seq)
+        from raw.chunks as chunks
+        inner join raw.chunks as earlier
+            on chunks.etag = earlier.etag
+            and chunks.chunk_key <> earlier.chunk_key
+            and chunks.chunk_seq > earlier.chunk_seq
+        where chunks.chunk_seq >= ? and earlier.rows_accepted > 0
+        group by chunks.chunk_seq, chunks.chunk_key
+        order by chunks.chunk_seq
+        """,
+        [since],
+    ).fetchall()
+    for key, others in twins:
         found.append(
-            f"TWICE: {chunk.key} has the same content as {', '.join(key for (key,) in twins)}. Its rows count again, "
-            "as a chunk is known by its key. If it was put twice by mistake, tell its sender."
+            f"TWICE: {key} has the same content as {', '.join(others)}. Its rows count again, as a chunk is known by "
+            "its key. If it was put twice by mistake, tell its sender."
         )
     return found
 
@@ -89,54 +128,43 @@ def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:
     return warehouse.execute("select coalesce(max(chunk_seq), 0) + 1 from raw.chunks").fetchone()[0]
 
 
-def record_accepted(warehouse: duckdb.DuckDBPyConnection, entry: Entry, chunk_seq: int) -> tuple[int, int]:
-    """Write the ledger row of a chunk whose rows are in; returns rows accepted and rejected."""
-    accepted, rejected = warehouse.execute(
+def record(
+    warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: Sequence[Entry]
+) -> list[tuple[int, int]]:
+    """Write the ledger rows of chunks whose rows are in; returns rows accepted and rejected of each."""
+    counted = warehouse.execute(
         """
-        select
-            (select count(*) from raw.transactions where chunk_seq = $chunk_seq),
-            (select count(*) from raw.rejected_rows where chunk_seq = $chunk_seq)
+        select chunk_seq, count_if(is_accepted), count_if(not is_accepted)
+        from (
+            select chunk_seq, true as is_accepted from raw.transactions where chunk_seq >= $first
+            union all
+            select chunk_seq, false from raw.rejected_rows where chunk_seq >= $first
+        )
+        group by chunk_seq
         """,
-        {"chunk_seq": chunk_seq},
-    ).fetchone()
-    _record(warehouse, entry, chunk_seq, "accepted", accepted, rejected, None)
-    return accepted, rejected
-
-
-def record_rejected(warehouse: duckdb.DuckDBPyConnection, entry: Entry, reason: str) -> None:
-    """Write the ledger row of a chunk that was rejected whole."""
-    with transaction(warehouse):
-        _record(warehouse, entry, next_chunk_seq(warehouse), "rejected", 0, 0, reason)
-
-
-def _record(
-    warehouse: duckdb.DuckDBPyConnection,
-    entry: Entry,
-    chunk_seq: int,
-    state: str,
-    accepted: int,
-    rejected: int,
-    reason: str | None,
-) -> None:
-    warehouse.execute(
-        "insert into raw.chunks by name select unnest($row)",
-        {
-            "row": {
-                "chunk_seq": chunk_seq,
-                "chunk_key": entry.chunk.key,
-                "etag": entry.chunk.etag,
-                "state": state,
-                "reason": reason,
-                "rows_in_file": entry.rows_in_file,
-                "rows_accepted": accepted,
-                "rows_rejected": rejected,
-                "importance_version": entry.importance_version,
-                "landed_at": as_utc(entry.chunk.landed_at),
-                "y_started_at": entry.y_started_at,
-                "loaded_at": utc_now(),
-            }
-        },
+        {"first": first_chunk_seq},
     )
+    by_chunk_seq = {chunk_seq: counts for chunk_seq, *counts in counted.fetchall()}
+    counts = [by_chunk_seq.get(first_chunk_seq + place, (0, 0)) for place in range(len(entries))]
+    rows = [
+        {
+            "chunk_seq": first_chunk_seq + place,
+            "chunk_key": entry.chunk.key,
+            "etag": entry.chunk.etag,
+            "state": "rejected" if entry.reason else "accepted",
+            "reason": entry.reason,
+            "rows_in_file": entry.rows_in_file,
+            "rows_accepted": accepted,
+            "rows_rejected": rejected,
+            "importance_version": entry.importance_version,
+            "landed_at": as_utc(entry.chunk.landed_at),
+            "y_started_at": entry.y_started_at,
+            "loaded_at": utc_now(),
+        }
+        for place, (entry, (accepted, rejected)) in enumerate(zip(entries, counts, strict=True))
+    ]
+    warehouse.execute("insert into raw.chunks by name select unnest($rows, recursive := true)", {"rows": rows})
+    return counts
 
 
 def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:

@@ -1,19 +1,21 @@
-"""From new objects in the bucket to rows in the warehouse, each chunk in one transaction."""
+"""From new objects in the bucket to rows in the warehouse, each chunk with its ledger row in one transaction."""
 
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import duckdb
 
-from tallymark import ledger, output, work
-from tallymark.chunks import find_chunks
+from tallymark import ledger, listing, manifest, output, work
+from tallymark.chunks import Chunk
 from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
-from tallymark.warehouse import connect, run_sql, transaction, utc_now
+from tallymark.warehouse import WarehouseError, connect, run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -21,16 +23,30 @@ TRANSACTIONS = Columns(
     required=("customer", "merchant", "gender", "amount"),
     optional=("step", "age", "zipcodeori", "zipmerchant", "category", "fraud"),
 )
+# How much text is judged by one statement and committed at once: 50 chunks or so, and some hundred MB of memory.
+GROUP_CHARACTERS = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class ReadChunk:
+    """A chunk that was fetched; one that is rejected whole has no files."""
+
+    entry: ledger.Entry
+    files: Sequence[CsvObject]
+
+    @property
+    def characters(self) -> int:
+        return sum(len(file.text) for file in self.files)
 
 
 def load_chunks(
     settings: Settings, store: Store, max_chunks: int | None = None, objects: Iterable[StoredObject] | None = None
 ) -> dict[str, int]:
-    """Take the chunks that the ledger lacks, in natural order of their keys.
+    """Take the chunks that the ledger lacks, in natural order of their keys, and then those that landed meanwhile.
 
     Args:
         max_chunks: how many at most; ``settings.max_chunks_per_run`` unless given.
-        objects: what was found in the bucket already, instead of a listing of all of it.
+        objects: what was found in the bucket already, instead of listings of all of it.
 
     Returns:
         How many chunks were ``accepted``, ``rejected`` whole or recorded as a ``conflict``, and how many
@@ -38,67 +54,143 @@ def load_chunks(
 
     Raises:
         ObjectChangedError: when an object was replaced between listing and reading; try again.
-        RuntimeError: when the warehouse is open elsewhere.
+        WarehouseError: when the warehouse is open elsewhere, lost or broken.
     """
-    if objects is None:
-        objects = store.list(settings.transactions_prefix)
-    waiting = ledger.unknown_chunks(settings, find_chunks(objects, settings.transactions_prefix))
-    waiting = waiting[: max_chunks or settings.max_chunks_per_run]
+    left = max_chunks or settings.max_chunks_per_run
     taken = Counter(accepted=0, rejected=0, conflict=0, rows_accepted=0, rows_rejected=0)
     with connect(settings) as warehouse:
+        if ledger.next_chunk_seq(warehouse) == 1:
+            _must_be_first(settings, store)
+            ledger.publish(settings, warehouse, ())
         work.begin(settings)
         importance_version = load_customer_importance(settings, store, warehouse)
-        for chunk in waiting:
-            seen_as = ledger.seen_as(warehouse, chunk)
-            if seen_as == "conflict":
-                ledger.record_conflict(warehouse, chunk)
-                log.error(
-                    "CONFLICT: %s was taken before and now has ETag %s. Its new content is not counted. "
-                    "If it holds other transactions, put them under a new key.",
-                    chunk.key,
-                    chunk.etag,
-                )
-                taken["conflict"] += 1
-            elif seen_as == "new":
-                for remark in ledger.remarks(warehouse, chunk):
-                    log.warning(remark)
-                entry = ledger.Entry(chunk, importance_version, y_started_at=utc_now())
-                taken.update(_take(settings, store, warehouse, entry))
-        ledger.publish(settings, warehouse, waiting)
-        output.put_planned(store, warehouse)
+        while waiting := _waiting(settings, store, objects)[:left]:
+            seen_as = list(zip(waiting, ledger.seen_as(warehouse, waiting), strict=True))
+            conflicts = [chunk for chunk, how in seen_as if how == "conflict"]
+            taken["conflict"] += _record_conflicts(warehouse, conflicts)
+            read = _read(settings, store, [chunk for chunk, how in seen_as if how == "new"], importance_version)
+            for group in _groups(read):
+                taken.update(_take(settings, warehouse, group))
+            ledger.publish(settings, warehouse, waiting)
+            left -= len(waiting)
+        output.put_planned(settings, store, warehouse)
     return dict(taken)
 
 
-def _take(
-    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, entry: ledger.Entry
-) -> dict[str, int]:
-    """Load a chunk, or reject it whole; returns what to add to the counts of load_chunks."""
-    chunk = entry.chunk
+def _waiting(settings: Settings, store: Store, objects: Iterable[StoredObject] | None) -> list[Chunk]:
+    if objects is not None:
+        return work.waiting_chunks(settings, objects)
+    places = listing.places(settings)
+    listings = (store.list(place.prefix, place.after, place.is_passed) for place in places)
+    waiting = work.waiting_chunks(settings, chain.from_iterable(listings))
+    if not waiting:
+        listing.found_nothing(settings, places)
+    return waiting
+
+
+def _record_conflicts(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> int:
+    for chunk in chunks:
+        ledger.record_conflict(warehouse, chunk)
+        log.error(
+            "CONFLICT: %s was taken before and now has ETag %s. Its new content is not counted. "
+            "If it holds other transactions, put them under a new key.",
+            chunk.key,
+            chunk.etag,
+        )
+    return len(chunks)
+
+
+def _read(
+    settings: Settings, store: Store, chunks: Iterable[Chunk], importance_version: int | None
+) -> Iterator[ReadChunk]:
+    for chunk in chunks:
+        entry = ledger.Entry(chunk, importance_version, y_started_at=utc_now())
+        try:
+            files = read_chunk(settings, store, chunk)
+        except RejectedError as error:
+            yield ReadChunk(dataclasses.replace(entry, reason=str(error)), [])
+        else:
+            yield ReadChunk(dataclasses.replace(entry, rows_in_file=sum(file.rows for file in files)), files)
+
+
+def _groups(chunks: Iterable[ReadChunk]) -> Iterator[list[ReadChunk]]:
+    """Chunks to be judged together; when the next one cannot be fetched, those before it come first."""
+    group = []
     try:
-        files = read_csv_objects(settings, store, [part for part in chunk.parts if part.size], TRANSACTIONS)
-        if not files:
-            raise RejectedError("holds no line")
-    except RejectedError as error:
-        ledger.record_rejected(warehouse, entry, str(error))
-        log.error("REJECTED: %s %s. Put a corrected object under the same key.", chunk.key, error)
-        return {"rejected": 1}
-    entry = dataclasses.replace(entry, rows_in_file=sum(file.rows for file in files))
-    accepted, rejected = _insert(settings, warehouse, entry, files)
-    log.info("%s: %d rows accepted, %d rejected", chunk.key, accepted, rejected)
-    return {"accepted": 1, "rows_accepted": accepted, "rows_rejected": rejected}
+        for read in chunks:
+            group.append(read)
+            if sum(chunk.characters for chunk in group) >= GROUP_CHARACTERS:
+                yield group
+                group = []
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
-def _insert(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, entry: ledger.Entry, files: list[CsvObject]
-) -> tuple[int, int]:
-    """Write rows and ledger entry of a chunk in one transaction; returns rows accepted and rejected."""
+def _must_be_first(settings: Settings, store: Store) -> None:
+    """Raise a WarehouseError when the ledger is empty though something went out already."""
+    if next(iter(store.list(manifest.folder(settings))), None):
+        raise WarehouseError(
+            f"The warehouse {settings.warehouse} holds no chunk, and the bucket holds manifests of what went out "
+            "before. Its file was lost or moved: put it back, or make it again from the bucket with: make rebuild"
+        )
+
+
+def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Sequence[ReadChunk]) -> dict[str, int]:
+    """Write the rows of chunks and their ledger rows; returns what to add to the counts of load_chunks."""
+    entries = [read.entry for read in group]
+    first = ledger.next_chunk_seq(warehouse)
+    judge_rows(warehouse, [file for read in group for file in read.files], "transactions")
     with transaction(warehouse):
-        chunk_seq = ledger.next_chunk_seq(warehouse)
-        for file in files:
-            judge_rows(warehouse, file, "transactions")
-            run_sql(warehouse, "insert_transactions", chunk_seq=chunk_seq)
-            run_sql(warehouse, "insert_rejected_rows", chunk_seq=chunk_seq, version=None, object_key=file.key)
-        accepted, rejected = ledger.record_accepted(warehouse, entry, chunk_seq)
-        if rejected:
-            output.plan_rejected_rows(settings, warehouse, entry.chunk.name, chunk_seq, None)
-    return accepted, rejected
+        insert_rows(settings, warehouse, {seq: (read.entry.chunk, read.files) for seq, read in enumerate(group, first)})
+        counts = ledger.record(warehouse, first, entries)
+    for remark in ledger.remarks(warehouse, since=first):
+        log.warning(remark)
+    for entry, (accepted, rejected) in zip(entries, counts, strict=True):
+        if entry.reason:
+            log.error("REJECTED: %s %s. Put a corrected object under the same key.", entry.chunk.key, entry.reason)
+        else:
+            log.info("%s: %d rows accepted, %d rejected", entry.chunk.key, accepted, rejected)
+    rejected_whole = sum(1 for entry in entries if entry.reason)
+    return {
+        "accepted": len(entries) - rejected_whole,
+        "rejected": rejected_whole,
+        "rows_accepted": sum(accepted for accepted, _ in counts),
+        "rows_rejected": sum(rejected for _, rejected in counts),
+    }
+
+
+def read_chunk(settings: Settings, store: Store, chunk: Chunk) -> list[CsvObject]:
+    """The objects of a chunk, unpacked, their headers understood.
+
+    Raises:
+        RejectedError: when the chunk has to be rejected whole.
+    """
+    files = read_csv_objects(settings, store, [part for part in chunk.parts if part.size], TRANSACTIONS)
+    if not files:
+        raise RejectedError("holds no line")
+    return files
+
+
+def insert_rows(
+    settings: Settings,
+    warehouse: duckdb.DuckDBPyConnection,
+    chunks: Mapping[int, tuple[Chunk, Sequence[CsvObject]]],
+) -> None:
+    """Write the rows of chunks that were judged, accepted and rejected, in the transaction of their ledger rows.
+
+    Args:
+        chunks: each with its files, by ``chunk_seq``; the files in the order in which ``judge_rows`` had them.
+    """
+    files = [(chunk_seq, file.key) for chunk_seq, (_, of_chunk) in chunks.items() for file in of_chunk]
+    chunk_seqs, keys = [chunk_seq for chunk_seq, _ in files], [key for _, key in files]
+    run_sql(warehouse, "insert_transactions", chunk_seqs=chunk_seqs)
+    run_sql(warehouse, "insert_rejected_rows", chunk_seqs=chunk_seqs, version=None, object_keys=keys)
+    with_rejected = warehouse.execute(
+        "select distinct chunk_seq from raw.rejected_rows where chunk_seq >= ? order by chunk_seq", [min(chunks)]
+    )
+    for (chunk_seq,) in with_rejected.fetchall():
+        output.plan_rejected_rows(settings, warehouse, chunks[chunk_seq][0].name, chunk_seq, None)

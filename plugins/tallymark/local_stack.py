@@ -51,6 +51,7 @@ class Stack:
     root: Path
     source: Path
     ui_port: int
+    execution_port: int
     s3_port: int
     access_key: str
     secret_key: str
@@ -98,6 +99,7 @@ class Stack:
             "TALLYMARK_WAREHOUSE": str(settings.warehouse),
             "TALLYMARK_FEED_SOURCE": str(settings.feed_source),
             "TALLYMARK_SCHEDULE": settings.schedule,
+            "TALLYMARK_OWNER_LINK": f"{self.ui_url}/plugin/detections",
             f"AIRFLOW_CONN_{settings.aws_conn_id.upper()}": json.dumps(connection),
             "AIRFLOW_HOME": str(airflow_home),
             "AIRFLOW__API__BASE_URL": self.ui_url,
@@ -109,7 +111,7 @@ class Stack:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.ui_url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.execution_port}/execution/",
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
             "AIRFLOW__CORE__MP_START_METHOD": "forkserver",
             "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": "airflow.executors.local_executor,tallymark.preload",
@@ -146,15 +148,16 @@ def new_stack(root: Path, data: Path | None) -> Stack:
     return Stack(
         root=root,
         source=sources[0].absolute(),
-        ui_port=_free_port(UI_PORT),
-        s3_port=_free_port(),
+        ui_port=free_port(UI_PORT),
+        execution_port=free_port(),
+        s3_port=free_port(),
         access_key=secrets.token_hex(10),
         secret_key=secrets.token_urlsafe(30),
         password=password,
     )
 
 
-def _free_port(wanted: int = 0) -> int:
+def free_port(wanted: int = 0) -> int:
     """The wanted port of 127.0.0.1, or another one if it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,7 +165,7 @@ def _free_port(wanted: int = 0) -> int:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
             print(f"Port {wanted} is taken; another one is used.", flush=True)
-            return _free_port()
+            return free_port()
         return probe.getsockname()[1]
 
 
@@ -184,9 +187,9 @@ def start(stack: Stack) -> dict[str, subprocess.Popen]:
         if set_up.wait(START_TIMEOUT_SECONDS):
             raise StackError(f"Airflow's database could not be set up: see {_log(stack, 'set-up')}")
         airflow = [sys.executable, "-m", "airflow"]
-        api_server = ["api-server", "--host", "127.0.0.1", "--port", str(stack.ui_port), "--workers", "1"]
         for name, arguments in {
-            "api-server": api_server,
+            "api-server": _api_server("core", stack.ui_port),
+            "execution-api": _api_server("execution", stack.execution_port),
             "dag-processor": ["dag-processor"],
             "scheduler": ["scheduler", "--skip-serve-logs"],
         }.items():
@@ -196,6 +199,10 @@ def start(stack: Stack) -> dict[str, subprocess.Popen]:
         stop([process.pid for process in processes.values()])
         raise
     return processes
+
+
+def _api_server(app: str, port: int) -> list[str]:
+    return ["api-server", "--apps", app, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 
 
 def _script(name: str) -> str:
@@ -341,7 +348,8 @@ def up(data: Path | None) -> int:
     )
     state.write_text(json.dumps({"says": says, "pids": [process.pid for process in processes.values()]}))
     state.chmod(0o600)
-    print(f"{says}\nThe stream is running. Logs: {root / 'logs'}. Stop it with: make down", flush=True)
+    print(f"{says}\nWhat it finds, and why: {stack.ui_url}/plugin/detections")
+    print(f"The stream is running. Logs: {root / 'logs'}. Stop it with: make down", flush=True)
     return 0
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tallymark import work
+from tallymark import manifest, work
 from tallymark.settings import Settings
 from tallymark.spreadsheet import defused
 from tallymark.store import Store
@@ -39,9 +39,18 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     """
     with connect(settings) as warehouse:
         with transaction(warehouse):
-            _release(warehouse)
-            files, detections = _plan_detections(settings, warehouse)
-        put_planned(store, warehouse)
+            files_before, chunk_before = warehouse.execute(
+                """
+                select
+                    (select coalesce(max(file_number), 0) from output.files),
+                    (select coalesce(max(chunk_seq), 0) from output.releases)
+                """
+            ).fetchone()
+            is_news = _release(warehouse)
+            files, detections = _plan_detections(settings, warehouse, files_before)
+            if is_news or files:
+                _plan_manifest(settings, warehouse, chunk_before, files_before)
+        put_planned(settings, store, warehouse)
         waiting = _without_file(warehouse)
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
@@ -51,24 +60,27 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     return {"detections": detections, "files": files, "held": len(waiting)}
 
 
-def _release(warehouse: duckdb.DuckDBPyConnection) -> None:
-    """Make the detections of the last build final."""
+def _release(warehouse: duckdb.DuckDBPyConnection) -> bool:
+    """Make the detections of the last build final; returns whether they were not before."""
     passed = warehouse.execute("select chunk_seq from output.passed_builds").fetchone()
     if passed is None:
         raise RuntimeError(
             "Nothing is exported: models ran since the last dbt build that passed its tests, or there was none. "
             "The next run builds and exports what is held back."
         )
-    warehouse.execute(
+    released = warehouse.execute(
         """
         insert into output.releases
         select $chunk_seq, $now where $chunk_seq > (select coalesce(max(chunk_seq), 0) from output.releases)
         """,
         {"chunk_seq": passed[0], "now": utc_now()},
     )
+    return released.fetchone()[0] > 0
 
 
-class _Detection(NamedTuple):
+class Detection(NamedTuple):
+    """A detection as far as its file shows it; times are UTC without a time zone."""
+
     detection_id: int
     y_started_at: datetime
     detected_at: datetime
@@ -78,37 +90,65 @@ class _Detection(NamedTuple):
     merchant: str
 
 
-def _without_file(warehouse: duckdb.DuckDBPyConnection) -> list[_Detection]:
+def read_detections(warehouse: duckdb.DuckDBPyConnection, first_id: int, last_id: int | None = None) -> list[Detection]:
+    """Detections from one ``detection_id`` to another, or to the last one there is."""
     rows = warehouse.execute(
         """
         select detection_id, y_started_at, detected_at, pattern_id, action_type, customer, merchant
         from detections
-        where detection_id > (select coalesce(max(last_detection_id), 0) from output.files)
+        where detection_id >= $first_id and ($last_id is null or detection_id <= $last_id)
         order by detection_id
-        """
+        """,
+        {"first_id": first_id, "last_id": last_id},
     )
-    return [_Detection(*row) for row in rows.fetchall()]
+    return [Detection(*row) for row in rows.fetchall()]
 
 
-def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+def _without_file(warehouse: duckdb.DuckDBPyConnection) -> list[Detection]:
+    (last_id,) = warehouse.execute("select coalesce(max(last_detection_id), 0) from output.files").fetchone()
+    return read_detections(warehouse, last_id + 1)
+
+
+def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection, files_before: int) -> tuple[int, int]:
     """Give detections their files, in order of detection_id; returns numbers of files and of detections."""
     chosen = _without_file(warehouse)
     remainder = chosen[len(chosen) - len(chosen) % ROWS_PER_FILE :]
     if remainder and utc_now() < remainder[0].detected_at + timedelta(seconds=settings.hold_remainder_seconds):
         chosen = chosen[: -len(remainder)]
-    first_number = warehouse.execute("select coalesce(max(file_number), 0) + 1 from output.files").fetchone()[0]
     zone = ZoneInfo(settings.time_zone)
     starts = range(0, len(chosen), ROWS_PER_FILE)
-    for file_number, start in enumerate(starts, start=first_number):
+    for file_number, start in enumerate(starts, start=files_before + 1):
         rows = chosen[start : start + ROWS_PER_FILE]
-        lines = [(_local(row.y_started_at, zone), _local(row.detected_at, zone), *row[3:]) for row in rows]
         key = f"{settings.output_prefix}detections/detections-{file_number:08d}.csv"
         ids = (rows[0].detection_id, rows[-1].detection_id)
-        _plan(warehouse, key, _as_csv(COLUMNS, lines), file_number, len(rows), *ids)
+        plan(
+            warehouse,
+            key,
+            detections_csv(rows, zone),
+            file_number=file_number,
+            row_count=len(rows),
+            first_detection_id=ids[0],
+            last_detection_id=ids[1],
+        )
         warehouse.execute(
             "update detections set file_number = ? where detection_id between ? and ?", [file_number, *ids]
         )
     return len(starts), len(chosen)
+
+
+def detections_csv(rows: Iterable[Detection], zone: ZoneInfo) -> bytes:
+    """The content of a detection file; its times in the time zone."""
+    lines = [(_local(row.y_started_at, zone), _local(row.detected_at, zone), *row[3:]) for row in rows]
+    return _as_csv(COLUMNS, lines)
+
+
+def _plan_manifest(
+    settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunk_before: int, files_before: int
+) -> None:
+    number, body, latest = manifest.compose(settings, warehouse, chunk_before, files_before)
+    plan(warehouse, manifest.manifest_key(settings, number), body, manifest_number=number)
+    warehouse.execute("delete from output.files where file_key = ?", [manifest.latest_key(settings)])
+    plan(warehouse, manifest.latest_key(settings), latest)
 
 
 def plan_rejected_rows(
@@ -131,42 +171,32 @@ def plan_rejected_rows(
     key = f"{settings.output_prefix}rejected/{name}.csv"
     if warehouse.execute("select 1 from output.files where file_key = ?", [key]).fetchone():
         key = f"{settings.output_prefix}rejected/{name}-{chunk_seq or version}.csv"
-    _plan(warehouse, key, _as_csv(("object_key", "line_number", "reason", "line"), rows))
+    plan(warehouse, key, _as_csv(("object_key", "line_number", "reason", "line"), rows))
 
 
-def _plan(
-    warehouse: duckdb.DuckDBPyConnection,
-    key: str,
-    body: bytes,
-    file_number: int | None = None,
-    row_count: int | None = None,
-    first_detection_id: int | None = None,
-    last_detection_id: int | None = None,
-) -> None:
-    warehouse.execute(
-        "insert into output.files by name select unnest($row)",
-        {
-            "row": {
-                "file_key": key,
-                "file_number": file_number,
-                "row_count": row_count,
-                "first_detection_id": first_detection_id,
-                "last_detection_id": last_detection_id,
-                "sha256": hashlib.sha256(body).hexdigest(),
-                "body": body,
-                "planned_at": utc_now(),
-            }
-        },
-    )
+def plan(warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str) -> None:
+    """Decide that a file goes out with these bytes.
+
+    Args:
+        columns: of ``output.files``, such as its ``file_number``.
+    """
+    row = {"file_key": file_key, "sha256": hashlib.sha256(body).hexdigest(), "body": body, "planned_at": utc_now()}
+    warehouse.execute("insert into output.files by name select unnest($row)", {"row": columns | row})
 
 
-def put_planned(store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
-    """Put every file that was decided on and is not known to be out, in the order of deciding."""
+def put_planned(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Put every file that was decided on and is not known to be out: manifests, then what they announce."""
     planned = warehouse.execute(
-        "select file_key, body from output.files where put_at is null order by file_number nulls last, file_key"
+        """
+        select file_key, body
+        from output.files
+        where put_at is null
+        order by manifest_number nulls last, file_number nulls last, file_key
+        """
     ).fetchall()
     for key, body in planned:
-        store.put_new(key, body)
+        put = store.put if key == manifest.latest_key(settings) else store.put_new
+        put(key, body)
         warehouse.execute("update output.files set put_at = ?, body = null where file_key = ?", [utc_now(), key])
         log.info("put %s", key)
 

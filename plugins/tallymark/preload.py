@@ -1,18 +1,63 @@
-"""What every task needs, imported once into the process that tasks are forked from.
+"""What every task needs, imported, read and used once in the process that tasks are forked from.
 
-Named in Airflow's ``[core] mp_forkserver_preload``. It saves each task the seconds that these imports and the
-parsing of the dbt project take. It opens no warehouse, no connection and no thread that outlives it.
+Named in Airflow's ``[core] mp_forkserver_preload``; docs/decisions/quick-tasks.md says what each part saves. It leaves
+no warehouse, no connection and no thread open.
 """
 
+import gc
 import logging
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 
-import duckdb  # noqa: F401
+import botocore.session
+from airflow.dag_processing.dagbag import BundleDagBag
 
 from tallymark import feed, steps  # noqa: F401
+from tallymark.bucket import BucketHook
+from tallymark.generate import generate
 from tallymark.invoke_dbt import parse
-from tallymark.settings import Settings
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.store import FolderStore
+
+
+def keep_what_botocore_reads() -> None:
+    """Share botocore's descriptions of services among sessions; each would read them again."""
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    BucketHook(aws_conn_id=None, region_name="us-east-1").get_conn().get_paginator("list_objects_v2")
+
+
+def parse_dags() -> None:
+    """Import what the DAG files import, and what Airflow imports to read them."""
+    folder = PROJECT_ROOT / "dags"
+    BundleDagBag(str(folder), bundle_path=folder, bundle_name=folder.name, safe_mode=False, load_op_links=False)
+
+
+def process_a_chunk() -> None:
+    """Take the pipeline's way once with a made-up chunk, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        generate(root, rows=100)
+        settings = Settings()
+        settings = settings.model_copy(update={"warehouse": root / settings.warehouse.name})
+        store = FolderStore(root)
+        store.put(f"{settings.transactions_prefix}chunk_1.csv.gz", (root / "transactions.csv.gz").read_bytes())
+        store.put(f"{settings.customers_prefix}all.csv.gz", (root / "customer_importance.csv.gz").read_bytes())
+        since = datetime.now(UTC)
+        steps.load_chunks(settings, store)
+        steps.build(settings)
+        steps.export_detections(settings, store)
+        steps.report_run(settings, store, since)
+
 
 try:
+    keep_what_botocore_reads()
+    parse_dags()
     parse(Settings())
+    process_a_chunk()
+    # The garbage collector of a task need not look through what it inherits, nor write to that memory.
+    gc.collect()
+    gc.freeze()
 except Exception:
-    logging.getLogger(__name__).exception("The tasks will have to parse the dbt project themselves")
+    logging.getLogger(__name__).exception("Tasks work all the same, and are slower to start")

@@ -4,6 +4,8 @@ import argparse
 import json
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import yaml
@@ -13,13 +15,13 @@ from tallymark.steps import build, export_detections, load_chunks, unfinished_wo
 from tallymark.store import FolderStore
 
 
-def replay(data: Path, out: Path, batch: int | None = None, vars: dict | None = None) -> dict[str, int]:
+def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars: dict | None = None) -> dict[str, int]:
     """Process what is in ``data`` and not yet in ``out``.
 
     Args:
         data: a folder with ``input/transactions/chunk_*`` and ``input/customers/*``.
         out: gets ``output/...`` and ``warehouse.duckdb``; one that is there already is continued.
-        batch: chunks per micro-batch; all at once unless given.
+        batch: chunks per micro-batch, of all or of each one; all at once unless given.
         vars: dbt vars, such as other thresholds.
 
     Returns:
@@ -33,9 +35,10 @@ def replay(data: Path, out: Path, batch: int | None = None, vars: dict | None = 
     objects = list(store.list(settings.transactions_prefix))
     if not objects:
         raise FileNotFoundError(f"{data / settings.transactions_prefix} holds no chunk_* to replay")
+    sizes = batch if isinstance(batch, Iterator) else repeat(batch or len(objects))
     done = Counter(chunks=0, detections=0, files=0)
-    while (waiting := waiting_chunks(settings, objects)) or unfinished_work(settings):
-        loaded = load_chunks(settings, store, max_chunks=batch or len(waiting), objects=objects)
+    while waiting_chunks(settings, objects) or unfinished_work(settings):
+        loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
         build(settings)
         exported = export_detections(settings, store)
         done.update(

@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     max_chunks_per_run: int = Field(
         100, ge=1, description="Chunks in one micro-batch; the rest waits for the next run."
     )
+    full_listing_seconds: float = Field(
+        300,
+        ge=0,
+        description="How often the whole prefix is listed, once it holds more chunks than one call shows; a late chunk "
+        "waits so long at most.",
+    )
     max_object_bytes: int = Field(
         128 * 2**20, ge=1, description="A chunk whose objects are larger together is rejected whole, without a look."
     )
@@ -46,6 +52,24 @@ class Settings(BaseSettings):
     hold_remainder_seconds: float = Field(
         0, ge=0, description="How long detections that do not fill a file wait for more; 0: not at all."
     )
+
+    lag_limit_seconds: float = Field(
+        180,
+        gt=0,
+        description="Longer than this from landing to file: it has fallen behind.",
+    )
+    standstill_seconds: float = Field(
+        900, gt=0, description="Nothing has landed for longer than this: the stream stands still."
+    )
+
+    alert_email: str = Field("", description="Who gets alerts by e-mail, with commas between; empty: nobody.")
+    alert_smtp_conn_id: str = Field("smtp_default", description="Airflow connection that sends them, if it exists.")
+    alert_slack_conn_id: str = Field(
+        "slack_default", description="Airflow connection of a Slack webhook, if it exists."
+    )
+    alert_quiet_hours: float = Field(24, gt=0, description="No detection for longer than this is unusual.")
+    alert_many_times: float = Field(10, gt=1, description="So many times the usual detections a chunk are unusual.")
+    owner_link: str = Field("", description="https: or mailto: link behind the DAGs' owner; empty: none.")
 
     feed_source: Path | None = Field(
         None, description="transactions.csv(.gz) that feed_transactions replays; unset: no such DAG."

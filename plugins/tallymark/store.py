@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 # No call waits for more than about two minutes: four tries of at most 25 seconds, and the pauses between them.
 ATTEMPTS = 4
+UNFINISHED = ".unfinished-"
 S3_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
+
+IsEnough = Callable[[Sequence[str]], bool]
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,12 @@ class CutShortError(RuntimeError):
 class Store(Protocol):
     """What the steps need of a bucket."""
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects whose keys begin with the prefix."""
+    def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
+        """All objects whose keys begin with the prefix and sort, by their bytes, behind ``after``.
+
+        Args:
+            is_enough: is given the keys of what was listed by one call, and tells whether to ask for no more.
+        """
 
     def get(self, stored: StoredObject) -> bytes:
         """The whole content.
@@ -71,6 +78,9 @@ class Store(Protocol):
         Raises:
             FileExistsError: when the key holds other content.
         """
+
+    def put(self, key: str, body: bytes) -> None:
+        """Put an object, or replace it as a whole by another one."""
 
 
 def _must_be_equal(key: str, existing: bytes, body: bytes) -> None:
@@ -115,6 +125,23 @@ def _advice(error: Exception, aws_conn_id: str | None) -> str:
     )
 
 
+def entries(
+    client: Any, bucket: str, prefix: str, after: str = "", is_enough: IsEnough | None = None
+) -> Iterator[dict[str, Any]]:
+    """Entries of ListObjectsV2 page by page, to the end or to the first page whose keys are enough.
+
+    Raises:
+        CutShortError: when S3 says that there is more and not how to ask for it.
+    """
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=after):
+        if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+            raise CutShortError("there is more to the listing, and no token to ask for it with")
+        found = page.get("Contents", [])
+        yield from found
+        if is_enough and is_enough([entry["Key"] for entry in found]):
+            return
+
+
 @dataclass(frozen=True)
 class S3Store:
     """A bucket, through a boto3 S3 client; every method raises BucketError when S3 fails or refuses.
@@ -130,13 +157,9 @@ class S3Store:
     def _explained(self, action: str) -> Any:
         return explained(action, self.client, self.bucket, self.aws_conn_id)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
         with self._explained(f"list {prefix}"):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            for page in pages:
-                if page.get("IsTruncated") and not page.get("NextContinuationToken"):
-                    raise CutShortError("there is more to the listing, and no token to ask for it with")
-                yield from map(StoredObject.from_listing, page.get("Contents", []))
+            yield from map(StoredObject.from_listing, entries(self.client, self.bucket, prefix, after, is_enough))
 
     def get(self, stored: StoredObject) -> bytes:
         try:
@@ -165,6 +188,10 @@ class S3Store:
                         raise
                     existing = self._read(key) or b""
         _must_be_equal(key, existing, body)
+
+    def put(self, key: str, body: bytes) -> None:
+        with self._explained(f"put {key}"):
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
 
     def _read(self, key: str) -> bytes | None:
         try:
@@ -202,21 +229,22 @@ class FolderStore:
 
     Attributes:
         root: what is listed and read.
-        target: what is written; the same folder unless given.
+        target: what is written, and listed and read too; the same folder unless given.
     """
 
     root: Path
     target: Path | None = None
     _etags: dict[tuple[str, int, int], str] = field(default_factory=dict, repr=False)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        folder = self.root / prefix.rpartition("/")[0]
-        for path in sorted(folder.rglob("*")):
-            key = path.relative_to(self.root).as_posix()
-            if path.is_file() and key.startswith(prefix):
-                status = path.stat()
+    def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
+        for root in {self.root, self.target or self.root}:
+            found = (path for path in (root / prefix.rpartition("/")[0]).rglob("*") if path.is_file())
+            paths = {path.relative_to(root).as_posix(): path for path in found if not path.name.startswith(UNFINISHED)}
+            keys = sorted(key for key in paths if key.startswith(prefix) and key > after)
+            for key in keys:
+                status = paths[key].stat()
                 modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                yield StoredObject(key, self._etag(path, status), status.st_size, modified)
+                yield StoredObject(key, self._etag(paths[key], status), status.st_size, modified)
 
     def _etag(self, path: Path, status: os.stat_result) -> str:
         version = (str(path), status.st_size, status.st_mtime_ns)
@@ -225,8 +253,9 @@ class FolderStore:
         return self._etags[version]
 
     def get(self, stored: StoredObject) -> bytes:
+        path = self.root / stored.key
         try:
-            body = (self.root / stored.key).read_bytes()
+            body = (path if path.exists() else (self.target or self.root) / stored.key).read_bytes()
         except FileNotFoundError as error:
             raise ObjectChangedError(f"{stored.key} went away after it was listed") from error
         if hashlib.md5(body, usedforsecurity=False).hexdigest() != stored.etag:
@@ -234,14 +263,27 @@ class FolderStore:
         return body
 
     def put_new(self, key: str, body: bytes) -> None:
-        path = (self.target or self.root) / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as unfinished:
-            unfinished.write(body)
-            unfinished.flush()
-            os.fsync(unfinished.fileno())
-            os.chmod(unfinished.name, 0o644)
+        with self._written(key, body) as (unfinished, path):
             try:
-                os.link(unfinished.name, path)
+                os.link(unfinished, path)
             except FileExistsError:
                 _must_be_equal(key, path.read_bytes(), body)
+
+    def put(self, key: str, body: bytes) -> None:
+        with self._written(key, body) as (unfinished, path):
+            os.replace(unfinished, path)
+
+    @contextmanager
+    def _written(self, key: str, body: bytes) -> Iterator[tuple[str, Path]]:
+        """A finished file under a name that nobody looks at, and the path where it belongs."""
+        path = (self.target or self.root) / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, delete=False) as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.chmod(file.name, 0o644)
+            yield file.name, path
+        finally:
+            Path(file.name).unlink(missing_ok=True)

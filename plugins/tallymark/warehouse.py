@@ -15,14 +15,20 @@ from tallymark.settings import Settings
 log = logging.getLogger(__name__)
 SQL_FOLDER = Path(__file__).parent / "sql"
 LOCK_TIMEOUT_SECONDS = 30
+SIGNS_OF_A_BROKEN_FILE = ("Corrupt", "corrupt", "not a valid DuckDB", "checksum", "has been invalidated")
 
 
-def _is_locked(error: BaseException) -> bool:
-    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+class WarehouseError(RuntimeError):
+    """The warehouse cannot be used; the message says why and what to do."""
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether DuckDB says that another process has the file open."""
+    return isinstance(error, duckdb.IOException) and "lock on file" in str(error)
 
 
 @retry(
-    retry=retry_if_exception(_is_locked),
+    retry=retry_if_exception(is_locked),
     stop=stop_after_delay(LOCK_TIMEOUT_SECONDS),
     wait=wait_fixed(0.5),
     before_sleep=before_sleep_log(log, logging.INFO),
@@ -37,7 +43,8 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
     """Open the warehouse and close it again; one that is new gets its tables first.
 
     Raises:
-        RuntimeError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``.
+        WarehouseError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``, or when the file
+            is broken, as far as that shows on opening it or while it is used.
     """
     settings.warehouse.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -46,17 +53,38 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
             warehouse.close()
             create_raw_tables(settings)
             warehouse = _open(settings.warehouse, read_only)
-    except duckdb.IOException as error:
-        if _is_locked(error):
-            raise RuntimeError(
-                f"{settings.warehouse} is open elsewhere, perhaps in a DuckDB shell, a notebook or a dbt run. "
-                f"Close it there; the next run goes on where this one stopped. DuckDB says: {error}"
-            ) from error
-        raise
+    except duckdb.Error as error:
+        raise _explained(settings, error) from error
     try:
         yield warehouse
+    except duckdb.Error as error:
+        if shows_a_broken_file(str(error)):
+            raise _explained(settings, error) from error
+        raise
     finally:
         warehouse.close()
+
+
+def shows_a_broken_file(message: str) -> bool:
+    """Whether a message of DuckDB's says that the file is not what it wrote."""
+    return any(sign in message for sign in SIGNS_OF_A_BROKEN_FILE)
+
+
+def broken(settings: Settings, error: object) -> WarehouseError:
+    """What to tell about a file that is not what DuckDB wrote."""
+    return WarehouseError(
+        f"The warehouse {settings.warehouse} cannot be read. If its file is broken, make it again from the bucket "
+        f"with: make rebuild. DuckDB says: {error}"
+    )
+
+
+def _explained(settings: Settings, error: duckdb.Error) -> WarehouseError:
+    if is_locked(error):
+        return WarehouseError(
+            f"{settings.warehouse} is open elsewhere, perhaps in a DuckDB shell, a notebook or a dbt run. "
+            f"Close it there; the next run goes on where this one stopped. DuckDB says: {error}"
+        )
+    return broken(settings, error)
 
 
 def _has_raw_tables(warehouse: duckdb.DuckDBPyConnection) -> bool:

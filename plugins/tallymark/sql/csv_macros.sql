@@ -1,6 +1,12 @@
 -- How a line of CSV is read. A value may be bare, in single or in double quotes; a line is a row.
 
--- Nearly every line has neither a comma nor a quote inside its quotes: it can be split at its commas,
+-- What most writers write: single quotes or none, no blank, no comma or quote inside a value. Such a line is split once
+-- its quotes are gone, and its values are ready then, which is twice as quick as all that follows.
+create or replace temp macro is_simple(line) as regexp_full_match(
+    line, $$('[^'", \t]*'|[^'", \t]*)(,('[^'", \t]*'|[^'", \t]*))*$$
+);
+
+-- Nearly every other line has neither a comma nor a quote inside its quotes: it can be split at its commas,
 -- many times quicker than it can be matched field by field.
 create or replace temp macro is_plain(line) as regexp_full_match(
     line, $$([ \t]*'[^'",]*'[ \t]*|[ \t]*"[^'",]*"[ \t]*|[^'",]*)(,([ \t]*'[^'",]*'[ \t]*|[ \t]*"[^'",]*"[ \t]*|[^'",]*))*$$
@@ -25,6 +31,11 @@ create or replace temp macro csv_fields(line) as case
     else quoted_fields(line)
 end;
 
+create or replace temp macro fields_of(line, simple) as case
+    when simple then string_split(replace(line, '''', ''), ',')
+    else csv_fields(line)
+end;
+
 -- A field without the quotes and the white space around it; null: it is empty.
 create or replace temp macro bare(field) as nullif(
     case
@@ -35,6 +46,12 @@ create or replace temp macro bare(field) as nullif(
     end,
     ''
 );
+
+-- The same of a field of a line that may be simple.
+create or replace temp macro value(field, simple) as case when simple then nullif(field, '') else bare(field) end;
+
+-- What no pattern reads is kept as it is, but for quotes and white space around it.
+create or replace temp macro trimmed(field, simple) as case when simple then field else trim(field, e' \t\'"') end;
 
 -- How many decimals the value of a number has, without rounding: 1.50 has 1, 1.0E-4 has 4, 1e3 has 0.
 -- Null: not a number as CSV writers write them (digits, one point, an exponent).

@@ -1,7 +1,6 @@
 insert into raw.transactions by name
 select
-    $chunk_seq as chunk_seq, line_number, step, customer, age, gender, zipcode_ori, merchant, zip_merchant,
+    $chunk_seqs[file] as chunk_seq, line_number, step, customer, age, gender, zipcode_ori, merchant, zip_merchant,
     category, amount, fraud
 from judged_rows
 where reason is null
-order by line_number

@@ -1,19 +1,24 @@
 -- Customer importance rows, in the temporary table `judged_rows`: see judge_transactions.sql.
 create or replace temp table judged_rows as
 with split as (
-    select line_number, line, csv_fields(line) as fields
+    select *, is_simple(line) as simple, fields_of(line, simple) as fields
     from file_rows
 ),
 
 named as (
     select
+        file,
         line_number,
         line,
-        len(fields) as width,
-        bare(fields[$customer]) as customer,
-        bare(fields[$merchant]) as merchant,
-        bare(fields[$weight]) as weight_text
+        simple,
+        files.width,
+        undecodable,
+        len(fields) as fields_found,
+        value(fields[files.customer], simple) as customer,
+        value(fields[files.merchant], simple) as merchant,
+        value(fields[files.weight], simple) as weight_text
     from split
+    inner join files using (file)
 ),
 
 measured as (
@@ -35,16 +40,17 @@ cast_weights as (
 )
 
 select
+    file,
     line_number,
     line,
     customer,
     merchant,
     weight,
     case
-        when list_contains($undecodable, line_number) then 'not UTF-8'
+        when list_contains(undecodable, line_number) then 'not UTF-8'
         when contains(line, chr(0)) then 'contains a NUL character'
-        when has_unbalanced_quote(line) then 'quotes do not match'
-        when width <> $width then 'has ' || width || ' fields instead of ' || $width
+        when not simple and has_unbalanced_quote(line) then 'quotes do not match'
+        when fields_found <> width then 'has ' || fields_found || ' fields instead of ' || width
         when customer is null then 'no customer'
         when merchant is null then 'no merchant'
         when weight_text is null then 'no weight'

@@ -2,26 +2,31 @@
 -- table `judged_rows`.
 create or replace temp table judged_rows as
 with split as (
-    select line_number, line, csv_fields(line) as fields
+    select *, is_simple(line) as simple, fields_of(line, simple) as fields
     from file_rows
 ),
 
 named as (
     select
+        file,
         line_number,
         line,
-        len(fields) as width,
-        bare(fields[$customer]) as customer,
-        bare(fields[$merchant]) as merchant,
-        bare(fields[$gender]) as gender,
-        bare(fields[$amount]) as amount_text,
-        trim(fields[cast($step as bigint)], e' \t\'"') as step,
-        trim(fields[cast($age as bigint)], e' \t\'"') as age,
-        trim(fields[cast($zipcodeori as bigint)], e' \t\'"') as zipcode_ori,
-        trim(fields[cast($zipmerchant as bigint)], e' \t\'"') as zip_merchant,
-        trim(fields[cast($category as bigint)], e' \t\'"') as category,
-        trim(fields[cast($fraud as bigint)], e' \t\'"') as fraud
+        simple,
+        files.width,
+        undecodable,
+        len(fields) as fields_found,
+        value(fields[files.customer], simple) as customer,
+        value(fields[files.merchant], simple) as merchant,
+        value(fields[files.gender], simple) as gender,
+        value(fields[files.amount], simple) as amount_text,
+        trimmed(fields[files.step], simple) as step,
+        trimmed(fields[files.age], simple) as age,
+        trimmed(fields[files.zipcodeori], simple) as zipcode_ori,
+        trimmed(fields[files.zipmerchant], simple) as zip_merchant,
+        trimmed(fields[files.category], simple) as category,
+        trimmed(fields[files.fraud], simple) as fraud
     from split
+    inner join files using (file)
 ),
 
 measured as (
@@ -33,12 +38,12 @@ measured as (
 )
 
 select
-    * exclude (width, amount_text, amount_scale),
+    * exclude (simple, width, undecodable, fields_found, amount_text, amount_scale),
     case
-        when list_contains($undecodable, line_number) then 'not UTF-8'
+        when list_contains(undecodable, line_number) then 'not UTF-8'
         when contains(line, chr(0)) then 'contains a NUL character'
-        when has_unbalanced_quote(line) then 'quotes do not match'
-        when width <> $width then 'has ' || width || ' fields instead of ' || $width
+        when not simple and has_unbalanced_quote(line) then 'quotes do not match'
+        when fields_found <> width then 'has ' || fields_found || ' fields instead of ' || width
         when customer is null then 'no customer'
         when merchant is null then 'no merchant'
         when amount_text is null then 'no amount'

@@ -1,0 +1,1 @@
+"""How quick Tallymark is, measured; ``make bench`` writes docs/performance.md from it."""

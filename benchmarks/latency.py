@@ -1,0 +1,144 @@
+"""From landing to detection through S3 and Airflow: 60 chunks, one a second, X and Y start together."""
+
+import gzip
+import os
+import sqlite3
+import time
+from datetime import UTC, datetime
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+from statistics import median
+
+import duckdb
+from tallymark import ledger, work
+from tallymark.feed import open_source
+from tallymark.local_stack import Stack, check_alive, new_stack, running
+
+from benchmarks.common import CHUNK_ROWS, Measured, Options, fresh, quantile
+
+CHUNKS = 60
+STALL_SECONDS = 180
+
+
+def measure(options: Options) -> Measured:
+    return through_airflow(options, "latency", "@continuous", CHUNKS)
+
+
+def through_airflow(options: Options, name: str, schedule: str, chunks: int) -> Measured:
+    """Let X and Y run over so many chunks; figures are called after the measurement."""
+    os.environ["TALLYMARK_SCHEDULE"] = schedule
+    root = fresh(name)
+    stack = new_stack(root, _source(root / "source", options.data, chunks))
+    with running(stack) as processes:
+        _wait_until_done(stack, processes, chunks)
+    return _read(stack, name)
+
+
+def _source(folder: Path, data: Path, chunks: int) -> Path:
+    """So many full chunks of the data as a source for X, with the customer importance; over again when it has fewer."""
+    folder.mkdir()
+    with open_source(data / "transactions.csv.gz") as whole:
+        header, rows = whole.readline(), whole.readlines()
+    with gzip.open(folder / "transactions.csv.gz", "wb", compresslevel=1) as file:
+        file.write(header)
+        file.writelines(islice(cycle(rows), chunks * CHUNK_ROWS))
+    importance = data / "customer_importance.csv.gz"
+    (folder / importance.name).write_bytes(importance.read_bytes())
+    return folder
+
+
+def _wait_until_done(stack: Stack, processes: dict, chunks: int) -> None:
+    copy, before, moved_at = ledger.published(stack.settings), None, time.monotonic()
+    while True:
+        check_alive(stack, processes)
+        taken = len(copy.read_text().splitlines()) if copy.exists() else 0
+        if taken >= chunks and not work.is_open(stack.settings):
+            time.sleep(3)  # Airflow writes down the end of the last export.
+            return
+        if taken != before:
+            before, moved_at = taken, time.monotonic()
+        if time.monotonic() > moved_at + STALL_SECONDS:
+            raise RuntimeError(f"nothing has moved for {STALL_SECONDS} s; logs are in {stack.root / 'logs'}")
+        time.sleep(0.5)
+
+
+def _moment(text: str) -> float:
+    """Seconds since 1970 of a time in Airflow's SQLite database, which is UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+def _read(stack: Stack, name: str) -> Measured:
+    with sqlite3.connect(stack.root / "airflow" / "airflow.db") as metadata:
+        tasks = [
+            (run, task, _moment(start), _moment(end))
+            for run, task, start, end in metadata.execute(
+                """
+                select run_id, task_id, start_date, end_date
+                from task_instance
+                where dag_id = 'detect_patterns' and state = 'success'
+                order by start_date
+                """
+            )
+        ]
+    with duckdb.connect(str(stack.settings.warehouse), read_only=True) as warehouse:
+        chunks = warehouse.execute(
+            """
+            select chunks.chunk_key, epoch(max(files.put_at)), epoch(min(releases.released_at))
+            from raw.chunks
+            left join detections on chunks.chunk_seq = detections.chunk_seq
+            left join output.files on detections.file_number = files.file_number
+            asof left join output.releases on chunks.chunk_seq <= releases.chunk_seq
+            group by chunks.chunk_seq, chunks.chunk_key
+            order by chunks.chunk_seq
+            """
+        ).fetchall()
+    exports = [(start, end) for _, task, start, end in tasks if task == "export"]
+    landed, lags, work_seconds = [], [], []
+    loads = {run: start for run, task, start, _ in tasks if task == "load"}
+    for key, put_at, released_at in chunks:
+        # The S3 server's file is finished just before it answers the PUT.
+        at = (stack.root / "s3" / stack.settings.bucket / key).stat().st_mtime
+        end = put_at or next(end for start, end in exports if start <= released_at <= end)
+        landed.append(at)
+        lags.append(end - at)
+        work_seconds.append(end - max(start for start in loads.values() if start <= end))
+    order = sorted(range(len(landed)), key=landed.__getitem__)
+    lags, work_seconds = [lags[place] for place in order], [work_seconds[place] for place in order]
+    seconds = [landed[place] - landed[order[0]] for place in order]
+    found = Measured(series={"landed": seconds, "lag": lags})
+    found.figures[f"{name}_p50"] = (quantile(lags, 0.5), "s")
+    found.figures[f"{name}_p95"] = (quantile(lags, 0.95), "s")
+    found.figures[f"{name}_max"] = (max(lags), "s")
+    found.figures[f"{name}_last_chunk"] = (lags[-1], "s")
+    found.figures[f"{name}_slope"] = (_slope(seconds, lags), "s/s")
+    found.figures[f"{name}_work_p95"] = (quantile(work_seconds, 0.95), "s")
+    found.figures[f"{name}_micro_batches"] = (len(exports), "runs")
+    steps = _by_step(tasks)
+    found.series["steps"] = steps
+    for step, value in steps.items():
+        found.figures[f"{name}_step_{step.replace(' ', '_')}"] = (value, "s")
+    return found
+
+
+def _slope(x: list[float], y: list[float]) -> float:
+    """Of the straight line through the points by least squares."""
+    middle_x, middle_y = sum(x) / len(x), sum(y) / len(y)
+    spread = sum((value - middle_x) ** 2 for value in x)
+    return sum((a - middle_x) * (b - middle_y) for a, b in zip(x, y, strict=True)) / spread
+
+
+def _by_step(tasks: list[tuple[str, str, float, float]]) -> dict[str, float]:
+    """Median seconds of each task of a run that had work, and from the end of one to the start of the next."""
+    runs: dict[str, dict[str, tuple[float, float]]] = {}
+    for run, task, start, end in tasks:
+        runs.setdefault(run, {})[task] = (start, end)
+    full = [run for run in runs.values() if {"wait_for_chunk", "load", "build", "export"} <= run.keys()]
+    steps = {}
+    for before, task in (("wait_for_chunk", "load"), ("load", "build"), ("build", "export")):
+        steps[f"hop to {task}"] = median(run[task][0] - run[before][1] for run in full)
+        steps[task] = median(run[task][1] - run[task][0] for run in full)
+    ordered = sorted(full, key=lambda run: run["load"][0])
+    if len(ordered) > 1:
+        pairs = pairwise(ordered)
+        steps["hop to next run"] = median(after["wait_for_chunk"][0] - before["export"][1] for before, after in pairs)
+    return steps

@@ -1,0 +1,177 @@
+"""Alerts: said once when a condition begins and once when it is over, by e-mail and Slack where these are set up.
+
+Beside the warehouse lies a small JSON file with the conditions that are going on, and what could not be sent yet.
+"""
+
+import html
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from tallymark import ledger, work
+from tallymark.settings import Settings
+from tallymark.warehouse import run_sql, utc_now
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN_SECONDS = 300
+MAX_UNSAID = 100
+FAILED_RUN, STANDSTILL = "failed run", "stream stands still"
+
+
+class Condition(NamedTuple):
+    """Something that is not as it should be.
+
+    Attributes:
+        kind: such as ``rejected chunk``.
+        about: what it is about, such as a key; with the kind, what tells one condition from another.
+        message: a sentence for people.
+    """
+
+    kind: str
+    about: str
+    message: str
+
+
+class State(NamedTuple):
+    """What is kept in the file.
+
+    Attributes:
+        unsaid: lines that are still to be sent.
+        not_before: when sending is tried again, in seconds since 1970.
+    """
+
+    going_on: list[Condition]
+    unsaid: list[str]
+    not_before: float
+
+
+def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list[Condition]:
+    """What the warehouse tells after an export."""
+    found = run_sql(
+        warehouse,
+        "alert_conditions",
+        now=utc_now(),
+        lag_limit=settings.lag_limit_seconds,
+        quiet_seconds=settings.alert_quiet_hours * 3600,
+        many_times=settings.alert_many_times,
+    )
+    return [Condition(*row) for row in found.fetchall()]
+
+
+def after_export(settings: Settings, found: Iterable[Condition]) -> None:
+    """A run exported: whatever is not among the conditions found is over."""
+    _update(settings, found, lambda kind: True)
+
+
+def run_failed(settings: Settings, run_id: str, task_id: str, error: BaseException | None) -> None:
+    """A run failed. That is over with the next one that ends well."""
+    reason = next(iter(str(error).splitlines()), "") if error else "its process was killed or timed out."
+    message = f"{run_id} failed in {task_id}: {reason} Nothing is lost; the next run goes on where it stopped."
+    _update(settings, [Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
+
+
+def nothing_landed(settings: Settings) -> None:
+    """A run had nothing to do; says so when ``standstill_seconds`` have gone by since chunks were taken last."""
+    try:
+        idle = time.time() - ledger.published(settings).stat().st_mtime
+    except FileNotFoundError:
+        return
+    message = f"No chunk has landed for {idle / 60:.0f} minutes."
+    standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
+    found = [standstill] if idle > settings.standstill_seconds else []
+    _update(settings, found, lambda kind: kind == FAILED_RUN and not work.unfinished_work(settings))
+
+
+def _update(settings: Settings, found: Iterable[Condition], is_over: Callable[[str], bool]) -> None:
+    """Note what began and, among the kinds that can be over, what is; say it, now or when that works again."""
+    try:
+        kept = _read(settings)
+        known = {condition[:2]: condition for condition in kept.going_on}
+        current = {condition[:2]: condition for condition in found}
+        over = [condition for name, condition in known.items() if name not in current and is_over(condition.kind)]
+        began = [condition for name, condition in current.items() if name not in known]
+        news = [f"{condition.kind.upper()}: {condition.about}: {condition.message}" for condition in began]
+        news += [f"OVER: {condition.kind}: {condition.about}" for condition in over]
+        for line in news:
+            log.warning("ALERT %s", line)
+        going_on = [condition for condition in known.values() if condition not in over] + began
+        unsaid = (kept.unsaid + news)[-MAX_UNSAID:]
+        if news:
+            _write(settings, State(going_on, unsaid, kept.not_before))
+        if unsaid and time.time() >= kept.not_before:
+            said = _say(settings, unsaid)
+            _write(
+                settings, State(going_on, [], 0) if said else State(going_on, unsaid, time.time() + TRY_AGAIN_SECONDS)
+            )
+    except Exception:
+        log.exception("Alerts do not work")
+
+
+def _read(settings: Settings) -> State:
+    try:
+        going_on, unsaid, not_before = json.loads(_file(settings).read_text())
+    except (FileNotFoundError, ValueError):
+        return State([], [], 0)
+    return State([Condition(*fields) for fields in going_on], unsaid, not_before)
+
+
+def _write(settings: Settings, state: State) -> None:
+    unfinished = _file(settings).with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(state))
+    unfinished.replace(_file(settings))
+
+
+def _file(settings: Settings) -> Path:
+    return settings.warehouse.with_suffix(".alerts.json")
+
+
+def _say(settings: Settings, lines: list[str]) -> bool:
+    """Send lines wherever somebody listens; false when nobody of them could be reached."""
+    kinds = sorted({line.partition(":")[0].lower() for line in lines})
+    notifiers = _notifiers(settings, f"Tallymark: {', '.join(kinds)}", lines)
+    failures = 0
+    for notifier in notifiers:
+        try:
+            # A notifier that is called renders its text as a template; this text has names from files in it.
+            notifier.notify({})
+        except Exception:
+            failures += 1
+            log.exception("An alert could not be sent by %s", type(notifier).__name__)
+    return not notifiers or failures < len(notifiers)
+
+
+def _notifiers(settings: Settings, subject: str, lines: list[str]) -> list[Any]:
+    found = []
+    if settings.alert_email and _is_configured(settings.alert_smtp_conn_id):
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+        found.append(
+            SmtpNotifier(
+                to=[address.strip() for address in settings.alert_email.split(",")],
+                subject=subject,
+                html_content="".join(f"<p>{html.escape(line)}</p>" for line in lines),
+                smtp_conn_id=settings.alert_smtp_conn_id,
+            )
+        )
+    if _is_configured(settings.alert_slack_conn_id):
+        from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+
+        text = "\n".join([f"*{subject}*", *(html.escape(line, quote=False) for line in lines)])
+        found.append(SlackWebhookNotifier(text=text, slack_webhook_conn_id=settings.alert_slack_conn_id, timeout=10))
+    return found
+
+
+def _is_configured(conn_id: str) -> bool:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return bool(BaseHook.get_connection(conn_id))
+    except AirflowNotFoundException:
+        return False

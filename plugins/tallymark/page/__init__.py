@@ -1,0 +1,1 @@
+"""The page Detections: an app that Airflow's api-server mounts, over the published snapshot."""

@@ -1,0 +1,8 @@
+select
+    published_at,
+    time_zone,
+    detection_files,
+    merchant_count,
+    (select count(*) from detections) as detections,
+    (select count(*) from ledger) as chunks
+from current

@@ -1,0 +1,1 @@
+select columns(c -> c not like '%aggregate')::double, columns('.*aggregate') from thresholds

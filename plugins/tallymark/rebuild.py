@@ -1,0 +1,228 @@
+"""The warehouse made again from the bucket: from the chunks, and from the manifests of what went out.
+
+What the manifests say was taken gets the numbers that it had; what they say was detected is written down, not
+detected again; detection files are announced by them, so none is written twice. A chunk that no manifest names was
+never exported; the next run takes it. Everything is made in a file aside, and moved into place at the end.
+
+Where rows are lost for good, a chunk or a version of the customer importance, the audit takes what was detected up to
+there as given: it recomputes only chunks that have a row in ``chunk_thresholds``.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from tallymark import ledger, manifest, output, work
+from tallymark.bucket import open_bucket
+from tallymark.build import build
+from tallymark.chunks import Chunk, find_chunks
+from tallymark.csv_lines import judge_rows
+from tallymark.importance import restore_versions
+from tallymark.load import insert_rows, read_chunk
+from tallymark.settings import Settings
+from tallymark.store import FolderStore, Store
+from tallymark.warehouse import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
+
+log = logging.getLogger(__name__)
+
+INSERT_CHUNKS = "insert into raw.chunks by name select unnest($rows, recursive := true)"
+INSERT_THRESHOLDS = "insert into chunk_thresholds by name select unnest($rows, recursive := true)"
+INSERT_DETECTIONS = "insert into detections by name select unnest($rows, recursive := true)"
+
+MISSING = "was missing or changed when the warehouse was made again"
+
+
+class RebuildError(RuntimeError):
+    """The bucket does not hold what the manifests name; nothing was changed."""
+
+
+def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> dict[str, int]:
+    """Make the warehouse again; one that is there is kept beside it as ``<name>.before_rebuild``.
+
+    Args:
+        without_missing: go on without chunks that are missing or were changed since they were taken. Their rows no
+            longer count, which the ledger says; detections that they led to stay.
+
+    Returns:
+        How many ``chunks``, ``detections`` and ``files`` it holds.
+
+    Raises:
+        ManifestError: when manifests are missing or were changed.
+        RebuildError: naming the chunks that are missing or were changed.
+        WarehouseError: when another process has the warehouse open.
+    """
+    manifests = list(manifest.read_all(settings, store))
+    if not manifests:
+        raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")
+    in_bucket = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
+    chunks = {(chunk.key, chunk.etag): chunk for chunk in in_bucket}
+    rows = [row for content in manifests for row in content["chunks"]]
+    missing = [row for row in rows if row["state"] == "accepted" and (row["chunk_key"], row["etag"]) not in chunks]
+    if missing and not without_missing:
+        keys = "\n".join(row["chunk_key"] for row in missing)
+        raise RebuildError(
+            f"{len(missing)} chunks are missing in the bucket, or were changed since they were taken:\n{keys}\n"
+            "Put them back, or count without them: make rebuild WITHOUT_MISSING=1"
+        )
+    if settings.warehouse.exists():
+        _must_not_be_open(settings)
+    aside = settings.model_copy(update={"warehouse": settings.warehouse.with_suffix(".rebuilding.duckdb")})
+    _remove(aside.warehouse)
+    with connect(aside) as warehouse:
+        for row in rows:
+            _restore_chunk(aside, store, warehouse, row, chunks.get((row["chunk_key"], row["etag"])))
+        versions = [row for content in manifests for row in content["importance_versions"]]
+        restore_versions(aside, store, warehouse, {row["importance_version"]: row.get("digest") for row in versions})
+        warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
+    build(aside)
+    with connect(aside) as warehouse:
+        with transaction(warehouse):
+            _insert(warehouse, INSERT_THRESHOLDS, [row for content in manifests for row in content["thresholds"]])
+            warehouse.execute(
+                """
+                delete from chunk_thresholds
+                where chunk_seq <= (
+                    select max(chunk_seq)
+                    from raw.chunks left join raw.importance_versions as versions using (importance_version)
+                    where versions.state = 'lost' or chunks.reason = ?
+                )
+                """,
+                [MISSING],
+            )
+            _insert(warehouse, INSERT_DETECTIONS, [row for content in manifests for row in content["detections"]])
+            _restore_files(settings, store, warehouse, manifests)
+        output.put_planned(settings, store, warehouse)
+        _restore_times(settings, store, warehouse)
+        ledger.publish(aside, warehouse, ())
+        counts = warehouse.execute(
+            """
+            select
+                (select count(*) from raw.chunks),
+                (select count(*) from detections),
+                (select count(file_number) from output.files)
+            """
+        ).fetchone()
+    _move_into_place(settings, aside)
+    return dict(zip(("chunks", "detections", "files"), counts, strict=True))
+
+
+def _restore_chunk(
+    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, row: dict[str, Any], chunk: Chunk | None
+) -> None:
+    """Load a chunk under the number that it had, and write its ledger row as it was."""
+    if row["state"] == "accepted" and chunk is None:
+        row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
+    files = read_chunk(settings, store, chunk) if row["state"] == "accepted" else []
+    judge_rows(warehouse, files, "transactions")
+    with transaction(warehouse):
+        _insert(warehouse, INSERT_CHUNKS, [row])
+        if files:
+            insert_rows(settings, warehouse, {row["chunk_seq"]: (chunk, files)})
+            log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
+
+
+def _restore_files(
+    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, manifests: list[dict[str, Any]]
+) -> None:
+    """Plan everything that was announced with the bytes that it had; what is in the bucket stays as it is."""
+    in_bucket = {stored.key: stored for stored in store.list(manifest.folder(settings))}
+    for number, content in enumerate(manifests, start=1):
+        key = manifest.manifest_key(settings, number)
+        body = store.get(in_bucket[key])
+        output.plan(warehouse, key, body, manifest_number=number)
+        for file in content["files"]:
+            rows = output.read_detections(warehouse, file["first_detection_id"], file["last_detection_id"])
+            output.plan(warehouse, body=output.detections_csv(rows, ZoneInfo(content["time_zone"])), **file)
+    output.plan(warehouse, manifest.latest_key(settings), manifest.latest(content, body))
+    warehouse.execute(
+        """
+        update detections set file_number = files.file_number
+        from output.files as files
+        where detections.detection_id between files.first_detection_id and files.last_detection_id
+        """
+    )
+
+
+def _restore_times(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """When files were put, as far as the bucket tells; rejected rows of chunks that are missing keep their files."""
+    known = {key for (key,) in warehouse.execute("select file_key from output.files").fetchall()}
+    missing = warehouse.execute("select 1 from raw.chunks where reason = ?", [MISSING]).fetchone()
+    for stored in store.list(settings.output_prefix):
+        if missing and stored.key not in known and stored.key.startswith(f"{settings.output_prefix}rejected/"):
+            output.plan(warehouse, stored.key, store.get(stored))
+        warehouse.execute(
+            "update output.files set put_at = ?, body = null where file_key = ?",
+            [as_utc(stored.last_modified), stored.key],
+        )
+
+
+def _insert(warehouse: duckdb.DuckDBPyConnection, statement: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows that lack their nulls; the statement inserts those of ``$rows`` by name."""
+    alike = defaultdict(list)
+    for row in rows:
+        alike[tuple(row)].append(row)
+    for group in alike.values():
+        warehouse.execute(statement, {"rows": group})
+
+
+def _must_not_be_open(settings: Settings) -> None:
+    """Raise a WarehouseError when another process has the warehouse open."""
+    try:
+        with connect(settings):
+            pass
+    except WarehouseError as error:
+        if is_locked(error.__cause__):
+            raise
+
+
+def _move_into_place(settings: Settings, aside: Settings) -> None:
+    for path in (settings.warehouse, _wal(settings.warehouse)):
+        if path.exists():
+            path.replace(path.with_name(f"{path.name}.before_rebuild"))
+    ledger.published(settings).unlink(missing_ok=True)
+    aside.warehouse.replace(settings.warehouse)
+    ledger.published(aside).replace(ledger.published(settings))
+    _remove(aside.warehouse)
+    work.begin(settings)
+
+
+def _remove(warehouse: Path) -> None:
+    for path in warehouse.parent.glob(f"{warehouse.stem}.*"):
+        path.unlink()
+
+
+def _wal(warehouse: Path) -> Path:
+    return warehouse.with_name(f"{warehouse.name}.wal")
+
+
+def main() -> None:
+    """Command line: see ``make rebuild`` and ``make verify`` in the README."""
+    parser = argparse.ArgumentParser(prog="make", description=__doc__)
+    parser.add_argument("command", choices=("rebuild", "verify"))
+    parser.add_argument("--data", type=Path, help="a folder laid out like the bucket, instead of the bucket")
+    parser.add_argument("--out", type=Path, help="the folder that make replay wrote into")
+    parser.add_argument("--without-missing", action="store_true")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings = Settings(**{"warehouse": arguments.out / "warehouse.duckdb"} if arguments.out else {})
+    store = FolderStore(arguments.data, target=arguments.out) if arguments.data else open_bucket(settings)
+    try:
+        if arguments.command == "verify":
+            result = manifest.verify(settings, store)
+        else:
+            result = rebuild(settings, store, arguments.without_missing)
+    except (RuntimeError, FileExistsError) as error:
+        sys.exit(f"{error}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

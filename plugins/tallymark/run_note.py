@@ -1,0 +1,54 @@
+"""Writes into the note of each run of detect_patterns what it did. Airflow's scheduler calls it when a run ends."""
+
+from typing import Any
+
+from airflow.listeners import hookimpl
+
+DAG_ID = "detect_patterns"
+
+
+@hookimpl
+def on_dag_run_success(dag_run: Any, msg: str) -> None:
+    """Note the chunks, rows, detections and files of a run that did something."""
+    _note(dag_run)
+
+
+@hookimpl
+def on_dag_run_failed(dag_run: Any, msg: str) -> None:
+    """Note what a run did before it failed."""
+    _note(dag_run)
+
+
+def _note(dag_run: Any) -> None:
+    if dag_run.dag_id != DAG_ID or dag_run.note:
+        return
+    from airflow.models.xcom import XComModel
+    from sqlalchemy.orm import object_session
+
+    query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=DAG_ID, task_ids=["load", "export"], key="return_value")
+    values = {row.task_id: XComModel.deserialize_value(row) for row in object_session(dag_run).scalars(query)}
+    if text := summary(values.get("load"), values.get("export")):
+        dag_run.note = text
+
+
+def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
+    """One line from what the two tasks returned; empty when the run found nothing to do."""
+    if not load:
+        return ""
+    parts = [f"{load['accepted']:,} chunks with {load['rows_accepted']:,} rows"]
+    parts += [
+        f"{load[name]:,} {words}"
+        for name, words in {
+            "rows_rejected": "rows rejected",
+            "rejected": "chunks rejected",
+            "conflict": "conflicts",
+        }.items()
+        if load[name]
+    ]
+    if export is None:
+        parts.append("nothing exported")
+    else:
+        parts.append(f"{export['detections']:,} detections in {export['files']:,} files")
+        if export["held"]:
+            parts.append(f"{export['held']:,} held back to fill a file")
+    return "; ".join(parts) + "."

@@ -1,0 +1,121 @@
+-- What is not as it should be, one row for each condition: what kind, what about, and a sentence.
+with accepted as (
+    select * from raw.chunks where state = 'accepted'
+),
+
+rejected_chunks as (
+    select
+        'rejected chunk' as kind,
+        chunk_key as about,
+        arg_max(reason, chunk_seq) || '. Put a corrected object under the same key.' as message
+    from raw.chunks
+    where state = 'rejected' and chunk_key not in (select chunk_key from accepted)
+    group by chunk_key
+),
+
+rejected_importance as (
+    select
+        'rejected customer importance' as kind,
+        'version ' || importance_version as about,
+        reason || '. The version before it stays in force.' as message
+    from raw.importance_versions
+    where state = 'rejected'
+    qualify importance_version = max(importance_version) over ()
+),
+
+conflicts as (
+    select
+        'conflict' as kind,
+        chunk_key as about,
+        'was taken before and now has ETag ' || arg_max(etag, seen_at)
+        || '. Its new content is not counted. If it holds other transactions, put them under a new key.' as message
+    from raw.conflicts
+    where seen_at > $now - interval 1 day
+    group by chunk_key
+),
+
+last_chunk as (
+    select
+        accepted.chunk_key,
+        epoch(releases.released_at - accepted.landed_at) as seconds
+    from accepted
+    asof inner join output.releases on accepted.chunk_seq <= releases.chunk_seq
+    order by accepted.chunk_seq desc
+    limit 1
+),
+
+lag as (
+    select
+        'lag' as kind,
+        'landing to file' as about,
+        format('{} took {:.0f} s; the limit is {:g} s.', chunk_key, seconds, $lag_limit) as message
+    from last_chunk
+    where seconds > $lag_limit
+),
+
+last_releases as (
+    select
+        max(chunk_seq) as last_chunk_seq,
+        max(chunk_seq) filter (where released_at < (select max(released_at) from output.releases)) as chunk_seq_before
+    from output.releases
+),
+
+by_chunk as (
+    select
+        accepted.chunk_seq,
+        accepted.chunk_seq > last_releases.chunk_seq_before as is_last_run,
+        count(detections.chunk_seq) as detections
+    from accepted
+    cross join last_releases
+    left join detections on accepted.chunk_seq = detections.chunk_seq
+    where
+        accepted.chunk_seq <= last_releases.last_chunk_seq
+        and accepted.chunk_seq > last_releases.chunk_seq_before - 1000
+    group by accepted.chunk_seq, is_last_run
+),
+
+rates as (
+    select
+        avg(detections) filter (where is_last_run) as last_rate,
+        sum(detections) filter (where is_last_run) as last_detections,
+        avg(detections) filter (where not is_last_run) as usual_rate,
+        count(*) filter (where not is_last_run) as usual_chunks
+    from by_chunk
+),
+
+many_detections as (
+    select
+        'many detections' as kind,
+        'last run' as about,
+        format('{:.1f} a chunk instead of {:.1f}. Did a threshold or the data change?', last_rate, usual_rate) as message
+    from rates
+    where usual_chunks >= 20 and last_detections >= 50 and last_rate > $many_times * usual_rate
+),
+
+no_detections as (
+    select
+        'no detections' as kind,
+        'for long' as about,
+        format(
+            'None in the last {:.0f} hours, though chunks are processed.',
+            epoch($now - coalesce(max(detections.detected_at), min(accepted.loaded_at))) / 3600
+        ) as message
+    from accepted
+    left join detections on accepted.chunk_seq = detections.chunk_seq
+    having
+        max(accepted.loaded_at) > $now - to_seconds($quiet_seconds)
+        and coalesce(max(detections.detected_at), min(accepted.loaded_at)) < $now - to_seconds($quiet_seconds)
+)
+
+select kind, about, message from rejected_chunks
+union all
+select kind, about, message from rejected_importance
+union all
+select kind, about, message from conflicts
+union all
+select kind, about, message from lag
+union all
+select kind, about, message from many_detections
+union all
+select kind, about, message from no_detections
+order by kind, about

@@ -1,0 +1,305 @@
+"""The manifests in the bucket, and a lost warehouse made again from them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import detected, write_chunk, write_importance
+from oracle import Row
+from tallymark.manifest import ManifestError, latest, verify
+from tallymark.rebuild import RebuildError, rebuild
+from tallymark.replay import replay
+from tallymark.settings import Settings
+from tallymark.steps import AuditError, audit, build, export_detections, load_chunks
+from tallymark.store import FolderStore
+from tallymark.warehouse import WarehouseError
+
+pytestmark = pytest.mark.system
+
+VARS = {
+    "child_min_transactions": 2,
+    "dei_min_female_customers": 1,
+    "upgrade_min_merchant_transactions": 20,
+    "upgrade_top_percent": 30,
+    "upgrade_bottom_percent": 50,
+}
+TABLES = [
+    "raw.transactions",
+    "raw.rejected_rows",
+    "raw.customer_importance",
+    "merchants",
+    "merchant_customers",
+    "customer_weights",
+    "chunk_thresholds",
+    "detections",
+    "(select * exclude (planned_at, put_at, body) from output.files)",
+    "raw.chunks",
+]
+
+
+def rows_of(number: int) -> list[Row]:
+    """Chunk by chunk: new children at M1, women and men at M2, frequent customers at M3, and a row that is rejected."""
+    rows = [Row(f"C{number}-{index}", "M1", "E", "1") for index in range(40) for _ in range(2)]
+    rows += [Row(f"D{number}-{index}", "M2", "MF"[index % 3 == 0], "100") for index in range(6)]
+    rows += [Row(f"U{index}", "M3", "M", "100") for index in range(8) for _ in range(index % 4 + 1)]
+    return [*rows, Row("broken", "M1", "F", "x")]
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory) -> Path:
+    data = tmp_path_factory.mktemp("processed")
+    write_importance(data, [(f"U{index}", "M3", str(9 - index)) for index in range(8)])
+    for number in range(1, 5):
+        write_chunk(data, f"chunk_{number}", rows_of(number))
+    (data / "input/transactions/chunk_2x").write_text("no header\n")
+    replay(data, data / "out", batch=2, vars=VARS)
+    return data
+
+
+@pytest.fixture
+def data(processed, tmp_path) -> Path:
+    return Path(shutil.copytree(processed, tmp_path / "data"))
+
+
+@pytest.fixture
+def out(data) -> Path:
+    return data / "out"
+
+
+def settings(out: Path, **given) -> Settings:
+    return Settings(warehouse=out / "warehouse.duckdb", vars=VARS, **given)
+
+
+def contents(out: Path) -> dict[str, list]:
+    with duckdb.connect(str(out / "warehouse.duckdb"), read_only=True) as warehouse:
+        return {table: sorted(warehouse.sql(f"from {table}").fetchall(), key=str) for table in TABLES}
+
+
+def files(out: Path) -> dict[str, bytes]:
+    paths = [path for path in (out / "output").rglob("*") if path.is_file()]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+def lose_warehouse(out: Path) -> None:
+    for path in out.iterdir():
+        if path.name.startswith("warehouse"):
+            path.unlink()
+
+
+def test_a_lost_warehouse_is_made_again_as_it_was(data, out):
+    store = FolderStore(data, target=out)
+    before, files_before = contents(out), files(out)
+    assert {row.pattern_id for row in detected(out)} == {"PatId1", "PatId2", "PatId3"}
+    lose_warehouse(out)
+    with pytest.raises(WarehouseError, match="make rebuild"):
+        replay(data, out, vars=VARS)
+    assert rebuild(settings(out), store)["chunks"] == 5
+    assert contents(out) == before
+    assert files(out) == files_before
+    audit(settings(out), store)
+
+
+def test_a_rebuilt_warehouse_goes_on_as_the_lost_one_would_have(data, out):
+    shutil.copytree(out, data / "undisturbed")
+    lose_warehouse(out)
+    rebuild(settings(out), FolderStore(data, target=out))
+    write_chunk(data, "chunk_5", rows_of(5))
+    assert replay(data, out, vars=VARS) == replay(data, data / "undisturbed", vars=VARS)
+
+    def without_times(folder: Path) -> list:
+        with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as warehouse:
+            return warehouse.sql("select * exclude (y_started_at, detected_at) from detections order by 1").fetchall()
+
+    assert without_times(out) == without_times(data / "undisturbed")
+
+
+@pytest.mark.parametrize("where", ["beginning", "middle", "everywhere", "end"])
+def test_a_broken_file_gives_an_error_that_names_the_command(data, out, where):
+    warehouse = out / "warehouse.duckdb"
+    body = bytearray(warehouse.read_bytes())
+    size = len(body)
+    if where == "end":
+        body = body[: size // 2]
+    else:
+        first, last = {"beginning": (0, 12_288), "middle": (size // 4, size * 3 // 4), "everywhere": (0, size)}[where]
+        body[first:last] = b"\xa5" * (last - first)
+    before = contents(out)
+    warehouse.write_bytes(body)
+    write_chunk(data, "chunk_5", rows_of(5))
+    with pytest.raises(Exception, match="make rebuild"):
+        replay(data, out, vars=VARS)
+    (data / "input/transactions/chunk_5").unlink()
+    rebuild(settings(out), FolderStore(data, target=out))
+    assert contents(out) == before
+    assert (out / "warehouse.duckdb.before_rebuild").read_bytes() != b""
+
+
+def test_files_that_were_announced_and_not_put_are_put(data, out):
+    before, files_before = contents(out), files(out)
+    lost = sorted((out / "output/detections").iterdir())[-2:]
+    for path in [*lost, out / "output/manifests/latest.json"]:
+        path.unlink()
+    (out / "output/manifests/latest.json").write_bytes(latest_before(out))
+    lose_warehouse(out)
+    rebuild(settings(out), FolderStore(data, target=out))
+    assert contents(out) == before
+    assert files(out) == files_before
+
+
+def latest_before(out: Path) -> bytes:
+    """What latest.json said before the last manifest."""
+    body = manifest_file(out, 2).read_bytes()
+    return latest(json.loads(body), body)
+
+
+def test_detections_that_were_held_back_are_kept(data, tmp_path):
+    out = tmp_path / "held"
+    held = settings(out, hold_remainder_seconds=3600)
+    store = FolderStore(data, target=out)
+    load_chunks(held, store)
+    build(held)
+    assert export_detections(held, store)["held"]
+    before = contents(out)
+    lose_warehouse(out)
+    rebuild(held, store)
+    assert contents(out) == before
+    replay(data, out, vars=VARS)
+    assert verify(settings(out), store)["rows"] == len(before["detections"])
+
+
+def test_a_missing_chunk_is_named_and_can_be_left_out(data, out):
+    files_before = files(out)
+    lose_warehouse(out)
+    (data / "input/transactions/chunk_3").unlink()
+    with (data / "input/transactions/chunk_4").open("a") as file:
+        file.write("'C','M1',1\n")
+    store = FolderStore(data, target=out)
+    with pytest.raises(RebuildError, match=r"2 chunks are missing.*\n.*chunk_3\n.*chunk_4\n"):
+        rebuild(settings(out), store)
+    assert not (out / "warehouse.duckdb").exists()
+    rebuild(settings(out), store, without_missing=True)
+    with duckdb.connect(str(out / "warehouse.duckdb")) as warehouse:
+        states = warehouse.sql("select chunk_key, state from raw.chunks order by chunk_seq").fetchall()
+    assert [state for _, state in states] == ["accepted", "accepted", "rejected", "rejected", "rejected"]
+    replay(data, out, vars=VARS)
+    with pytest.raises(AuditError, match=r"found 1 differences:\ndetections_are_numbered_and_in_files: .*"):
+        audit(settings(out), store)
+    assert files(out).items() >= {key: body for key, body in files_before.items() if "latest" not in key}.items()
+
+
+def test_customer_importance_that_was_replaced_is_a_new_version(data, out):
+    detections = contents(out)["detections"]
+    lose_warehouse(out)
+    old = (data / "input/customers/customer_importance.csv").read_text()
+    write_importance(data, [("U1", "M3", "1")])
+    store = FolderStore(data, target=out)
+    rebuild(settings(out), store)
+    assert contents(out)["detections"] == detections
+    write_chunk(data, "chunk_5", rows_of(5))
+    replay(data, out, vars=VARS)
+    (data / "input/customers/customer_importance.csv").write_text(old)
+    write_chunk(data, "chunk_6", rows_of(6))
+    replay(data, out, vars=VARS)
+    with duckdb.connect(str(out / "warehouse.duckdb")) as warehouse:
+        versions = warehouse.sql("select importance_version from raw.chunks order by chunk_seq").fetchall()
+    assert [version for (version,) in versions[-3:]] == [1, 2, 3]
+    audit(settings(out), store)
+
+
+def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
+    before, files_before = contents(out), files(out)
+    lose_warehouse(out)
+    store = FolderStore(data, target=out)
+    for step in ("build", "restore_versions", "_move_into_place"):
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr(f"tallymark.rebuild.{step}", lambda *_: 1 / 0)
+            rebuild(settings(out), store)
+        assert not (out / "warehouse.duckdb").exists()
+    rebuild(settings(out), store)
+    assert contents(out) == before
+    assert files(out) == files_before
+
+
+def test_nobody_else_may_have_the_warehouse_open(data, out, monkeypatch):
+    monkeypatch.setattr("tallymark.warehouse._open.retry.stop", lambda state: True)
+    opens = (
+        f"import duckdb; kept = duckdb.connect({str(out / 'warehouse.duckdb')!r}); print('open', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", opens], stdin=-1, stdout=-1) as other:
+        other.stdout.readline()
+        with pytest.raises(WarehouseError, match="is open elsewhere"):
+            rebuild(settings(out), FolderStore(data, target=out))
+        other.communicate(b"\n")
+
+
+def test_a_bucket_without_manifests_needs_no_rebuild(tmp_path):
+    with pytest.raises(RebuildError, match="no manifest"):
+        rebuild(settings(tmp_path), FolderStore(tmp_path))
+
+
+def detection_file(out: Path, number: int) -> Path:
+    return out / f"output/detections/detections-{number:08d}.csv"
+
+
+def manifest_file(out: Path, number: int) -> Path:
+    return out / f"output/manifests/manifest-{number:08d}.json"
+
+
+def test_all_files_are_there(data, out):
+    number_of_files = len(list((out / "output/detections").iterdir()))
+    assert verify(settings(out), FolderStore(out)) == {
+        "manifests": 3,
+        "files": number_of_files,
+        "rows": len(contents(out)["detections"]),
+    }
+
+
+TAMPERED = {
+    "a file is missing": (lambda out: detection_file(out, 2).unlink(), "detections-00000002.csv .* is missing"),
+    "the last file is missing": (
+        lambda out: sorted((out / "output/detections").iterdir())[-1].unlink(),
+        "detections-0000000[0-9].csv .* is missing",
+    ),
+    "a file was changed": (
+        lambda out: detection_file(out, 1).write_bytes(detection_file(out, 1).read_bytes().replace(b"CHILD", b"child")),
+        "detections-00000001.csv .* was changed",
+    ),
+    "a file of another origin": (
+        lambda out: shutil.copy(detection_file(out, 1), detection_file(out, 99)),
+        "detections-00000099.csv is announced by no manifest",
+    ),
+    "a manifest is missing": (lambda out: manifest_file(out, 1).unlink(), "manifest-00000001.json is missing"),
+    "the last manifest is missing": (lambda out: manifest_file(out, 3).unlink(), "manifest-00000003.json is missing"),
+    "a manifest was changed": (
+        lambda out: manifest_file(out, 1).write_text(manifest_file(out, 1).read_text().replace("M1", "M9")),
+        "manifest-00000001.json or .*manifest-00000002.json was changed",
+    ),
+    "the last manifest was changed": (
+        lambda out: manifest_file(out, 3).write_text(manifest_file(out, 3).read_text().replace("M1", "M9")),
+        "manifest-00000003.json was changed",
+    ),
+    "a manifest is no JSON": (lambda out: manifest_file(out, 2).write_text("{"), "not JSON"),
+    "what names the last one is missing": (
+        lambda out: (out / "output/manifests/latest.json").unlink(),
+        "latest.json is missing",
+    ),
+    "the last manifest is gone without a trace": (
+        lambda out: (
+            (out / "output/manifests/latest.json").write_bytes(latest_before(out)),
+            manifest_file(out, 3).unlink(),
+        ),
+        "is announced by no manifest",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_what_was_done_to_the_files_shows(out, name):
+    tamper, message = TAMPERED[name]
+    tamper(out)
+    with pytest.raises(ManifestError, match=message):
+        verify(settings(out), FolderStore(out))
