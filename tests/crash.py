@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import dbt.cli.main
-from tallymark import ledger, output, replay, work
+from dbt.events.types import NodeFinished
+from dbt_common.events.base_types import BaseEvent
+from tallymark import ledger, only_warnings, output, replay, work
 from tallymark.store import FolderStore
 
 # Point -> the function around which it lies, and whether the process dies before or after it.
@@ -43,13 +44,23 @@ def killed_at(hit: int, function: Callable, when: str) -> Callable:
     return dying
 
 
+class DiesBetweenNodes(only_warnings.OnlyWarnings):
+    """Hears of each dbt node that has finished, which nobody else does."""
+
+    def __init__(self, die: Callable):
+        super().__init__()
+        self.die = die
+
+    def fire_event(self, e: BaseEvent, *arguments, **named) -> None:
+        if isinstance(e, NodeFinished):
+            self.die()
+        super().fire_event(e, *arguments, **named)
+
+
 def run(data: Path, out: Path, vars: dict, point: str | None = None, hit: int = 1) -> None:
     """Replay what is left, two chunks at a time, and die at the ``hit``-th time that a point is reached."""
     if point == BETWEEN_NODES:
-        die = killed_at(hit, lambda: None, "before")
-        dbt.cli.main.dbtRunner = partial(
-            dbt.cli.main.dbtRunner, callbacks=[lambda event: event.info.name == "NodeFinished" and die()]
-        )
+        only_warnings.OnlyWarnings = partial(DiesBetweenNodes, killed_at(hit, lambda: None, "before"))
     elif point:
         place, name, when = POINTS[point]
         setattr(place, name, killed_at(hit, getattr(place, name), when))

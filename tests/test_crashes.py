@@ -60,7 +60,7 @@ class Stream:
 
     def end(self, process: multiprocessing.Process) -> bool:
         """Wait for it; returns whether it was killed. No detection file may have changed or gone."""
-        process.join(60)
+        process.join(600)
         files = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for folder in ("detections", "rejected")
