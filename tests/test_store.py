@@ -150,5 +150,6 @@ def test_what_a_killed_process_left_unfinished_is_no_object(folder, monkeypatch)
     if (child := os.fork()) == 0:
         folder.put_new("output/a.csv", b"a")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert len(list((folder.root / "output").iterdir())) == 1
+    assert list((folder.root / "output").iterdir()) == []
+    assert len(list((folder.root / ".unfinished").iterdir())) == 1
     assert list(folder.list("")) == []

@@ -16,7 +16,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 # No call waits for more than about two minutes: four tries of at most 25 seconds, and the pauses between them.
 ATTEMPTS = 4
-UNFINISHED = ".unfinished-"
+# The folder, at the top of a FolderStore, of files that are being written: no object is there.
+UNFINISHED = ".unfinished/"
 S3_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
 
 IsEnough = Callable[[Sequence[str]], bool]
@@ -239,8 +240,10 @@ class FolderStore:
     def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
         for root in {self.root, self.target or self.root}:
             found = (path for path in (root / prefix.rpartition("/")[0]).rglob("*") if path.is_file())
-            paths = {path.relative_to(root).as_posix(): path for path in found if not path.name.startswith(UNFINISHED)}
-            keys = sorted(key for key in paths if key.startswith(prefix) and key > after)
+            paths = {path.relative_to(root).as_posix(): path for path in found}
+            keys = sorted(
+                key for key in paths if key.startswith(prefix) and key > after and not key.startswith(UNFINISHED)
+            )
             for key in keys:
                 status = paths[key].stat()
                 modified = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -276,9 +279,11 @@ class FolderStore:
     @contextmanager
     def _written(self, key: str, body: bytes) -> Iterator[tuple[str, Path]]:
         """A finished file under a name that nobody looks at, and the path where it belongs."""
-        path = (self.target or self.root) / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, delete=False) as file:
+        target = self.target or self.root
+        path, aside = target / key, target / UNFINISHED
+        for folder in (path.parent, aside):
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=aside, delete=False) as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
