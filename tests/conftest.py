@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from oracle import Detection, Row
-from tallymark import local_stack
+from tallymark import local_stack, snapshot
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.warehouse import connect
 
@@ -18,6 +18,10 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
 
 # Two stacks that start at the same time would both find the usual port free.
 local_stack.UI_PORT = 0
+
+# What must succeed may take its time: tests do not know how busy the machine is.
+local_stack.START_TIMEOUT_SECONDS = 600
+snapshot.PUT_SECONDS = 600
 
 HEADER = "step,customer,age,gender,zipcodeOri,merchant,zipMerchant,category,amount,fraud"
 

@@ -6,24 +6,22 @@ import http.server
 import json
 import logging
 import re
+import socket
 import threading
 from datetime import UTC, datetime, timedelta
 
 import airflow.sdk  # noqa: F401  sets logging up, which must come before a test looks at logs
 import pytest
-from aiosmtpd.controller import Controller
 from conftest import csv_text, write_chunk
 from many_detections import make_warehouse
 from oracle import Row
+from servers import SmtpServer
 from tallymark import alerts
 from tallymark.replay import replay
 from tallymark.report import report_dry_run, report_run
 from tallymark.settings import Settings
 from tallymark.store import FolderStore
 from tallymark.warehouse import connect
-from test_store import free_port
-
-pytestmark = pytest.mark.system
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -44,7 +42,7 @@ class Mailbox:
 
 @pytest.fixture
 def mailbox(monkeypatch):
-    controller = Controller(Mailbox(), hostname="127.0.0.1", port=free_port())
+    controller = SmtpServer(Mailbox())
     controller.start()
     connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": controller.port}
     connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "tallymark@example.com"}
@@ -183,9 +181,11 @@ def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch)
 
 
 def test_a_mail_server_that_is_away_loses_no_alert(settings, mailbox, monkeypatch, caplog):
-    connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": free_port()}
-    connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "a@example.com", "retry_limit": 1}
-    with monkeypatch.context() as away:
+    with socket.socket() as nobody, monkeypatch.context() as away:
+        nobody.bind(("127.0.0.1", 0))
+        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": nobody.getsockname()[1]}
+        connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "a@example.com"}
+        connection["extra"]["retry_limit"] = 1
         away.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
         alerts_after_export(settings)
         alerts.run_failed(settings, "r1", "load", None)

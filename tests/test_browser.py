@@ -13,14 +13,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from aiosmtpd.controller import Controller
 from conftest import HEADER
+from servers import SmtpServer
 from tallymark import local_stack
 from tallymark.generate import generate
 from tallymark.settings import PROJECT_ROOT
 from test_alerts import Mailbox
 from test_end_to_end import wait_for
-from test_store import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -68,7 +67,7 @@ def site(tmp_path_factory):
     root = tmp_path_factory.mktemp("site")
     (root / "source").mkdir()
     (root / "source/transactions.csv").write_text(HEADER + "\n")
-    controller = Controller(Mailbox(), hostname="127.0.0.1", port=free_port())
+    controller = SmtpServer(Mailbox())
     controller.start()
     connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": controller.port}
     connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "tallymark@example.com"}

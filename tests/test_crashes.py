@@ -25,8 +25,6 @@ from tallymark.steps import audit
 from tallymark.store import FolderStore
 from test_rebuild import VARS, rows_of, settings
 
-pytestmark = pytest.mark.system
-
 RANDOM_KILLS = int(os.environ.get("TALLYMARK_KILLS", 8))
 NODES = range(1, 28) if figures.WANTED else range(1, 28, 5)
 HITS = {
@@ -110,6 +108,7 @@ def test_killed_at_every_point(stream):
     stream.must_be_as_if_undisturbed()
 
 
+@pytest.mark.system
 def test_killed_at_random_moments(stream):
     chance = random.Random(1)
     stream.land()

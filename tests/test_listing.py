@@ -10,8 +10,6 @@ from tallymark.settings import Settings
 from tallymark.store import FolderStore
 from test_load import GOOD, put, query
 
-pytestmark = pytest.mark.system
-
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:

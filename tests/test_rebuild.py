@@ -18,8 +18,6 @@ from tallymark.steps import AuditError, audit, build, export_detections, load_ch
 from tallymark.store import FolderStore
 from tallymark.warehouse import WarehouseError
 
-pytestmark = pytest.mark.system
-
 VARS = {
     "child_min_transactions": 2,
     "dei_min_female_customers": 1,

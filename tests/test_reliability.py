@@ -2,10 +2,7 @@
 
 import re
 
-import pytest
 from tallymark.settings import DBT_PROJECT, PROJECT_ROOT
-
-pytestmark = pytest.mark.system
 
 PAGE = PROJECT_ROOT / "docs" / "reliability.md"
 

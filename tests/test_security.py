@@ -3,15 +3,13 @@
 import ast
 import copy
 import json
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import pytest
+import servers
 from conftest import HEADER
 from tallymark import feed, output
 from tallymark.audit import audit
@@ -19,7 +17,6 @@ from tallymark.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError, S3Store
 from test_export import make
-from test_store import free_port
 
 BUCKET = "customer-transactions-detection"
 POLICIES = {
@@ -30,22 +27,19 @@ POLICIES = {
 class Iam:
     """A moto server that does what policies say."""
 
-    def __init__(self, port: int):
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, server: servers.Served):
+        self.server = server
 
     def ask_for_rights(self, wanted: bool) -> None:
         body = b"0" if wanted else b"1000000"
-        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", body, {"Content-Type": "text/plain"})
-        urllib.request.urlopen(request, timeout=120).close()
-
-    def client(self, service: str, key: str = "root", secret: str = "root"):
-        names = {"aws_access_key_id": key, "aws_secret_access_key": secret}
-        return boto3.client(service, endpoint_url=self.url, region_name="us-east-1", **names)
+        headers = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(f"{self.server.url}/moto-api/reset-auth", body, headers)
+        urllib.request.urlopen(request, timeout=600).close()
 
     def store(self, policy: dict) -> S3Store:
         """An empty bucket, as somebody with this policy alone sees it."""
         self.ask_for_rights(False)
-        s3, iam = self.client("s3"), self.client("iam")
+        s3, iam = self.server.client("s3"), self.server.client("iam")
         s3.create_bucket(Bucket=BUCKET)
         for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
             s3.delete_object(Bucket=BUCKET, Key=entry["Key"])
@@ -54,30 +48,14 @@ class Iam:
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName="given", PolicyDocument=json.dumps(policy))
         keys = iam.create_access_key(UserName=name)["AccessKey"]
-        return S3Store(self.client("s3", keys["AccessKeyId"], keys["SecretAccessKey"]), BUCKET, "aws_default")
+        user = servers.Served(self.server.port, keys["AccessKeyId"], keys["SecretAccessKey"])
+        return S3Store(user.client(), BUCKET, "aws_default")
 
 
 @pytest.fixture(scope="module")
-def iam() -> Iterator[Iam]:
-    port = free_port()
-    server = subprocess.Popen(
-        [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                Iam(port).ask_for_rights(False)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "moto did not start"
-                time.sleep(0.2)
-        yield Iam(port)
-    finally:
-        server.terminate()
-        server.wait(120)
+def iam(tmp_path_factory) -> Iterator[Iam]:
+    with servers.moto(tmp_path_factory.mktemp("iam")) as server:
+        yield Iam(server)
 
 
 def run_x(iam: Iam, policy: dict, tmp_path: Path) -> S3Store:
@@ -93,7 +71,7 @@ def run_x(iam: Iam, policy: dict, tmp_path: Path) -> S3Store:
 
 def run_y(iam: Iam, policy: dict, tmp_path: Path) -> S3Store:
     store = iam.store(policy)
-    s3 = iam.client("s3")
+    s3 = iam.server.client()
     row = "0,'C1','2','F','28007','M1','28007','es_food',4.55,0\n"
     s3.put_object(Bucket=BUCKET, Key="input/transactions/chunk_1", Body=f"{HEADER}\n{row}bad\n".encode())
     s3.put_object(Bucket=BUCKET, Key="input/customers/all.csv", Body=b"Source,Target,Weight\nC1,M1,1\n")

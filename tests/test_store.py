@@ -1,62 +1,21 @@
 """Both kinds of store, the S3 one against a real server."""
 
-import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator
 
-import boto3
 import pytest
+import servers
+from tallymark.settings import PROJECT_ROOT
 from tallymark.store import FolderStore, ObjectChangedError, S3Store, Store
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def command(kind: str, port: int, folder: Path, key: str, secret: str) -> list[str]:
-    scripts = Path(sys.executable).parent
-    if kind == "moto":
-        return [str(scripts / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    serve = ["serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{secret}", "--dir-cache-time", "1s"]
-    return [str(scripts / "rclone"), "--config", "/dev/null", *serve, str(folder)]
-
-
-@pytest.fixture(scope="module", params=["moto", "rclone"])
-def s3(request, tmp_path_factory) -> S3Store:
-    """moto answers as S3 does, in memory; rclone keeps files and ignores conditions."""
-    port, key, secret = free_port(), secrets.token_hex(8), secrets.token_hex(16)
-    server = subprocess.Popen(
-        command(request.param, port, tmp_path_factory.mktemp("s3"), key, secret),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        aws_access_key_id=key,
-        aws_secret_access_key=secret,
-        region_name="us-east-1",
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                client.create_bucket(Bucket="bucket")
-                break
-            except Exception:
-                assert time.monotonic() < deadline, f"{request.param} did not start"
-                time.sleep(0.2)
-        yield S3Store(client, "bucket")
-    finally:
-        server.terminate()
-        server.wait(120)
+@pytest.fixture(scope="module", params=[servers.moto, servers.rclone])
+def s3(request, tmp_path_factory) -> Iterator[S3Store]:
+    with request.param(tmp_path_factory.mktemp("s3")) as server:
+        server.client().create_bucket(Bucket="bucket")
+        yield S3Store(server.client(), "bucket")
 
 
 @pytest.fixture
@@ -102,7 +61,7 @@ def puts_nothing_over_other_content(store: Store) -> None:
 
 def test_keys_of_every_kind(s3, request):
     names = ["a b", "a'b\"c", "é😀", "%41%2e", "+&=?#", "a\\b", "...", "~", "a;b|c$d"]
-    if request.node.callspec.params["s3"] == "moto":
+    if request.node.callspec.params["s3"] == servers.moto:
         names += ["..", "../up"]  # a server that keeps files cannot have these
     for name in names:
         s3.put_new(f"keys/{name}", name.encode())
@@ -144,12 +103,18 @@ def is_replaced_as_a_whole(store: Store) -> None:
         assert store.get(stored) == body
 
 
-@pytest.mark.system
-def test_what_a_killed_process_left_unfinished_is_no_object(folder, monkeypatch):
-    monkeypatch.setattr("os.link", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    if (child := os.fork()) == 0:
-        folder.put_new("output/a.csv", b"a")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+KILLED_WHILE_IT_PUTS = """
+import os, pathlib, signal, sys
+from tallymark.store import FolderStore
+os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+FolderStore(pathlib.Path(sys.argv[1])).put_new("output/a.csv", b"a")
+"""
+
+
+def test_what_a_killed_process_left_unfinished_is_no_object(folder):
+    command = [sys.executable, "-c", KILLED_WHILE_IT_PUTS, str(folder.root)]
+    killed = subprocess.run(command, cwd=PROJECT_ROOT / "plugins")
+    assert killed.returncode == -signal.SIGKILL
     assert list((folder.root / "output").iterdir()) == []
     assert len(list((folder.root / ".unfinished").iterdir())) == 1
     assert list(folder.list("")) == []
