@@ -63,7 +63,11 @@ def write_in_some_way(chance: random.Random, data: Path, number: int, rows: list
             (folder / f"chunk_{number}" / "_SUCCESS").touch()
 
 
-@pytest.mark.parametrize("seed", range(16))
+# Streams without any detection say little: these are left out.
+SEEDS = [seed for seed in range(20) if seed not in (0, 3, 6)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_streams(tmp_path, seed):
     """Micro-batches of random sizes; the last chunks of the stream turn up late, under the lowest numbers."""
     chance = random.Random(seed)
@@ -79,7 +83,9 @@ def test_random_streams(tmp_path, seed):
     for number, rows in enumerate(late_chunks, start=1):
         write_in_some_way(chance, data, number, rows)
         replay(data, out, vars=thresholds)
-    assert detected(out) == detect(chunks, importance, thresholds)
+    expected = detect(chunks, importance, thresholds)
+    assert expected
+    assert detected(out) == expected
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)
@@ -134,6 +140,28 @@ def test_a_merchant_crosses_fifty_thousand(tmp_path):
     found = detected(tmp_path / "out")
     assert found == detect(chunks, importance)
     assert [(d.chunk_seq, d.pattern_id, d.customer) for d in found] == [(3, "PatId1", "C0"), (3, "PatId1", "C1")]
+
+
+def test_a_tenth_of_banksim(tmp_path, banksim):
+    """Every tenth customer, with thresholds that are as many times lower."""
+    rows, importance = read_banksim(banksim)
+    rows = [row for row in rows if row.customer.endswith("0")]
+    importance = [row for row in importance if row[0].endswith("0")]
+    thresholds = {
+        "upgrade_min_merchant_transactions": 5_000,
+        "upgrade_top_percent": 20,
+        "upgrade_bottom_percent": 20,
+        "child_min_transactions": 20,
+        "dei_min_female_customers": 10,
+    }
+    chunks = [rows[start : start + 10_000] for start in range(0, len(rows), 10_000)]
+    for number, chunk in enumerate(chunks):
+        write_chunk(tmp_path, f"chunk_{number}", chunk)
+    write_importance(tmp_path, importance)
+    replay(tmp_path, tmp_path / "out", batch=2, vars=thresholds)
+    expected = detect(chunks, importance, thresholds)
+    assert {detection.pattern_id for detection in expected} == {"PatId1", "PatId2", "PatId3"}
+    assert detected(tmp_path / "out") == expected
 
 
 @pytest.mark.system

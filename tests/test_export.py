@@ -140,8 +140,7 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     assert output.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0}
     assert sizes(bucket.root) == [50, 50, 2]
     make(settings, 1, chunk_seq=4, detected_at=now)
-    brief = settings.model_copy(update={"hold_remainder_seconds": 0.5})
     output.export_detections(patient, bucket)
     assert not work.unfinished_work(patient)
-    work.finish(brief, held_until=datetime.now().astimezone() - timedelta(seconds=1))
-    assert work.unfinished_work(brief)
+    work.finish(patient, held_until=datetime.now().astimezone() - timedelta(seconds=1))
+    assert work.unfinished_work(patient)
