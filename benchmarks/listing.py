@@ -9,7 +9,6 @@ import boto3
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from tallymark import ledger
-from tallymark.local_stack import free_port
 from tallymark.settings import PROJECT_ROOT
 
 from benchmarks.common import Measured, Options, fresh, settings_of, timed
@@ -30,7 +29,9 @@ def measure(options: Options) -> Measured:
     count = 20_000 if options.quick else 100_000
     root = fresh("listing")
     settings = settings_of(root)
-    port = free_port()
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    _, port = server.get_host_and_port()
     os.environ["AIRFLOW_HOME"] = str(root / "airflow")
     os.environ["TALLYMARK_WAREHOUSE"] = str(settings.warehouse)
     connection = {
@@ -40,8 +41,6 @@ def measure(options: Options) -> Measured:
         "extra": {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"},
     }
     os.environ[f"AIRFLOW_CONN_{settings.aws_conn_id.upper()}"] = json.dumps(connection)
-    server = ThreadedMotoServer("127.0.0.1", port)
-    server.start()
     requests = _Requests()
     logger = logging.getLogger("werkzeug")
     logger.setLevel(logging.INFO)

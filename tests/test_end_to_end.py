@@ -20,6 +20,17 @@ THRESHOLDS = {
     "dei_min_female_customers": 3,
 }
 DEADLINE_SECONDS = 600
+PAGE = [
+    "/tallymark/",
+    "/tallymark/static/page.js",
+    "/tallymark/api/keeping-up",
+    "/tallymark/api/detections",
+    "/tallymark/api/detections.csv",
+    "/tallymark/api/merchants",
+    "/tallymark/api/chunks",
+    "/tallymark/api/rejected_rows.csv",
+    "/tallymark/files/output/detections/detections-00000001.csv",
+]
 
 
 @pytest.fixture
@@ -94,6 +105,7 @@ def test_from_a_chunk_in_s3_to_a_file(stack):
 
     no_secret_in_logs(stack)
     nobody_gets_in_without_a_login(stack)
+    the_page_shows(stack, len(expected))
 
 
 def no_secret_in_logs(stack: local_stack.Stack) -> None:
@@ -109,7 +121,32 @@ def assert_free_of(path: Path, *secrets: str) -> None:
         assert secret not in text, f"{path} holds a credential"
 
 
+def ask(stack: local_stack.Stack, path: str, token: str | None = None, body: dict | None = None) -> bytes:
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(stack.ui_url + path, json.dumps(body).encode() if body else None, headers)
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        return answer.read()
+
+
 def nobody_gets_in_without_a_login(stack: local_stack.Stack) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{stack.ui_url}/api/v2/dags", timeout=120)
-    assert refused.value.code == 401
+    nobody = {"username": "admin", "password": "admin"}
+    for path, body in [("/api/v2/dags", None), *((path, None) for path in PAGE), ("/auth/token", nobody)]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(stack, path, body=body)
+        assert refused.value.code == 401, path
+
+
+def the_page_shows(stack: local_stack.Stack, detections: int) -> None:
+    """Every route of the page, to somebody who is logged in, inside Airflow."""
+    login = {"username": "admin", "password": stack.password}
+    token = json.loads(ask(stack, "/auth/token", body=login))["access_token"]
+    answers = {path: ask(stack, path, token) for path in PAGE}
+    assert b"<title>" in answers["/tallymark/"]
+    assert answers["/tallymark/files/output/detections/detections-00000001.csv"].startswith(b"YStartTime,")
+    wait_for(
+        lambda: json.loads(ask(stack, "/tallymark/api/detections", token))["found"] == detections,
+        "the page shows all detections",
+    )
+    ran = json.loads(ask(stack, "/tallymark/api/keeping-up", token))["runs"]
+    assert ran["ended"]["state"] == "success"

@@ -17,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import boto3
@@ -46,6 +46,7 @@ class Stack:
     Attributes:
         root: folder of its S3 data, warehouse, Airflow metadata and logs.
         source: the transactions that Mechanism X replays.
+        reserved: bound sockets that keep the three ports from others until they are listened to.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class Stack:
     access_key: str
     secret_key: str
     password: str
+    reserved: list[socket.socket] = field(repr=False)
 
     @property
     def ui_url(self) -> str:
@@ -142,31 +144,39 @@ def new_stack(root: Path, data: Path | None) -> Stack:
     sources = [path for name in ("transactions.csv.gz", "transactions.csv") if (path := data / name).is_file()]
     if not sources:
         raise StackError(f"There is neither transactions.csv.gz nor transactions.csv in {data.absolute()}")
+    reserved = [reserve_port(UI_PORT), reserve_port(), reserve_port()]
+    ui_port, execution_port, s3_port = (port.getsockname()[1] for port in reserved)
     password = secrets.token_urlsafe(9)
     (root / "passwords.json").write_text(json.dumps({"admin": password}))
     (root / "passwords.json").chmod(0o600)
     return Stack(
         root=root,
         source=sources[0].absolute(),
-        ui_port=free_port(UI_PORT),
-        execution_port=free_port(),
-        s3_port=free_port(),
+        ui_port=ui_port,
+        execution_port=execution_port,
+        s3_port=s3_port,
         access_key=secrets.token_hex(10),
         secret_key=secrets.token_urlsafe(30),
         password=password,
+        reserved=reserved,
     )
 
 
-def free_port(wanted: int = 0) -> int:
-    """The wanted port of 127.0.0.1, or another one if it is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            print(f"Port {wanted} is taken; another one is used.", flush=True)
-            return free_port()
-        return probe.getsockname()[1]
+def reserve_port(wanted: int = 0) -> socket.socket:
+    """A socket on the wanted port of 127.0.0.1, or on another one if it is taken.
+
+    It does not listen. While it is open, the system gives its port to nobody who asks for any port; a server that
+    sets SO_REUSEADDR, as most do, can listen to it.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        reserved.bind(("127.0.0.1", wanted))
+    except OSError:
+        reserved.close()
+        print(f"Port {wanted} is taken; another one is used.", flush=True)
+        return reserve_port()
+    return reserved
 
 
 def start(stack: Stack) -> dict[str, subprocess.Popen]:
@@ -177,7 +187,7 @@ def start(stack: Stack) -> dict[str, subprocess.Popen]:
     """
     processes = {}
     try:
-        (stack.root / "s3").mkdir(exist_ok=True)
+        (stack.root / "s3" / stack.settings.bucket).mkdir(parents=True, exist_ok=True)
         rclone = [_script("rclone"), "--config", "/dev/null", "serve", "s3", "--addr", f"127.0.0.1:{stack.s3_port}"]
         rclone += ["--dir-cache-time", "1s", str(stack.root / "s3")]
         key = {"RCLONE_AUTH_KEY": f'"{stack.access_key},{stack.secret_key}"'}
@@ -227,12 +237,13 @@ def _spawn(stack: Stack, name: str, command: list[str], environment: dict[str, s
 
 def _wait_until_up(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
     def s3_answers() -> bool:
-        stack.bucket.client.create_bucket(Bucket=stack.settings.bucket)
-        return True
+        stack.bucket.client.head_bucket(Bucket=stack.settings.bucket)
+        return listens(processes["s3"], stack.s3_port)
 
     def airflow_answers() -> bool:
         with urllib.request.urlopen(f"{stack.ui_url}/api/v2/monitor/health", timeout=5) as answer:
-            return json.load(answer)["scheduler"]["status"] == "healthy"
+            is_healthy = json.load(answer)["scheduler"]["status"] == "healthy"
+        return is_healthy and listens(processes["api-server"], stack.ui_port)
 
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     for name, answers in {"s3": s3_answers, "api-server": airflow_answers}.items():
@@ -241,6 +252,14 @@ def _wait_until_up(stack: Stack, processes: dict[str, subprocess.Popen]) -> None
             if time.monotonic() > deadline:
                 raise StackError(f"{name} did not start in {START_TIMEOUT_SECONDS} s: see {_log(stack, name)}")
             time.sleep(0.2)
+
+
+def listens(process: subprocess.Popen, port: int) -> bool:
+    """Whether it is this process, or one that it started, that listens to a port."""
+    started = psutil.Process(process.pid)
+    family = [started, *started.children(recursive=True)]
+    connections = [connection for member in family for connection in member.net_connections("tcp")]
+    return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in connections)
 
 
 def _answers(question) -> bool:
