@@ -16,7 +16,7 @@ def measure(options: Options) -> Measured:
     source = root / "source"
     source.mkdir()
     (source / "transactions.csv").write_text(HEADER + "\n")
-    stack = new_stack(root, source)
+    stack = new_stack(root, source / "transactions.csv")
     memory, shared = [], []
     with running(stack) as processes:
         roots = [psutil.Process(process.pid) for process in processes.values()]

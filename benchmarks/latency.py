@@ -28,7 +28,7 @@ def through_airflow(options: Options, name: str, schedule: str, chunks: int) -> 
     """Let X and Y run over so many chunks; figures are called after the measurement."""
     os.environ["TALLYMARK_SCHEDULE"] = schedule
     root = fresh(name)
-    stack = new_stack(root, _source(root / "source", options.data, chunks))
+    stack = new_stack(root, _source(root / "source", options.data, chunks) / "transactions.csv.gz")
     with running(stack) as processes:
         _wait_until_done(stack, processes, chunks)
     return _read(stack, name)

@@ -22,11 +22,18 @@ from tallymark.settings import Settings
 SETTINGS = Settings()
 
 
+def _explain(context) -> None:
+    from tallymark.steps import explain_failure
+
+    explain_failure(context.get("exception"))
+
+
 @dag(
     schedule=SETTINGS.audit_schedule,
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
+    description="Recomputes everything from the raw rows and compares it with what was kept and exported.",
     doc_md=__doc__,
     tags=["tallymark"],
     owner_links={"tallymark": SETTINGS.owner_link} if SETTINGS.owner_link else {},
@@ -35,6 +42,8 @@ SETTINGS = Settings()
         "pool": "warehouse",
         "retries": 3,
         "retry_delay": timedelta(seconds=30),
+        "on_retry_callback": _explain,
+        "on_failure_callback": _explain,
     },
 )
 def audit_patterns():

@@ -64,6 +64,12 @@ def _is_there_work(files: list[dict], **context) -> bool:
     return bool(waiting) or unfinished_work(SETTINGS)
 
 
+def _explain(context) -> None:
+    from tallymark.steps import explain_failure
+
+    explain_failure(context.get("exception"))
+
+
 def _tell_of_failure(context) -> None:
     from tallymark.steps import alerts
 
@@ -93,7 +99,8 @@ def _tell_of_standstill(context) -> None:
         "retry_delay": timedelta(seconds=5),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(seconds=30),
-        "on_failure_callback": _tell_of_failure,
+        "on_retry_callback": _explain,
+        "on_failure_callback": [_tell_of_failure, _explain],
     },
 )
 def detect_patterns():

@@ -2,7 +2,7 @@
 ### A stand-in for the system that produces transactions (Mechanism X)
 
 Puts the next 10,000 rows of a source file into the bucket as the next chunk, once a second, until the file is used
-up. Started again, it goes on behind the last chunk in the bucket. The DAG is only there when
+up. Triggered again, it goes on behind the last chunk in the bucket. The DAG is only there when
 `TALLYMARK_FEED_SOURCE` names a file, as in the demo: in production, chunks come from somebody else.
 """
 
@@ -16,10 +16,11 @@ SETTINGS = Settings()
 
 
 @dag(
-    schedule="@once",
+    schedule=None,
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
+    description="A stand-in that puts a chunk of transactions into the bucket every second.",
     doc_md=__doc__,
     tags=["tallymark", "stand-in"],
     default_args={"owner": "tallymark", "retries": 3},

@@ -143,7 +143,7 @@ def airflow(tmp_path_factory):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TALLYMARK_VARS", json.dumps(VARS))
         environment.setenv("TALLYMARK_SCHEDULE", "* * * * *")
-        stack = local_stack.new_stack(root / "stack", root / "source")
+        stack = local_stack.new_stack(root / "stack", root / "source/transactions.csv")
         processes = local_stack.start(stack)
         try:
             importance = (root / "source/input/customers/customer_importance.csv").read_bytes()

@@ -75,7 +75,7 @@ def site(tmp_path_factory):
         environment.setenv("TALLYMARK_VARS", json.dumps(THRESHOLDS))
         environment.setenv("TALLYMARK_ALERT_EMAIL", "analyst@example.com")
         environment.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
-        stack = local_stack.new_stack(root / "stack", root / "source")
+        stack = local_stack.new_stack(root / "stack", root / "source/transactions.csv")
         processes = local_stack.start(stack)
         try:
             yield Site(stack, controller.handler)

@@ -40,7 +40,7 @@ def stack(tmp_path, monkeypatch):
     source = tmp_path / "source"
     source.mkdir()
     (source / "transactions.csv").write_text(HEADER + "\n")
-    made = local_stack.new_stack(tmp_path / "stack", source)
+    made = local_stack.new_stack(tmp_path / "stack", source / "transactions.csv")
     processes = local_stack.start(made)
     try:
         yield made

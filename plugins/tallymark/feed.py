@@ -4,15 +4,22 @@ import gzip
 import logging
 import re
 import time
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from tallymark.csv_lines import RejectedError, read_header, split_lines
+from tallymark.load import TRANSACTIONS
 from tallymark.settings import Settings
 from tallymark.store import Store
 
 log = logging.getLogger(__name__)
+
+
+class SourceError(ValueError):
+    """A file of transactions cannot be replayed; the message says why."""
 
 
 def feed_transactions(settings: Settings, store: Store) -> int:
@@ -40,6 +47,24 @@ def feed_transactions(settings: Settings, store: Store) -> int:
         log.info("put %s", key)
         done += 1
     return done
+
+
+def check_source(source: Path) -> None:
+    """See whether a file of transactions can be replayed.
+
+    Raises:
+        SourceError: when it cannot be unpacked, lacks a column or holds no row.
+    """
+    try:
+        with open_source(source) as file:
+            first, *rows = islice((line for line in file if line.strip()), 2)
+        read_header(split_lines(first)[0], TRANSACTIONS)
+    except ValueError as error:
+        raise SourceError(f"{source}: {error if isinstance(error, RejectedError) else 'holds no line'}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{source} cannot be read: {error}") from error
+    if not rows:
+        raise SourceError(f"{source} holds no transaction below its header")
 
 
 def open_source(source: Path) -> BinaryIO:

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ import psutil
 from botocore.config import Config
 
 from tallymark import generate, summary
-from tallymark.feed import open_source
+from tallymark.feed import SourceError, check_source, open_source
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import S3Store
 
@@ -128,22 +128,33 @@ class Stack:
         }
 
 
-def new_stack(root: Path, data: Path | None) -> Stack:
-    """Lay out a stack's folder, with generated data unless ``data`` holds some.
+def find_source(data: Path) -> Path:
+    """The file of transactions in a folder.
 
     Raises:
-        StackError: when there is no transactions.csv(.gz) in ``data``.
+        StackError: when there is none, or it cannot be replayed.
     """
-    for folder in ("logs", "airflow"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    if data is None:
-        data = root / "source"
-        if not data.exists():
-            print("Generating 200,000 transactions ...", flush=True)
-            generate.generate(data)
+    if not data.is_dir():
+        raise StackError(f"{data.absolute()} is no folder")
     sources = [path for name in ("transactions.csv.gz", "transactions.csv") if (path := data / name).is_file()]
     if not sources:
         raise StackError(f"There is neither transactions.csv.gz nor transactions.csv in {data.absolute()}")
+    try:
+        check_source(sources[0])
+    except SourceError as error:
+        raise StackError(str(error)) from error
+    return sources[0]
+
+
+def new_stack(root: Path, source: Path | None) -> Stack:
+    """Lay out a stack's folder, with generated data unless there is a file of transactions."""
+    for folder in ("logs", "airflow"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    if source is None:
+        if not (root / "source").exists():
+            print("Generating 200,000 transactions ...", flush=True)
+            generate.generate(root / "source")
+        source = find_source(root / "source")
     reserved = [reserve_port(UI_PORT), reserve_port(), reserve_port()]
     ui_port, execution_port, s3_port = (port.getsockname()[1] for port in reserved)
     password = secrets.token_urlsafe(9)
@@ -151,7 +162,7 @@ def new_stack(root: Path, data: Path | None) -> Stack:
     (root / "passwords.json").chmod(0o600)
     return Stack(
         root=root,
-        source=sources[0].absolute(),
+        source=source.absolute(),
         ui_port=ui_port,
         execution_port=execution_port,
         s3_port=s3_port,
@@ -179,8 +190,11 @@ def reserve_port(wanted: int = 0) -> socket.socket:
     return reserved
 
 
-def start(stack: Stack) -> dict[str, subprocess.Popen]:
+def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
     """Start the S3 server and Airflow and wait until they answer; returns the processes by name.
+
+    Args:
+        feeds: let Mechanism X put chunks, from where it stopped if it did before.
 
     Raises:
         StackError: when one of them does not come up; all of them are stopped then.
@@ -205,10 +219,33 @@ def start(stack: Stack) -> dict[str, subprocess.Popen]:
         }.items():
             processes[name] = _spawn(stack, name, airflow + arguments, environment)
         _wait_until_up(stack, processes)
+        if feeds:
+            _start_feed(stack)
     except BaseException:
         stop([process.pid for process in processes.values()])
         raise
     return processes
+
+
+def _start_feed(stack: Stack) -> None:
+    login = {"username": "admin", "password": stack.password}
+
+    def is_triggered() -> bool:
+        token = _post(f"{stack.ui_url}/auth/token", login)["access_token"]
+        _post(f"{stack.ui_url}/api/v2/dags/feed_transactions/dagRuns", {"logical_date": None}, token)
+        return True
+
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while (missing := _missing(is_triggered)) is not None:
+        if time.monotonic() > deadline:
+            raise StackError(f"feed_transactions cannot be triggered ({missing}): see {_log(stack, 'dag-processor')}")
+        time.sleep(0.2)
+
+
+def _post(url: str, body: dict, token: str | None = None) -> dict:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=30) as answer:
+        return json.load(answer)
 
 
 def _api_server(app: str, port: int) -> list[str]:
@@ -247,10 +284,12 @@ def _wait_until_up(stack: Stack, processes: dict[str, subprocess.Popen]) -> None
 
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     for name, answers in {"s3": s3_answers, "api-server": airflow_answers}.items():
-        while not _answers(answers):
+        while (missing := _missing(answers)) is not None:
             check_alive(stack, processes)
             if time.monotonic() > deadline:
-                raise StackError(f"{name} did not start in {START_TIMEOUT_SECONDS} s: see {_log(stack, name)}")
+                raise StackError(
+                    f"{name} did not start in {START_TIMEOUT_SECONDS} s ({missing}): see {_log(stack, name)}"
+                )
             time.sleep(0.2)
 
 
@@ -262,11 +301,12 @@ def listens(process: subprocess.Popen, port: int) -> bool:
     return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in connections)
 
 
-def _answers(question) -> bool:
+def _missing(answers: Callable[[], bool]) -> str | None:
+    """What is in the way of a server's answer, None if nothing is."""
     try:
-        return question()
-    except Exception:
-        return False
+        return None if answers() else "not ready yet"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def check_alive(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
@@ -294,7 +334,7 @@ def stop(pids: list[int]) -> None:
 def running(stack: Stack) -> Iterator[dict[str, subprocess.Popen]]:
     """A started stack, stopped at the end whatever happens, SIGTERM and Ctrl-C included."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    processes = start(stack)
+    processes = start(stack, feeds=True)
     try:
         yield processes
     finally:
@@ -338,8 +378,11 @@ def _watch(stack: Stack, processes: dict[str, subprocess.Popen], expected: int) 
 def demo(data: Path | None) -> int:
     """Run X and Y over a source until it is used up; returns the exit code, 0 only if all is right."""
     root = LOCAL / "demo"
-    shutil.rmtree(root, ignore_errors=True)
-    stack = new_stack(root, data)
+    source = find_source(data) if data else None
+    if root.exists():
+        print(f"This demo replaces the last one in {root}.", flush=True)
+        shutil.rmtree(root)
+    stack = new_stack(root, source)
     expected = _expected_chunks(stack)
     print(f"Starting an S3 server and Airflow; {expected} chunks to come. Logs: {root / 'logs'}", flush=True)
     with running(stack) as processes:
@@ -356,18 +399,26 @@ def up(data: Path | None) -> int:
     """Start a stack that stays; returns the exit code."""
     root, state = LOCAL / "up", LOCAL / "up" / "processes.json"
     if state.exists():
-        print(f"It runs already: {json.loads(state.read_text())['says']}")
-        return 0
-    stack = new_stack(root, data)
-    print("Starting an S3 server and Airflow ...", flush=True)
-    processes = start(stack)
+        before = json.loads(state.read_text())
+        left = _left(before)
+        if {process.pid for process in left} >= {pid for pid, _ in before["processes"]}:
+            print(f"It runs already: {before['says']}")
+            return 0
+        print("Not all of what was started before is running any more: starting anew.", flush=True)
+        stop([process.pid for process in left])
+        state.unlink()
+    stack = new_stack(root, find_source(data) if data else None)
+    print("Starting an S3 server and Airflow, which takes half a minute ...", flush=True)
+    processes = start(stack, feeds=True)
     says = (
         f"Airflow {stack.ui_url} (user admin, password {stack.password}); "
         f"S3 {stack.s3_url} (key {stack.access_key}, secret {stack.secret_key}), bucket {stack.settings.bucket}"
     )
-    state.write_text(json.dumps({"says": says, "pids": [process.pid for process in processes.values()]}))
-    state.chmod(0o600)
+    started = [(process.pid, psutil.Process(process.pid).create_time()) for process in processes.values()]
+    state.touch(0o600)
+    state.write_text(json.dumps({"says": says, "booted_at": psutil.boot_time(), "processes": started}))
     print(f"{says}\nWhat it finds, and why: {stack.ui_url}/plugin/detections")
+    print(f"Detection files: {root / 's3' / stack.settings.bucket / stack.settings.output_prefix / 'detections'}")
     print(f"The stream is running. Logs: {root / 'logs'}. Stop it with: make down", flush=True)
     return 0
 
@@ -378,10 +429,31 @@ def down() -> int:
     if not state.exists():
         print("It does not run.")
         return 0
-    stop(json.loads(state.read_text())["pids"])
+    print("Stopping ...", flush=True)
+    stop([process.pid for process in _left(json.loads(state.read_text()))])
     state.unlink()
     print(f"Stopped. Data stays in {LOCAL / 'up'}; delete that folder to begin anew.")
     return 0
+
+
+def _left(state: dict) -> list[psutil.Process]:
+    """What still runs of the processes that ``up`` started, with orphans of theirs, and nobody else's.
+
+    Each was started as the leader of a session, which its children stay in when it is gone.
+    """
+    if abs(psutil.boot_time() - state["booted_at"]) > 60:
+        return []
+    sessions = {
+        pid
+        for pid, began_at in state["processes"]
+        if not psutil.pid_exists(pid) or psutil.Process(pid).create_time() == began_at
+    }
+    left = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process)
+    return left
 
 
 def main() -> int:

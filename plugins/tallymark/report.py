@@ -1,6 +1,7 @@
 """What a run says of itself once its detections are out: in its log, on the page, by alerts, to other DAGs."""
 
 import logging
+import textwrap
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from tallymark.warehouse import as_utc, connect, run_sql
 log = logging.getLogger(__name__)
 
 MAX_LINES = 200
+LINE_WIDTH = 90
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ def report_run(settings: Settings, store: Store, since: datetime) -> Files:
     snapshot.publish(settings, store)
     alerts.after_export(settings, conditions)
     return Files([key for key, _ in put], sum(rows for _, rows in put))
+
+
+def explain_failure(error: BaseException | None) -> None:
+    """Log what happened and what to do once more, as the last lines of a failed try's log, behind all tracebacks.
+
+    Lines are short enough for Airflow's UI to show whole.
+    """
+    for line in str(error or "The task was ended from outside.").splitlines():
+        for part in textwrap.wrap(line, LINE_WIDTH) or [""]:
+            log.error(part)
 
 
 def report_dry_run(settings: Settings, since: datetime) -> None:

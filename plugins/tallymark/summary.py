@@ -10,6 +10,7 @@ import duckdb
 from tallymark import ledger, work
 from tallymark.chunks import find_chunks
 from tallymark.output import COLUMNS, ROWS_PER_FILE
+from tallymark.page.reader import SQL_FOLDER
 from tallymark.settings import Settings
 from tallymark.store import Store
 
@@ -44,11 +45,15 @@ def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str
     found = []
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
         accepted = warehouse.execute("select count(*) from raw.chunks where state = 'accepted'").fetchone()[0]
+        rejected = warehouse.execute(
+            "select chunk_key, reason from raw.chunks where state = 'rejected' order by chunk_seq"
+        ).fetchall()
         detections = warehouse.execute(
             "select pattern_id, action_type, customer, merchant from detections order by detection_id"
         ).fetchall()
     if accepted != expected_chunks:
         found.append(f"{accepted} chunks of {expected_chunks} were accepted")
+    found += [f"{key} was rejected: {reason}" for key, reason in rejected]
     rows = []
     files = sorted((bucket / settings.output_prefix / "detections").glob("*"))
     for number, file in enumerate(files, start=1):
@@ -65,11 +70,11 @@ def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str
 
 
 def report(settings: Settings, root: Path, bucket: Path) -> str:
-    """Detections by pattern, time from landing to file, time by step, and where the files are."""
+    """Detections by pattern, rejected rows, time from landing to file, time by step, and where the files are."""
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
-        patterns = warehouse.execute(
-            "select pattern_id, action_type, count(*) from detections group by all order by all"
-        ).fetchall()
+        warehouse.execute("create temp view thresholds as from chunk_thresholds order by chunk_seq desc limit 1")
+        patterns = warehouse.execute((SQL_FOLDER / "patterns.sql").read_text()).fetchall()
+        (rejected,) = warehouse.execute("select coalesce(sum(rows_rejected), 0)::bigint from raw.chunks").fetchone()
         chunks, p50, p95, slowest = warehouse.execute(
             """
             select count(*), quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.95), max(seconds)
@@ -83,7 +88,9 @@ def report(settings: Settings, root: Path, bucket: Path) -> str:
             )
             """
         ).fetchone()
-    lines = ["", *(f"{pattern} {action:<11} {count:5d} detections" for pattern, action, count in patterns)]
+    lines = ["", *(f"{pattern} {action:<11} {count:5d} detections" for pattern, action, _, count in patterns)]
+    if rejected:
+        lines.append(f"{rejected} rows were rejected: see {bucket / settings.output_prefix / 'rejected'}")
     lines.append(f"landing to file, {chunks} chunks: median {p50:.1f} s, p95 {p95:.1f} s, slowest {slowest:.1f} s")
     with sqlite3.connect(root / "airflow" / "airflow.db") as metadata:
         steps = metadata.execute(
