@@ -259,6 +259,20 @@ def test_parts_that_unpack_to_too_much_together(settings, bucket):
     assert "max_unpacked_bytes" in reason
 
 
+@pytest.mark.parametrize("rest", [-2, -1, -100])
+def test_plain_parts_count_for_the_limit_of_what_is_unpacked(settings, bucket, rest):
+    """A plain part alone is over the limit, by ``rest`` bytes; a packed one comes behind it."""
+    put(bucket, "chunk_1/part-0.csv", GOOD)
+    put(bucket, "chunk_1/part-1.csv.gz", gzip.compress(GOOD.encode()))
+    put(bucket, "chunk_1/_SUCCESS", "")
+    put(bucket, "chunk_2", "customer,merchant,gender,amount\n")
+    limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) + rest})
+    taken = load.load_chunks(limited, bucket)
+    assert (taken["rejected"], taken["accepted"]) == (1, 1)
+    [(reason,)] = query(settings, "select reason from raw.chunks where state = 'rejected'")
+    assert "max_unpacked_bytes" in reason
+
+
 def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
     """A gigabyte in a megabyte, in a process of its own; the limit is 32 megabytes."""
     bomb = tmp_path / "bomb.gz"

@@ -85,15 +85,18 @@ def read_csv_objects(
 def unpack(key: str, body: bytes, max_bytes: int) -> bytes:
     """The content of an object, without its gzip compression if it has one.
 
+    Args:
+        max_bytes: how large the content may be, packed or not.
+
     Raises:
-        RejectedError: for a broken or truncated gzip file, or one that unpacks to more than ``max_bytes``.
+        RejectedError: for a broken or truncated gzip file, or for more than ``max_bytes``.
     """
-    if not (key.lower().endswith(".gz") or body.startswith(GZIP_MAGIC)):
-        return body
-    try:
-        unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise RejectedError(f"broken gzip: {error}") from error
+    unpacked = body
+    if key.lower().endswith(".gz") or body.startswith(GZIP_MAGIC):
+        try:
+            unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise RejectedError(f"broken gzip: {error}") from error
     if len(unpacked) > max_bytes:
         raise RejectedError("unpacks to more bytes than the setting max_unpacked_bytes allows")
     return unpacked
