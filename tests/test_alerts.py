@@ -94,6 +94,12 @@ def test_text_from_files_is_neither_html_nor_a_template(settings, mailbox):
 
 
 BEGINS = {
+    "rejected customer importance": (
+        "insert into raw.importance_versions by name select 98 as importance_version, 'rejected' as state, "
+        "'broken gzip' as reason, now() at time zone 'UTC' + interval 1 hour as loaded_at",
+        "insert into raw.importance_versions by name select 99 as importance_version, 'accepted' as state, "
+        "now() at time zone 'UTC' + interval 2 hour as loaded_at",
+    ),
     "conflict": (
         "insert into raw.conflicts values ('input/transactions/chunk_1', 'new', now(), now() at time zone 'UTC')",
         "update raw.conflicts set seen_at = seen_at - interval 2 days",

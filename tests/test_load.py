@@ -205,6 +205,31 @@ def test_versions_of_the_customer_importance(settings, bucket):
     assert "weight is not a number" in (bucket.root / "output/rejected/customer_importance-2.csv").read_text()
 
 
+def test_a_broken_importance_leaves_the_last_good_version_in_force(settings, bucket):
+    """Whether a chunk was looked at with it or not: 1, 2, back to 1, and 3 come in runs without a chunk."""
+    header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
+    put(bucket, "all.csv", "broken", folder)
+    put(bucket, "chunk_0", GOOD)
+    load.load_chunks(settings, bucket)
+    for weight in (1, 2, 1):
+        put(bucket, "all.csv", f"{header}'C1','M1',{weight},'x',0\n", folder)
+        load.load_chunks(settings, bucket)
+    (bucket.root / folder / "all.csv").unlink()
+    load.load_chunks(settings, bucket)
+    put(bucket, "all.csv", "broken again", folder)
+    load.load_chunks(settings, bucket)
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    put(bucket, "all.csv", f"{header}'C1','M1',2,'x',0\n", folder)
+    load.load_chunks(settings, bucket)
+    put(bucket, "all.csv", "broken again", folder)
+    put(bucket, "chunk_2", GOOD)
+    load.load_chunks(settings, bucket)
+    states = query(settings, "select state from raw.importance_versions order by importance_version")
+    assert states == [("rejected",), ("accepted",), ("accepted",), ("rejected",)]
+    assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(None,), (2,), (3,)]
+
+
 def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     listed = list(bucket.list("input/transactions/"))

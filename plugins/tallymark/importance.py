@@ -20,7 +20,7 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
     """Load the objects under the prefix if they changed; returns the number of the version in force.
 
     Versions count from 1. A set of objects that was loaded before keeps its number. A set that cannot be
-    read is recorded as rejected, and the version before it stays in force. None: there never was any.
+    read is recorded as rejected, and the last good version stays in force. None: there is no set, or no good one.
     """
     objects, digest = _current_set(settings, store)
     if not objects:
@@ -36,11 +36,15 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
         ).fetchone()[0]
         found = number, _load_version(settings, store, warehouse, objects, digest, number)
     version, state = found
+    _note_return(warehouse, version)
     if state == "accepted":
         return version
-    log.error("Customer importance version %d was rejected; the one before it stays in force.", version)
-    last = warehouse.execute("select importance_version from raw.chunks order by chunk_seq desc limit 1").fetchone()
-    return last and last[0]
+    good = warehouse.execute(
+        "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'"
+    ).fetchone()[0]
+    stays = f"version {good}, the last good one, stays in force" if good else "no version before it was good"
+    log.error("Customer importance version %d was rejected; %s.", version, stays)
+    return good
 
 
 def restore_versions(
@@ -78,6 +82,17 @@ def _find_version(warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[in
         "select importance_version, state from raw.importance_versions where digest = ?", [digest]
     )
     return found.fetchone()
+
+
+def _note_return(warehouse: duckdb.DuckDBPyConnection, version: int) -> None:
+    """Move ``loaded_at`` of a version that came back after another one, so that the last one found is the latest."""
+    warehouse.execute(
+        """
+        update raw.importance_versions set loaded_at = $now
+        where importance_version = $version and loaded_at < (select max(loaded_at) from raw.importance_versions)
+        """,
+        {"version": version, "now": utc_now()},
+    )
 
 
 def _load_version(

@@ -17,10 +17,9 @@ rejected_importance as (
     select
         'rejected customer importance' as kind,
         'version ' || importance_version as about,
-        reason || '. The version before it stays in force.' as message
+        reason || '. The last good version stays in force.' as message
     from raw.importance_versions
-    where state = 'rejected'
-    qualify importance_version = max(importance_version) over ()
+    where state = 'rejected' and loaded_at = (select max(loaded_at) from raw.importance_versions)
 ),
 
 conflicts as (
