@@ -168,6 +168,56 @@ def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
     assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [(1, "rejected"), (2, "accepted")]
 
 
+def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, bucket):
+    """A conflict like any other, seen also by whoever only looks at the copy of the ledger, and only once."""
+    contents = ["no header\n", GOOD, "no header\n", GOOD, "no header\n"]
+    put(bucket, "chunk_2", "no header either\n")
+    conflicts = []
+    for content in contents:
+        put(bucket, "chunk_1", content)
+        conflicts.append(load.load_chunks(settings, bucket)["conflict"])
+        assert work.waiting_chunks(settings, bucket.list("input/")) == []
+    assert conflicts == [0, 0, 1, 0, 0]
+    assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [
+        (1, "rejected"),
+        (2, "rejected"),
+        (3, "accepted"),
+    ]
+
+
+def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, bucket):
+    """A chunk gets the next chunk_seq, the importance the next version; what was rejected otherwise stays rejected."""
+    packed = gzip.compress(GOOD.encode())
+    put(bucket, "chunk_1", GOOD)
+    put(bucket, "chunk_2.csv.gz", packed)
+    put(bucket, "chunk_3", "more than 5 (setting max_object_bytes)")
+    put(bucket, "all.csv", "Source,Target,Weight\n" + "C1,M1,1\n" * 20, "input/customers")
+    for changed, expected in (
+        ({"max_object_bytes": 100}, (0, 3)),
+        ({"max_object_bytes": 100}, (0, 0)),
+        ({"max_object_bytes": len(packed)}, (1, 1)),
+        ({"max_unpacked_bytes": 5}, (0, 1)),
+        ({}, (1, 0)),
+        ({"max_object_bytes": 5}, (0, 0)),
+    ):
+        limited = settings.model_copy(update=changed)
+        taken = load.load_chunks(limited, bucket)
+        assert (taken["accepted"], taken["rejected"]) == expected, changed
+        assert work.waiting_chunks(limited, bucket.list("input/")) == []
+    chunks = query(settings, "select chunk_seq, chunk_key[26:26], state, importance_version from raw.chunks order by 1")
+    assert chunks == [
+        (1, "1", "rejected", None),
+        (2, "2", "rejected", None),
+        (3, "3", "rejected", None),
+        (4, "1", "rejected", None),
+        (5, "2", "accepted", None),
+        (6, "1", "rejected", None),
+        (7, "1", "accepted", 4),
+    ]
+    states = query(settings, "select state from raw.importance_versions order by importance_version")
+    assert states == [("rejected",)] * 3 + [("accepted",)]
+
+
 def test_the_copy_of_the_ledger_may_be_lost_torn_or_behind(settings, bucket):
     copy = ledger.published(settings)
     put(bucket, "chunk_1", GOOD)

@@ -301,3 +301,10 @@ def test_what_was_done_to_the_files_shows(out, name):
     tamper(out)
     with pytest.raises(ManifestError, match=message):
         verify(settings(out), FolderStore(out))
+
+
+def test_limits_that_were_lowered_since_stop_no_rebuild(data, out):
+    before = contents(out)
+    lose_warehouse(out)
+    rebuild(settings(out, max_object_bytes=1, max_unpacked_bytes=1), FolderStore(data, target=out))
+    assert contents(out) == before

@@ -14,10 +14,15 @@ from tallymark.store import Store, StoredObject
 from tallymark.warehouse import run_sql
 
 GZIP_MAGIC = b"\x1f\x8b"
+# In SQL: which of the limits, with its value, a reason ends in; null: it hangs on no setting.
+REJECTED_BY_LIMIT = r"nullif(regexp_extract(reason, 'more than [0-9]+ \(setting [a-z_]+\)$'), '')"
 
 
 class RejectedError(ValueError):
-    """An object cannot be used at all; the message says why, in words for its sender."""
+    """An object cannot be used at all; the message says why, in words for its sender.
+
+    Where that hangs on a setting, the message ends in one of ``limits``.
+    """
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,15 @@ class Columns:
     aliases: dict[str, str] = field(default_factory=dict)
 
 
+def limits(settings: Settings) -> list[str]:
+    """How the reason of a rejection ends that hangs on a setting: with the value that was in force."""
+    return [_limit(name, getattr(settings, name)) for name in ("max_object_bytes", "max_unpacked_bytes")]
+
+
+def _limit(name: str, value: int) -> str:
+    return f"more than {value} (setting {name})"
+
+
 def read_csv_objects(
     settings: Settings, store: Store, objects: Sequence[StoredObject], columns: Columns
 ) -> list[CsvObject]:
@@ -70,10 +84,10 @@ def read_csv_objects(
     """
     size = sum(stored.size for stored in objects)
     if size > settings.max_object_bytes:
-        raise RejectedError(f"has {size} bytes, more than {settings.max_object_bytes} (setting max_object_bytes)")
+        raise RejectedError(f"has {size} bytes, {_limit('max_object_bytes', settings.max_object_bytes)}")
     files, unpacked = [], 0
     for stored in objects:
-        content = unpack(stored.key, store.get(stored), settings.max_unpacked_bytes - unpacked)
+        content = unpack(stored.key, store.get(stored), settings.max_unpacked_bytes, unpacked)
         unpacked += len(content)
         text, undecodable = split_lines(content)
         header_line, width, positions = read_header(text, columns)
@@ -82,11 +96,12 @@ def read_csv_objects(
     return files
 
 
-def unpack(key: str, body: bytes, max_bytes: int) -> bytes:
+def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
     """The content of an object, without its gzip compression if it has one.
 
     Args:
         max_bytes: how large the content may be, packed or not.
+        before: bytes of the contents before it that count for the same limit.
 
     Raises:
         RejectedError: for a broken or truncated gzip file, or for more than ``max_bytes``.
@@ -94,11 +109,11 @@ def unpack(key: str, body: bytes, max_bytes: int) -> bytes:
     unpacked = body
     if key.lower().endswith(".gz") or body.startswith(GZIP_MAGIC):
         try:
-            unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
+            unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes - before + 1)
         except (EOFError, OSError, zlib.error) as error:
             raise RejectedError(f"broken gzip: {error}") from error
-    if len(unpacked) > max_bytes:
-        raise RejectedError("unpacks to more bytes than the setting max_unpacked_bytes allows")
+    if before + len(unpacked) > max_bytes:
+        raise RejectedError(f"unpacks to {_limit('max_unpacked_bytes', max_bytes)}")
     return unpacked
 
 

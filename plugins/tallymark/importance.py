@@ -6,7 +6,7 @@ import logging
 import duckdb
 
 from tallymark import output
-from tallymark.csv_lines import Columns, RejectedError, judge_rows, read_csv_objects
+from tallymark.csv_lines import REJECTED_BY_LIMIT, Columns, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
 from tallymark.warehouse import run_sql, transaction, utc_now
@@ -20,7 +20,8 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
     """Load the objects under the prefix if they changed; returns the number of the version in force.
 
     Versions count from 1. A set of objects that was loaded before keeps its number. A set that cannot be
-    read is recorded as rejected, and the last good version stays in force. None: there is no set, or no good one.
+    read is recorded as rejected, and the last good version stays in force. One that was rejected for a limit that
+    has changed since is read again, as a new version. None: there is no set, or no good one.
     """
     objects, digest = _current_set(settings, store)
     if not objects:
@@ -29,7 +30,7 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
             settings.customers_prefix,
         )
         return None
-    found = _find_version(warehouse, digest)
+    found = _find_version(settings, warehouse, digest)
     if not found:
         number = warehouse.execute(
             "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
@@ -77,9 +78,19 @@ def _current_set(settings: Settings, store: Store) -> tuple[list[StoredObject], 
     return objects, hashlib.sha256("".join(f"{stored.key}\0{stored.etag}\n" for stored in objects).encode()).hexdigest()
 
 
-def _find_version(warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
+def _find_version(settings: Settings, warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
+    """Number and state of a set of objects; None: it has to be read."""
     found = warehouse.execute(
-        "select importance_version, state from raw.importance_versions where digest = ?", [digest]
+        f"""
+        select importance_version, state
+        from raw.importance_versions
+        where
+            digest = $digest
+            and ({REJECTED_BY_LIMIT} is null or list_contains($limits, {REJECTED_BY_LIMIT}))
+        order by importance_version desc
+        limit 1
+        """,
+        {"digest": digest, "limits": limits(settings)},
     )
     return found.fetchone()
 

@@ -4,6 +4,9 @@ The ledger itself is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. Besi
 of its keys and ETags, one JSON array a line, for whoever only wants to know whether there is work. The copy
 may lag behind after a crash; then it names work that is done already, which costs one empty run, and never
 hides work that is not.
+
+What was rejected is known until something was accepted under its key, and, where the reason was a limit that is a
+setting, as long as the setting is the same: the limit is the third element of its line.
 """
 
 import json
@@ -18,8 +21,16 @@ from typing import Literal
 import duckdb
 
 from tallymark.chunks import Chunk, natural_order
+from tallymark.csv_lines import REJECTED_BY_LIMIT, limits
 from tallymark.settings import Settings
 from tallymark.warehouse import as_utc, utc_now
+
+KNOWN = f"""
+    select chunk_seq, chunk_key, etag, state, {REJECTED_BY_LIMIT} as rejected_by_limit
+    from raw.chunks
+    union all
+    select null, chunk_key, etag, 'conflict', null from raw.conflicts
+"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,8 @@ def unknown_chunks(settings: Settings, chunks: Iterable[Chunk]) -> list[Chunk]:
         known = set(published(settings).read_text().splitlines())
     except FileNotFoundError:
         known = set()
-    return [chunk for chunk in chunks if _line(chunk.key, chunk.etag) not in known]
+    in_force = [None, *limits(settings)]
+    return [chunk for chunk in chunks if not any(_line(chunk.key, chunk.etag, limit) in known for limit in in_force)]
 
 
 def last_keys(settings: Settings, count: int) -> list[str]:
@@ -60,28 +72,33 @@ def last_keys(settings: Settings, count: int) -> list[str]:
         return []
 
 
-def seen_as(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[Literal["known", "conflict", "new"]]:
+def seen_as(
+    settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]
+) -> list[Literal["known", "conflict", "new"]]:
     """What the ledger says of each chunk: ``conflict`` when its key was accepted with another ETag."""
     found = warehouse.execute(
-        """
+        f"""
         select
             case
-                when bool_or(seen.etag = asked.etag) then 'known'
+                when bool_or(seen.etag = asked.etag and seen.state <> 'rejected') then 'known'
                 when bool_or(seen.state = 'accepted') then 'conflict'
+                when bool_or(
+                    seen.etag = asked.etag and (rejected_by_limit is null or list_contains($limits, rejected_by_limit))
+                ) then 'known'
                 else 'new'
             end
         from (
             select unnest($keys) as chunk_key, unnest($etags) as etag, generate_subscripts($keys, 1) as place
         ) as asked
-        left join (
-            select chunk_key, etag, state from raw.chunks
-            union all
-            select chunk_key, etag, 'conflict' from raw.conflicts
-        ) as seen using (chunk_key)
+        left join ({KNOWN}) as seen using (chunk_key)
         group by asked.place
         order by asked.place
         """,
-        {"keys": [chunk.key for chunk in chunks], "etags": [chunk.etag for chunk in chunks]},
+        {
+            "keys": [chunk.key for chunk in chunks],
+            "etags": [chunk.etag for chunk in chunks],
+            "limits": limits(settings),
+        },
     )
     return [how for (how,) in found.fetchall()]
 
@@ -175,19 +192,36 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
     )
 
 
-def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Iterable[Chunk]) -> None:
-    """Add chunks to the published copy of the ledger; without any, write the copy anew."""
+def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
+    """Add chunks to the published copy of the ledger, or write it anew: without any, or when one had been rejected."""
     copy = published(settings)
-    if added := [_line(chunk.key, chunk.etag) for chunk in chunks]:
+    keys = [chunk.key for chunk in chunks]
+    known = f"""
+        with known as ({KNOWN}), accepted as (select chunk_key from known where state = 'accepted')
+        select chunk_key, etag, rejected_by_limit from known
+        where {{}} and (state <> 'rejected' or chunk_key not in (from accepted))
+        order by chunk_seq nulls first
+    """
+    if chunks and not _is_replaced(warehouse, keys):
+        added = warehouse.execute(known.format("chunk_key in (select unnest($keys))"), {"keys": keys})
         with copy.open("a") as file:
-            file.writelines(f"{line}\n" for line in added)
+            file.writelines(f"{_line(*row)}\n" for row in added.fetchall())
         return
-    seen = warehouse.execute(
-        "select chunk_key, etag from raw.chunks union all select chunk_key, etag from raw.conflicts"
-    )
     unfinished = copy.with_suffix(".unfinished")
-    unfinished.write_text("".join(f"{_line(*row)}\n" for row in seen.fetchall()))
+    unfinished.write_text("".join(f"{_line(*row)}\n" for row in warehouse.execute(known.format("true")).fetchall()))
     unfinished.replace(copy)
+
+
+def _is_replaced(warehouse: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> bool:
+    """Whether one of the keys was rejected and accepted, so that lines of the copy are no longer right."""
+    found = warehouse.execute(
+        """
+        select 1 from raw.chunks where chunk_key in (select unnest($keys))
+        group by chunk_key having count(distinct state) > 1 limit 1
+        """,
+        {"keys": keys},
+    )
+    return found.fetchone() is not None
 
 
 def published(settings: Settings) -> Path:
@@ -195,5 +229,5 @@ def published(settings: Settings) -> Path:
     return settings.warehouse.with_suffix(".ledger.jsonl")
 
 
-def _line(key: str, etag: str) -> str:
-    return json.dumps([key, etag])
+def _line(key: str, etag: str, rejected_by_limit: str | None = None) -> str:
+    return json.dumps([key, etag] + [rejected_by_limit] * (rejected_by_limit is not None))

@@ -11,7 +11,7 @@ import duckdb
 
 from tallymark import ledger, listing, manifest, output, work
 from tallymark.chunks import Chunk
-from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, read_csv_objects
+from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
@@ -65,7 +65,7 @@ def load_chunks(
         work.begin(settings)
         importance_version = load_customer_importance(settings, store, warehouse)
         while waiting := _waiting(settings, store, objects)[:left]:
-            seen_as = list(zip(waiting, ledger.seen_as(warehouse, waiting), strict=True))
+            seen_as = list(zip(waiting, ledger.seen_as(settings, warehouse, waiting), strict=True))
             conflicts = [chunk for chunk, how in seen_as if how == "conflict"]
             taken["conflict"] += _record_conflicts(warehouse, conflicts)
             read = _read(settings, store, [chunk for chunk, how in seen_as if how == "new"], importance_version)
@@ -151,7 +151,12 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
         log.warning(remark)
     for entry, (accepted, rejected) in zip(entries, counts, strict=True):
         if entry.reason:
-            log.error("REJECTED: %s %s. Put a corrected object under the same key.", entry.chunk.key, entry.reason)
+            log.error(
+                "REJECTED: %s %s. Put a corrected object under the same key%s.",
+                entry.chunk.key,
+                entry.reason,
+                ", or change the setting" if entry.reason.endswith(tuple(limits(settings))) else "",
+            )
         else:
             log.info("%s: %d rows accepted, %d rejected", entry.chunk.key, accepted, rejected)
     rejected_whole = sum(1 for entry in entries if entry.reason)

@@ -37,6 +37,9 @@ INSERT_CHUNKS = "insert into raw.chunks by name select unnest($rows, recursive :
 INSERT_THRESHOLDS = "insert into chunk_thresholds by name select unnest($rows, recursive := true)"
 INSERT_DETECTIONS = "insert into detections by name select unnest($rows, recursive := true)"
 
+# What was taken once is taken again, whatever the limits are now.
+UNLIMITED = 2**62
+
 MISSING = "was missing or changed when the warehouse was made again"
 
 
@@ -74,7 +77,8 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
         )
     if settings.warehouse.exists():
         _must_not_be_open(settings)
-    aside = settings.model_copy(update={"warehouse": settings.warehouse.with_suffix(".rebuilding.duckdb")})
+    unlimited = {"max_object_bytes": UNLIMITED, "max_unpacked_bytes": UNLIMITED}
+    aside = settings.model_copy(update={"warehouse": settings.warehouse.with_suffix(".rebuilding.duckdb"), **unlimited})
     _remove(aside.warehouse)
     with connect(aside) as warehouse:
         for row in rows:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from tallymark.chunks import find_chunks
+from tallymark.csv_lines import limits
 from tallymark.page.reader import Reader
 from tallymark.settings import Settings
 
@@ -46,7 +47,8 @@ class Waiting:
         waiting = chunks
         if self._reader.is_published():
             listed = {"keys": [chunk.key for chunk in chunks], "etags": [chunk.etag for chunk in chunks]}
-            waiting = [chunks[row["place"]] for row in self._reader.query("unknown_chunks", **listed)]
+            unknown = self._reader.query("unknown_chunks", **listed, limits=limits(self._settings))
+            waiting = [chunks[row["place"]] for row in unknown]
         oldest = min((chunk.landed_at for chunk in waiting), default=None)
         last = max((chunk.landed_at for chunk in chunks), default=None)
         now = datetime.now(UTC)

@@ -1,10 +1,14 @@
--- Those of the listed chunks that were neither taken nor recorded as a conflict, by their places in the list.
+-- Those of the listed chunks that the ledger does not know, by their places in the list: see KNOWN in ledger.py.
 with listed as (
     select unnest($keys) as chunk_key, unnest($etags) as etag, unnest(range(len($keys))) as place
 ),
 
 known as (
     select chunk_key, etag from ledger
+    where
+        state = 'accepted'
+        or chunk_key not in (select chunk_key from ledger where state = 'accepted')
+        and coalesce(nullif(regexp_extract(reason, 'more than [0-9]+ \(setting [a-z_]+\)$'), ''), $limits[1]) in (select unnest($limits))
     union all
     select chunk_key, etag from conflicts
 )
