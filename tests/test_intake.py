@@ -1,5 +1,7 @@
 """What is taken from the bucket: which objects count, how they are read, and what is known of them already."""
 
+import gzip
+
 import pytest
 from tallymark import load, work
 from tallymark.chunks import find_chunks
@@ -51,3 +53,101 @@ def test_the_page_waits_for_the_same_chunks_as_the_load(settings, bucket):
         if content:
             load.load_chunks(by, bucket)
             assert work.waiting_chunks(by, bucket.list("input/")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("chunk_1.csv.tmp", "chunk_1.tmp", "chunk_1.csv.crc", "chunk_1_$folder$", "chunk_1.parquet", "chunk_1.csv~"),
+        *("chunk_1.csv._COPYING_", "chunk_", "chunk_.csv", "chunk_.csv.gz", "_chunk_1", ".chunk_1.csv"),
+        *("chunk_1.csv.tmp/part-0", "chunk_1.parquet/part-0", "chunk_1_$folder$/part-0", "chunk_/part-0"),
+    ],
+)
+def test_what_is_no_chunk(settings, bucket, name):
+    put(bucket, name, GOOD)
+    if "/" in name:
+        put(bucket, name.replace("part-0", "_SUCCESS"), "")
+    assert find_chunks(bucket.list("input/transactions/"), "input/transactions/") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["chunk_1.CSV", "chunk_2.Csv.Gz", "chunk_3.gz", "chunk_4.5", "chunk_5 tmp", "chunk_6_"]
+)
+def test_what_is_a_chunk(bucket, name):
+    put(bucket, name, GOOD)
+    put(bucket, f"{name}x/part-0", GOOD)
+    put(bucket, f"{name}x/_SUCCESS", "")
+    names = {chunk.key for chunk in find_chunks(bucket.list("input/transactions/"), "input/transactions/")}
+    assert f"input/transactions/{name}" in names
+
+
+def test_what_is_no_chunk_by_its_ending_is_said(settings, bucket, caplog):
+    """Not what somebody is still writing."""
+    for name in (
+        "chunk_1.parquet",
+        "chunk_2.csv.tmp",
+        "chunk_3_$folder$",
+        "chunk_4.csv",
+        "chunk_5.txt/part-0",
+        "x.txt",
+    ):
+        put(bucket, name, GOOD)
+    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    [said] = [text for text in caplog.messages if text.startswith("IGNORED")]
+    assert said.startswith("IGNORED: input/transactions/chunk_1.parquet and 1 more are no chunks by their names.")
+
+
+NO_INPUT = [
+    *("_temporary/0/task_1/part-1", ".old/part-1", "a/.hidden/part-1", "_committed_1", ".part-0.crc", "part-0.crc"),
+    *("part-2.csv.tmp", "part-2.TMP", "writing.tmp/part-2", "a_$folder$", "_SUCCESS"),
+]
+EMPTY = {"part-8": b"", "part-9.csv.gz": b"", "part-9b.csv.gz": gzip.compress(b""), "part-9c": gzip.compress(b"")}
+
+
+def test_one_rule_says_what_is_input_to_chunks_and_importance(settings, bucket):
+    """Leftovers, unfinished writes and what holds no byte lie beside good parts under both prefixes."""
+    rubbish = dict.fromkeys(NO_INPUT, b"no header") | EMPTY
+    for folder, content in (
+        ("input/transactions/chunk_1", GOOD),
+        ("input/customers", "Source,Target,Weight\nC1,M1,1\n"),
+        ("input/customers/a", "Source,Target,Weight\nC1,M1,2\n"),
+    ):
+        for name, body in {**rubbish, "part-0.csv": content}.items():
+            put(bucket, name, body, folder)
+    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    with connect(settings, read_only=True) as warehouse:
+        assert warehouse.execute("select importance_version, rows_in_file from raw.chunks").fetchall() == [(1, 1)]
+        weights = warehouse.execute("select weight from raw.customer_importance order by 1").fetchall()
+    assert weights == [(1,), (2,)]
+
+
+def test_nothing_but_empty_parts_is_rejected(settings, bucket):
+    for folder in ("input/transactions/chunk_1", "input/customers"):
+        for name, body in EMPTY.items():
+            put(bucket, name, body, folder)
+    put(bucket, "chunk_1/_SUCCESS", "")
+    assert load.load_chunks(settings, bucket)["rejected"] == 1
+    with connect(settings, read_only=True) as warehouse:
+        assert warehouse.execute("select reason from raw.chunks").fetchall() == [("holds no line",)]
+        assert warehouse.execute("select reason from raw.importance_versions").fetchall() == [("holds no line",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("part-1.csv", "no header\n", "part-1.csv: header lacks"),
+        ("part-1.csv", "\n", "part-1.csv: holds no line"),
+        ("a/part-1.csv.gz", "no gzip", "a/part-1.csv.gz: broken gzip"),
+        ("part-1.csv", " " * 2000, "part-1.csv: unpacks with what is before it to more bytes than 2000 (setting"),
+    ],
+)
+def test_a_reason_names_the_part(settings, bucket, name, content, reason):
+    for folder, good in (("input/transactions/chunk_1", GOOD), ("input/customers", "Source,Target,Weight\nC1,M1,1\n")):
+        put(bucket, "0", good, folder)
+        put(bucket, name, content, folder)
+    put(bucket, "chunk_1/_SUCCESS", "")
+    load.load_chunks(settings.model_copy(update={"max_unpacked_bytes": 2000}), bucket)
+    with connect(settings, read_only=True) as warehouse:
+        for table in ("chunks", "importance_versions"):
+            [(found,)] = warehouse.execute(f"select reason from raw.{table}").fetchall()
+            assert found.startswith(reason)

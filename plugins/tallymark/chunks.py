@@ -1,4 +1,4 @@
-"""Which objects make up which chunk, and in which order chunks are taken."""
+"""Which objects are input, which of them make up which chunk, and in which order chunks are taken."""
 
 import hashlib
 import re
@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tallymark.store import StoredObject
+
+# What a chunk is called: at its end nothing or .csv, packed or not. Any other ending begins with a dot.
+CHUNK_NAME = re.compile(r"chunk_(.+?)(?i:\.csv)?(?i:\.gz)?", re.DOTALL)
+OTHER_ENDING = re.compile(r"\.[a-z_][^.]*\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,34 @@ def natural_order(key: str) -> tuple[list[str | int], str]:
     return parts, key
 
 
+def is_input(name: str) -> bool:
+    """Whether an object may hold rows, by its key below the prefix: the rule for chunks and for customer importance.
+
+    Markers, unfinished writes and checksums of Spark and Hadoop do not: a part of the path begins with ``_`` or ``.``
+    or ends in ``_$folder$``, ``.tmp`` or ``.crc``, or the last one is empty.
+    """
+    segments = name.lower().split("/")
+    return bool(segments[-1]) and not any(
+        segment.startswith(("_", ".")) or segment.endswith(("_$folder$", ".tmp", ".crc")) for segment in segments
+    )
+
+
 def find_chunks(objects: Iterable[StoredObject], prefix: str) -> list[Chunk]:
     """The complete chunks among the objects under a prefix, in natural order of their keys.
 
-    A chunk's key continues the prefix with ``chunk_``; other objects are left alone. In a folder,
-    names that begin with ``_`` or ``.`` hold no rows, as Spark and Hadoop have it. An object may come twice.
+    A chunk's key continues the prefix with ``chunk_`` and something, and ends there or with ``.csv``, ``.csv.gz`` or
+    ``.gz``; other objects are left alone. An object may come twice.
     """
     chunks = []
     folders = defaultdict(list)
     for stored in {stored.key: stored for stored in objects}.values():
         name = stored.key.removeprefix(prefix)
-        if not stored.key.startswith(prefix) or not name.startswith("chunk_"):
+        folder, slash, _ = name.partition("/")
+        if not stored.key.startswith(prefix) or not _is_chunk_name(folder):
             continue
-        folder, slash, rest = name.partition("/")
         if not slash:
             chunks.append(Chunk(stored.key, stored.etag, (stored,), stored.last_modified))
-        elif rest:
+        else:
             folders[f"{prefix}{folder}/"].append(stored)
     for key, members in folders.items():
         if any(member.key == f"{key}_SUCCESS" for member in members):
@@ -62,11 +78,21 @@ def find_chunks(objects: Iterable[StoredObject], prefix: str) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: natural_order(chunk.key))
 
 
-def _folder_chunk(key: str, members: list[StoredObject]) -> Chunk:
-    def holds_rows(member: StoredObject) -> bool:
-        names = member.key.removeprefix(key).split("/")
-        return not any(name.startswith(("_", ".")) or not name for name in names)
+def misnamed(objects: Iterable[StoredObject], prefix: str) -> list[str]:
+    """Keys that begin as those of chunks do and end otherwise, so that nobody takes them: ``chunk_7.parquet``."""
+    names = {stored.key.removeprefix(prefix).partition("/")[0] for stored in objects if stored.key.startswith(prefix)}
+    return sorted(
+        f"{prefix}{name}" for name in names if name.startswith("chunk_") and is_input(name) and not _is_chunk_name(name)
+    )
 
-    parts = sorted(filter(holds_rows, members), key=lambda member: natural_order(member.key))
+
+def _is_chunk_name(name: str) -> bool:
+    found = CHUNK_NAME.fullmatch(name)
+    return bool(found) and not OTHER_ENDING.search(found[1]) and is_input(name)
+
+
+def _folder_chunk(key: str, members: list[StoredObject]) -> Chunk:
+    parts = [member for member in members if is_input(member.key.removeprefix(key))]
+    parts.sort(key=lambda member: natural_order(member.key))
     digest = hashlib.sha256("".join(f"{part.key}\0{part.etag}\n" for part in parts).encode()).hexdigest()
     return Chunk(key, digest, tuple(parts), max(member.last_modified for member in members))

@@ -15,7 +15,7 @@ from tallymark.warehouse import run_sql
 
 GZIP_MAGIC = b"\x1f\x8b"
 # In SQL: which of the limits, with its value, a reason ends in; null: it hangs on no setting.
-REJECTED_BY_LIMIT = r"nullif(regexp_extract(reason, 'more than [0-9]+ \(setting [a-z_]+\)$'), '')"
+REJECTED_BY_LIMIT = r"nullif(regexp_extract(reason, '[0-9]+ \(setting [a-z_]+\)$'), '')"
 
 
 class RejectedError(ValueError):
@@ -70,29 +70,42 @@ def limits(settings: Settings) -> list[str]:
 
 
 def _limit(name: str, value: int) -> str:
-    return f"more than {value} (setting {name})"
+    return f"{value} (setting {name})"
 
 
 def read_csv_objects(
-    settings: Settings, store: Store, objects: Sequence[StoredObject], columns: Columns
+    settings: Settings, store: Store, key: str, objects: Sequence[StoredObject], columns: Columns
 ) -> list[CsvObject]:
-    """Fetch objects that belong together and find their lines and columns.
+    """Fetch objects that belong together and find their lines and columns; without those that hold no byte.
+
+    Args:
+        key: of all of them together; what theirs have behind it names them in reasons.
 
     Raises:
-        RejectedError: when together they are too large, or one cannot be unpacked or its header does not do.
+        RejectedError: when together they are too large or hold nothing, or one, which the reason names, cannot be
+            unpacked or its header does not do.
         ObjectChangedError: when one is not the object that was listed any more.
     """
     size = sum(stored.size for stored in objects)
     if size > settings.max_object_bytes:
-        raise RejectedError(f"has {size} bytes, {_limit('max_object_bytes', settings.max_object_bytes)}")
+        raise RejectedError(f"has {size} bytes, more than {_limit('max_object_bytes', settings.max_object_bytes)}")
     files, unpacked = [], 0
     for stored in objects:
-        content = unpack(stored.key, store.get(stored), settings.max_unpacked_bytes, unpacked)
-        unpacked += len(content)
-        text, undecodable = split_lines(content)
-        header_line, width, positions = read_header(text, columns)
+        body = store.get(stored) if stored.size else b""
+        try:
+            content = unpack(stored.key, body, settings.max_unpacked_bytes, unpacked)
+            if not content:
+                continue
+            unpacked += len(content)
+            text, undecodable = split_lines(content)
+            header_line, width, positions = read_header(text, columns)
+        except RejectedError as error:
+            name = stored.key.removeprefix(key)
+            raise RejectedError(f"{name}: {error}" if name else str(error)) from error
         rows = sum(1 for line in text.split("\n") if line) - 1
         files.append(CsvObject(stored.key, text, undecodable, header_line, width, positions, rows))
+    if not files:
+        raise RejectedError("holds no line")
     return files
 
 
@@ -113,7 +126,8 @@ def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
         except (EOFError, OSError, zlib.error) as error:
             raise RejectedError(f"broken gzip: {error}") from error
     if before + len(unpacked) > max_bytes:
-        raise RejectedError(f"unpacks to {_limit('max_unpacked_bytes', max_bytes)}")
+        together = " with what is before it" if before else ""
+        raise RejectedError(f"unpacks{together} to more bytes than {_limit('max_unpacked_bytes', max_bytes)}")
     return unpacked
 
 

@@ -6,6 +6,7 @@ import logging
 import duckdb
 
 from tallymark import output
+from tallymark.chunks import is_input
 from tallymark.csv_lines import REJECTED_BY_LIMIT, Columns, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
@@ -70,11 +71,10 @@ def restore_versions(
 
 
 def _current_set(settings: Settings, store: Store) -> tuple[list[StoredObject], str]:
-    """The objects under the prefix in order of their keys, and a SHA-256 over keys and ETags."""
-    objects = sorted(
-        (stored for stored in store.list(settings.customers_prefix) if not _is_marker(stored.key)),
-        key=lambda stored: stored.key,
-    )
+    """The objects under the prefix that are input, in order of their keys, and a SHA-256 over keys and ETags."""
+    prefix = settings.customers_prefix
+    objects = [stored for stored in store.list(prefix) if is_input(stored.key.removeprefix(prefix))]
+    objects.sort(key=lambda stored: stored.key)
     return objects, hashlib.sha256("".join(f"{stored.key}\0{stored.etag}\n" for stored in objects).encode()).hexdigest()
 
 
@@ -116,7 +116,7 @@ def _load_version(
 ) -> str:
     reason = None
     try:
-        files = read_csv_objects(settings, store, objects, IMPORTANCE)
+        files = read_csv_objects(settings, store, settings.customers_prefix, objects, IMPORTANCE)
     except RejectedError as error:
         files, reason = [], str(error)
         log.error("REJECTED customer importance: %s", reason)
@@ -142,8 +142,3 @@ def _load_version(
             output.plan_rejected_rows(settings, warehouse, f"customer_importance-{version}", None, version)
     log.info("customer importance version %d: %d rows accepted, %d rejected", version, accepted, rejected)
     return state
-
-
-def _is_marker(key: str) -> bool:
-    name = key.rpartition("/")[2]
-    return not name or name.startswith(("_", "."))

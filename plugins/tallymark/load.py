@@ -10,7 +10,7 @@ from itertools import chain
 import duckdb
 
 from tallymark import ledger, listing, manifest, output, work
-from tallymark.chunks import Chunk
+from tallymark.chunks import Chunk, misnamed
 from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
@@ -82,9 +82,18 @@ def _waiting(settings: Settings, store: Store, objects: Iterable[StoredObject] |
         return work.waiting_chunks(settings, objects)
     places = listing.places(settings)
     listings = (store.list(place.prefix, place.after, place.is_passed) for place in places)
-    waiting = work.waiting_chunks(settings, chain.from_iterable(listings))
+    listed = list(chain.from_iterable(listings))
+    waiting = work.waiting_chunks(settings, listed)
     if not waiting:
         listing.found_nothing(settings, places)
+        if ignored := misnamed(listed, settings.transactions_prefix):
+            log.warning(
+                "IGNORED: %s %s. A chunk is called chunk_<something>, and ends there, in .csv or in .csv.gz.",
+                ignored[0],
+                f"and {len(ignored) - 1} more are no chunks by their names"
+                if ignored[1:]
+                else "is no chunk by its name",
+            )
     return waiting
 
 
@@ -174,10 +183,7 @@ def read_chunk(settings: Settings, store: Store, chunk: Chunk) -> list[CsvObject
     Raises:
         RejectedError: when the chunk has to be rejected whole.
     """
-    files = read_csv_objects(settings, store, [part for part in chunk.parts if part.size], TRANSACTIONS)
-    if not files:
-        raise RejectedError("holds no line")
-    return files
+    return read_csv_objects(settings, store, chunk.key, chunk.parts, TRANSACTIONS)
 
 
 def insert_rows(

@@ -8,7 +8,7 @@ known as (
     where
         state = 'accepted'
         or chunk_key not in (select chunk_key from ledger where state = 'accepted')
-        and coalesce(nullif(regexp_extract(reason, 'more than [0-9]+ \(setting [a-z_]+\)$'), ''), $limits[1]) in (select unnest($limits))
+        and coalesce(nullif(regexp_extract(reason, '[0-9]+ \(setting [a-z_]+\)$'), ''), $limits[1]) in (select unnest($limits))
     union all
     select chunk_key, etag from conflicts
 )
