@@ -131,7 +131,10 @@ def judge(chunk: Mutant) -> Verdict:
     if not numbered:
         return REJECTED_WHOLE
     header = numbered[0][1].decode(errors="backslashreplace")
-    names = [name.strip().strip("'\"").strip().lower() for name in header.split(",")]
+    fields = _fields(header)
+    if fields is None:
+        return REJECTED_WHOLE
+    names = [name.lower() for name in fields]
     if any(name not in names for name in REQUIRED) or any(names.count(name) > 1 for name in KNOWN):
         return REJECTED_WHOLE
     verdict = Verdict({}, [])

@@ -5,6 +5,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import duckdb
@@ -148,24 +149,35 @@ def split_lines(content: bytes) -> tuple[str, list[int]]:
 
 
 def read_header(text: str, columns: Columns) -> tuple[int, int, dict[str, int | None]]:
-    """Header line, width and positions as in CsvObject: names in any order and case, quoted or not.
+    """Header line, width and positions as in CsvObject: names in any order and case, split as rows are.
 
     Raises:
-        RejectedError: when there is no line, a required column is missing, or a known one is repeated.
+        RejectedError: when there is no line, its quotes do not match, a required column is missing, or a known one is
+            repeated.
     """
     content = text.lstrip("\n")
     header_line = 1 + len(text) - len(content)
     line = content.partition("\n")[0]
     if not line:
         raise RejectedError("holds no line")
-    names = [name.strip().strip("'\"").strip().lower() for name in line.split(",")]
-    names = [columns.aliases.get(name, name) for name in names]
+    names = [columns.aliases.get(name, name) for name in _header_names(line)]
     if missing := [name for name in columns.required if name not in names]:
         raise RejectedError(f"header lacks {', '.join(missing)}; the first line is: {line[:200]!r}")
     known = columns.required + columns.optional
     if repeated := [name for name in known if names.count(name) > 1]:
         raise RejectedError(f"header repeats {', '.join(repeated)}")
     return header_line, len(names), {name: names.index(name) + 1 if name in names else None for name in known}
+
+
+@lru_cache(maxsize=8)
+def _header_names(line: str) -> list[str]:
+    """Names in lower case, as the macros read them that read rows; the same header comes with nearly every object."""
+    with duckdb.connect() as reader:
+        run_sql(reader, "csv_macros")
+        is_broken, names = run_sql(reader, "split_header", line=line).fetchone()
+    if is_broken:
+        raise RejectedError(f"quotes of the header do not match; the first line is: {line[:200]!r}")
+    return [name.lower() for name in names]
 
 
 def judge_rows(
