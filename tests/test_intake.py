@@ -1,9 +1,11 @@
 """What is taken from the bucket: which objects count, how they are read, and what is known of them already."""
 
 import gzip
+import json
 
+import duckdb
 import pytest
-from tallymark import load, work
+from tallymark import csv_lines, importance, load, work
 from tallymark.chunks import find_chunks
 from tallymark.csv_lines import limits
 from tallymark.page.reader import SQL_FOLDER as PAGE_SQL
@@ -25,7 +27,7 @@ def bucket(tmp_path) -> FolderStore:
 
 def waiting_on_the_page(settings: Settings, bucket: FolderStore) -> list[str]:
     chunks = find_chunks(bucket.list("input/transactions/"), "input/transactions/")
-    asked = {"keys": [chunk.key for chunk in chunks], "etags": [chunk.etag for chunk in chunks]}
+    asked = {"keys": json.dumps([c.key for c in chunks]), "etags": json.dumps([c.etag for c in chunks])}
     with connect(settings) as warehouse:
         warehouse.execute("create temp view ledger as from raw.chunks")
         warehouse.execute("create temp view conflicts as from raw.conflicts")
@@ -151,3 +153,17 @@ def test_a_reason_names_the_part(settings, bucket, name, content, reason):
         for table in ("chunks", "importance_versions"):
             [(found,)] = warehouse.execute(f"select reason from raw.{table}").fetchall()
             assert found.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"), [("transactions", load.TRANSACTIONS), ("importance", importance.IMPORTANCE)]
+)
+def test_many_lines_that_are_not_utf_8_take_no_more_memory_than_others(kind, columns):
+    """No row is judged with all the others in hand: 100,000 such lines in each of two files, in 300 MB."""
+    header = b"customer,merchant,gender,amount,weight"
+    text, undecodable = csv_lines.split_lines(b"\n".join([header, *[b"C\xff,M,F,1,1"] * 100_000]))
+    file = csv_lines.CsvObject("chunk_1", text, undecodable, *csv_lines.read_header(text, columns), rows=100_000)
+    with duckdb.connect(config={"threads": 2, "memory_limit": "300MB", "temp_directory": ""}) as warehouse:
+        csv_lines.judge_rows(warehouse, [file, file], kind)
+        reasons = warehouse.execute("select file, reason, count(*) from judged_rows group by all order by all")
+        assert reasons.fetchall() == [(1, "not UTF-8", 100_000), (2, "not UTF-8", 100_000)]

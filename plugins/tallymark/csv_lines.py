@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -191,8 +192,9 @@ def judge_rows(
     run_sql(warehouse, "csv_macros")
     run_sql(warehouse, "csv_tables")
     for place, file in enumerate(files, start=1):
-        layout = {"file": place, "width": file.width, "undecodable": file.undecodable, **file.positions}
+        layout = {"file": place, "width": file.width, **file.positions}
         warehouse.execute("insert into files by name select unnest($layout)", {"layout": layout})
         # One by one: in a list of texts, DuckDB 1.5 takes time in the square of the number of quotes.
-        run_sql(warehouse, "split_lines", file=place, text=file.text, header_line=file.header_line)
+        lines = {"text": file.text, "undecodable": json.dumps(file.undecodable), "header_line": file.header_line}
+        run_sql(warehouse, "split_lines", file=place, **lines)
     run_sql(warehouse, f"judge_{kind}")

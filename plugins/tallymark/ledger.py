@@ -31,6 +31,7 @@ KNOWN = f"""
     union all
     select null, chunk_key, etag, 'conflict', null from raw.conflicts
 """
+KEYS = """select unnest(from_json($keys, '["varchar"]'))"""
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,18 @@ def seen_as(
                 else 'new'
             end
         from (
-            select unnest($keys) as chunk_key, unnest($etags) as etag, generate_subscripts($keys, 1) as place
+            select
+                unnest(from_json($keys, '["varchar"]')) as chunk_key,
+                unnest(from_json($etags, '["varchar"]')) as etag,
+                unnest(range(cast(json_array_length($keys) as bigint))) as place
         ) as asked
         left join ({KNOWN}) as seen using (chunk_key)
         group by asked.place
         order by asked.place
         """,
         {
-            "keys": [chunk.key for chunk in chunks],
-            "etags": [chunk.etag for chunk in chunks],
+            "keys": json.dumps([chunk.key for chunk in chunks]),
+            "etags": json.dumps([chunk.etag for chunk in chunks]),
             "limits": limits(settings),
         },
     )
@@ -195,7 +199,7 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
 def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
     """Add chunks to the published copy of the ledger, or write it anew: without any, or when one had been rejected."""
     copy = published(settings)
-    keys = [chunk.key for chunk in chunks]
+    keys = json.dumps([chunk.key for chunk in chunks])
     known = f"""
         with known as ({KNOWN}), accepted as (select chunk_key from known where state = 'accepted')
         select chunk_key, etag, rejected_by_limit from known
@@ -203,7 +207,7 @@ def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Se
         order by chunk_seq nulls first
     """
     if chunks and not _is_replaced(warehouse, keys):
-        added = warehouse.execute(known.format("chunk_key in (select unnest($keys))"), {"keys": keys})
+        added = warehouse.execute(known.format(f"chunk_key in ({KEYS})"), {"keys": keys})
         with copy.open("a") as file:
             file.writelines(f"{_line(*row)}\n" for row in added.fetchall())
         return
@@ -212,11 +216,11 @@ def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Se
     unfinished.replace(copy)
 
 
-def _is_replaced(warehouse: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> bool:
+def _is_replaced(warehouse: duckdb.DuckDBPyConnection, keys: str) -> bool:
     """Whether one of the keys was rejected and accepted, so that lines of the copy are no longer right."""
     found = warehouse.execute(
-        """
-        select 1 from raw.chunks where chunk_key in (select unnest($keys))
+        f"""
+        select 1 from raw.chunks where chunk_key in ({KEYS})
         group by chunk_key having count(distinct state) > 1 limit 1
         """,
         {"keys": keys},

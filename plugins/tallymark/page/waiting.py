@@ -1,5 +1,6 @@
 """Which chunks lie in the bucket and were not taken yet, from a listing that is kept for some seconds."""
 
+import json
 import logging
 import threading
 import time
@@ -46,8 +47,9 @@ class Waiting:
         chunks = find_chunks(objects, prefix)
         waiting = chunks
         if self._reader.is_published():
-            listed = {"keys": [chunk.key for chunk in chunks], "etags": [chunk.etag for chunk in chunks]}
-            unknown = self._reader.query("unknown_chunks", **listed, limits=limits(self._settings))
+            keys, etags = json.dumps([chunk.key for chunk in chunks]), json.dumps([chunk.etag for chunk in chunks])
+            listed = {"keys": keys, "etags": etags, "limits": limits(self._settings)}
+            unknown = self._reader.query("unknown_chunks", **listed)
             waiting = [chunks[row["place"]] for row in unknown]
         oldest = min((chunk.landed_at for chunk in waiting), default=None)
         last = max((chunk.landed_at for chunk in chunks), default=None)

@@ -13,7 +13,7 @@ named as (
         line,
         simple,
         files.width,
-        undecodable,
+        is_undecodable,
         len(fields) as fields_found,
         value(fields[files.customer], simple) as customer,
         value(fields[files.merchant], simple) as merchant,
@@ -38,9 +38,9 @@ measured as (
 )
 
 select
-    * exclude (simple, width, undecodable, fields_found, amount_text, amount_scale),
+    * exclude (simple, width, is_undecodable, fields_found, amount_text, amount_scale),
     case
-        when list_contains(undecodable, line_number) then 'not UTF-8'
+        when is_undecodable then 'not UTF-8'
         when contains(line, chr(0)) then 'contains a NUL character'
         when not simple and has_unbalanced_quote(line) then 'quotes do not match'
         when fields_found <> width then 'has ' || fields_found || ' fields instead of ' || width

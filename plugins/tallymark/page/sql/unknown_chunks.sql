@@ -1,6 +1,9 @@
 -- Those of the listed chunks that the ledger does not know, by their places in the list: see KNOWN in ledger.py.
 with listed as (
-    select unnest($keys) as chunk_key, unnest($etags) as etag, unnest(range(len($keys))) as place
+    select
+        unnest(from_json($keys, '["varchar"]')) as chunk_key,
+        unnest(from_json($etags, '["varchar"]')) as etag,
+        unnest(range(cast(json_array_length($keys) as bigint))) as place
 ),
 
 known as (
