@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import random
+from decimal import Context, Decimal
 
 import duckdb
 import pytest
@@ -167,3 +169,35 @@ def test_many_lines_that_are_not_utf_8_take_no_more_memory_than_others(kind, col
         csv_lines.judge_rows(warehouse, [file, file], kind)
         reasons = warehouse.execute("select file, reason, count(*) from judged_rows group by all order by all")
         assert reasons.fetchall() == [(1, "not UTF-8", 100_000), (2, "not UTF-8", 100_000)]
+
+
+def test_numbers_are_read_as_decimal_reads_them():
+    """Amounts and weights of up to 19 digits, with the point anywhere and exponents."""
+    chance = random.Random(17)
+    texts = []
+    for _ in range(5_000):
+        digits = "".join(
+            chance.choice("0123456789" if chance.random() < 0.7 else "09") for _ in range(chance.randrange(1, 20))
+        )
+        point = chance.randrange(len(digits) + 1)
+        exponent = chance.choice(
+            ("", f"e{chance.randrange(20)}", f"E-{chance.randrange(20)}", f"e+{chance.randrange(9)}")
+        )
+        texts.append(f"{digits[:point]}{chance.choice(('', '.'))}{digits[point:]}{exponent}")
+    for kind, column, columns, decimals, limit in (
+        ("transactions", "amount", load.TRANSACTIONS, 4, 10**14),
+        ("importance", "weight", importance.IMPORTANCE, 18, 10**9),
+    ):
+        text = "\n".join(["customer,merchant,gender,amount,weight", *(f"C,M,F,{text},{text}" for text in texts)])
+        file = csv_lines.CsvObject("chunk_1", text, [], *csv_lines.read_header(text, columns), rows=len(texts))
+        with duckdb.connect() as warehouse:
+            csv_lines.judge_rows(warehouse, [file], kind)
+            rows = warehouse.execute(f"select {column}, reason from judged_rows order by line_number").fetchall()
+        for text, (value, reason) in zip(texts, rows, strict=True):
+            number = Decimal(text)
+            if number != number.quantize(Decimal(1).scaleb(-decimals), context=Context(prec=60)):
+                assert reason == f"{column} has more than {decimals} decimals", text
+            elif number >= limit:
+                assert reason.startswith(f"{column} has more than "), text
+            else:
+                assert (value, reason) == (number, None), text

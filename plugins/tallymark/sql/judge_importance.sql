@@ -21,11 +21,16 @@ named as (
     inner join files using (file)
 ),
 
+plain as (
+    select * replace (plain_number(weight_text) as weight_text)
+    from named
+),
+
 measured as (
     select
         *,
         number_scale(weight_text) as weight_scale
-    from named
+    from plain
 ),
 
 -- Casting text to a narrow decimal is far quicker, and right for nearly every weight.

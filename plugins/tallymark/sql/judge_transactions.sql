@@ -29,12 +29,17 @@ named as (
     inner join files using (file)
 ),
 
+plain as (
+    select * replace (plain_number(amount_text) as amount_text)
+    from named
+),
+
 measured as (
     select
         *,
         try_cast(amount_text as decimal(18, 4)) as amount,
         number_scale(amount_text) as amount_scale
-    from named
+    from plain
 )
 
 select
