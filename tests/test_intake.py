@@ -7,13 +7,17 @@ from decimal import Context, Decimal
 
 import duckdb
 import pytest
+from conftest import write_chunk, write_importance
+from oracle import Row
 from tallymark import csv_lines, importance, load, work
+from tallymark.audit import audit
 from tallymark.chunks import find_chunks
 from tallymark.csv_lines import limits
 from tallymark.page.reader import SQL_FOLDER as PAGE_SQL
+from tallymark.replay import replay
 from tallymark.settings import Settings
 from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.warehouse import connect, run_sql
 from test_load import GOOD, put
 
 
@@ -201,3 +205,44 @@ def test_numbers_are_read_as_decimal_reads_them():
                 assert reason.startswith(f"{column} has more than "), text
             else:
                 assert (value, reason) == (number, None), text
+
+
+def test_an_average_weight_is_kept_exactly(tmp_path):
+    """As evidence: what a double would round, and what has no end; the audit recomputes the same."""
+    weights = {
+        "C1": ["123456789.123456789123456789"],
+        "C2": ["999999999.999999999999999999"] * 3,
+        "C3": ["-0.000000000000000001", "-1", "-1"],
+        "C4": ["1", "1", "0"],
+    }
+    write_importance(tmp_path, [(customer, "M1", weight) for customer in weights for weight in weights[customer]])
+    write_chunk(tmp_path, "chunk_1", [Row(customer, "M1", "F", "1") for customer in weights])
+    everybody = {"upgrade_min_merchant_transactions": 0, "upgrade_top_percent": 100, "upgrade_bottom_percent": 100}
+    thresholds = everybody | {"upgrade_weight_aggregate": "avg"}
+    replay(tmp_path, tmp_path, vars=thresholds)
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb", vars=thresholds)
+    with connect(settings, read_only=True) as warehouse:
+        found = warehouse.execute("select customer, weight::varchar from detections order by customer").fetchall()
+    assert found == [
+        ("C1", "123456789.123456789123456789"),
+        ("C2", "999999999.999999999999999999"),
+        ("C3", "-0.666666666666666667"),
+        ("C4", "0.666666666666666666"),
+    ]
+    audit(settings, FolderStore(tmp_path))
+
+
+def test_an_average_amount_is_shown_exactly():
+    """Cut off, never rounded up to the limit that it is below."""
+    cases = {("0.29", 1): "0.29", ("91.9999", 4): "22.99", ("1839.9999", 80): "22.99", ("4.35", 1): "4.35"}
+    with duckdb.connect() as reader:
+        run_sql(reader, "evidence")
+        for (amount, transactions), shown in cases.items():
+            (text,) = reader.execute(
+                "select evidence({'pattern_id': 'PatId2', 'customer_transactions': $transactions::bigint, "
+                "'customer_amount': $amount::decimal(38, 4), 'thresholds': '', 'merchant': 'M', 'weight': 1, "
+                "'customers_with_fewer_transactions': 1, 'merchant_customers': 2, 'customers_with_smaller_weight': 1, "
+                "'customers_with_weight': 2, 'female_customers': 1, 'male_customers': 2})",
+                {"amount": amount, "transactions": transactions},
+            ).fetchone()
+            assert f"of Rs {shown} on average" in text

@@ -1,10 +1,17 @@
-{#- The weight of a row of customer_weights by the var upgrade_weight_aggregate, for people to read. -#}
+{#- The weight of a row of customer_weights by the var upgrade_weight_aggregate, for people to read: an average as
+    average_weight has it, anything else exact. -#}
 {% macro weight() %}
     {%- if weight_aggregate() == 'avg' -%}
-        cast(sum_weight / importance_rows as decimal(38, 18))
+        {{ average_weight('sum_weight', 'importance_rows') }}
     {%- else -%}
         {{ weight_aggregate() }}_weight
     {%- endif -%}
+{% endmacro %}
+
+
+{#- A sum as decimal(38, 18) by a whole count, as decimal(38, 18): exact, what is behind the 18th decimal cut off. -#}
+{% macro average_weight(sum_weight, importance_rows) %}
+    {{- from_exact_units(integer_division(exact_units(sum_weight), importance_rows)) -}}
 {% endmacro %}
 
 

@@ -12,3 +12,13 @@
 {% endmacro %}
 
 {% macro default__exact_units(column) %}cast(replace(cast({{ column }} as varchar), '.', '') as hugeint){% endmacro %}
+
+
+{#- The reverse: a whole number of units of 10^-18 as a decimal(38, 18). -#}
+{% macro from_exact_units(units) %}
+    {{- return(adapter.dispatch('from_exact_units')(units)) -}}
+{% endmacro %}
+
+{% macro default__from_exact_units(units) %}
+    {{- 'cast(' ~ units ~ ' as decimal(38, 0)) * cast(0.000000000000000001 as decimal(18, 18))' -}}
+{% endmacro %}

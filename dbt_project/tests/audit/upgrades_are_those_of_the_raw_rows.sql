@@ -83,7 +83,7 @@ weighted as (
             when 'sum' then weights.sum_weight
             when 'min' then weights.min_weight
             when 'max' then weights.max_weight
-            else cast(weights.sum_weight / weights.importance_rows as decimal(38, 18))
+            else {{ average_weight('weights.sum_weight', 'weights.importance_rows') }}
         end as weight,
         -- An average as the whole number of its units of 10^-18, and what remains, as in the macro weight_sort_keys.
         case thresholds.upgrade_weight_aggregate

@@ -1,6 +1,10 @@
 -- The value of a threshold in force when a detection was made.
 create or replace temp macro threshold(thresholds, name) as regexp_extract(thresholds, name || '=([^,]*)', 1);
 
+-- The average of amounts in whole hundredths, cut off: exact, as a double may show one less.
+create or replace temp macro average_hundredths(amount, transactions) as
+    cast(replace(cast(cast(amount as decimal(38, 4)) as varchar), '.', '') as hugeint) // (100 * transactions);
+
 -- The evidence of a detection, in words. Percentages are rounded so that they claim no more than there is.
 create or replace temp macro evidence(d) as coalesce(case d.pattern_id
     when 'PatId1' then format(
@@ -20,7 +24,7 @@ create or replace temp macro evidence(d) as coalesce(case d.pattern_id
     when 'PatId2' then format(
         '{:,} transactions of Rs {:.2f} on average: at least {}, and below Rs {}',
         d.customer_transactions,
-        floor(100 * cast(d.customer_amount as double) / d.customer_transactions) / 100,
+        average_hundredths(d.customer_amount, d.customer_transactions) / 100,
         threshold(d.thresholds, 'child_min_transactions'),
         threshold(d.thresholds, 'child_max_average_amount')
     )
