@@ -16,8 +16,6 @@ from tallymark.store import Store, StoredObject
 from tallymark.warehouse import run_sql
 
 GZIP_MAGIC = b"\x1f\x8b"
-# In SQL: which of the limits, with its value, a reason ends in; null: it hangs on no setting.
-REJECTED_BY_LIMIT = r"nullif(regexp_extract(reason, '[0-9]+ \(setting [a-z_]+\)$'), '')"
 
 
 class RejectedError(ValueError):

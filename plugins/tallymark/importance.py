@@ -7,7 +7,7 @@ import duckdb
 
 from tallymark import output
 from tallymark.chunks import is_input
-from tallymark.csv_lines import REJECTED_BY_LIMIT, Columns, RejectedError, judge_rows, limits, read_csv_objects
+from tallymark.csv_lines import Columns, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
 from tallymark.warehouse import run_sql, transaction, utc_now
@@ -80,13 +80,14 @@ def _current_set(settings: Settings, store: Store) -> tuple[list[StoredObject], 
 
 def _find_version(settings: Settings, warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
     """Number and state of a set of objects; None: it has to be read."""
+    run_sql(warehouse, "ledger_views")
     found = warehouse.execute(
-        f"""
+        """
         select importance_version, state
         from raw.importance_versions
         where
             digest = $digest
-            and ({REJECTED_BY_LIMIT} is null or list_contains($limits, {REJECTED_BY_LIMIT}))
+            and (rejected_by_limit(reason) is null or list_contains($limits, rejected_by_limit(reason)))
         order by importance_version desc
         limit 1
         """,

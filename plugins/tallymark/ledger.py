@@ -21,17 +21,9 @@ from typing import Literal
 import duckdb
 
 from tallymark.chunks import Chunk, natural_order
-from tallymark.csv_lines import REJECTED_BY_LIMIT, limits
+from tallymark.csv_lines import limits
 from tallymark.settings import Settings
-from tallymark.warehouse import as_utc, utc_now
-
-KNOWN = f"""
-    select chunk_seq, chunk_key, etag, state, {REJECTED_BY_LIMIT} as rejected_by_limit
-    from raw.chunks
-    union all
-    select null, chunk_key, etag, 'conflict', null from raw.conflicts
-"""
-KEYS = """select unnest(from_json($keys, '["varchar"]'))"""
+from tallymark.warehouse import as_utc, run_sql, utc_now
 
 
 @dataclass(frozen=True)
@@ -77,33 +69,12 @@ def seen_as(
     settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]
 ) -> list[Literal["known", "conflict", "new"]]:
     """What the ledger says of each chunk: ``conflict`` when its key was accepted with another ETag."""
-    found = warehouse.execute(
-        f"""
-        select
-            case
-                when bool_or(seen.etag = asked.etag and seen.state <> 'rejected') then 'known'
-                when bool_or(seen.state = 'accepted') then 'conflict'
-                when bool_or(
-                    seen.etag = asked.etag and (rejected_by_limit is null or list_contains($limits, rejected_by_limit))
-                ) then 'known'
-                else 'new'
-            end
-        from (
-            select
-                unnest(from_json($keys, '["varchar"]')) as chunk_key,
-                unnest(from_json($etags, '["varchar"]')) as etag,
-                unnest(range(cast(json_array_length($keys) as bigint))) as place
-        ) as asked
-        left join ({KNOWN}) as seen using (chunk_key)
-        group by asked.place
-        order by asked.place
-        """,
-        {
-            "keys": json.dumps([chunk.key for chunk in chunks]),
-            "etags": json.dumps([chunk.etag for chunk in chunks]),
-            "limits": limits(settings),
-        },
-    )
+    asked = {
+        "keys": json.dumps([chunk.key for chunk in chunks]),
+        "etags": json.dumps([chunk.etag for chunk in chunks]),
+    }
+    run_sql(warehouse, "ledger_views")
+    found = run_sql(warehouse, "seen_as", **asked, limits=limits(settings))
     return [how for (how,) in found.fetchall()]
 
 
@@ -200,28 +171,28 @@ def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Se
     """Add chunks to the published copy of the ledger, or write it anew: without any, or when one had been rejected."""
     copy = published(settings)
     keys = json.dumps([chunk.key for chunk in chunks])
-    known = f"""
-        with known as ({KNOWN}), accepted as (select chunk_key from known where state = 'accepted')
-        select chunk_key, etag, rejected_by_limit from known
-        where {{}} and (state <> 'rejected' or chunk_key not in (from accepted))
-        order by chunk_seq nulls first
-    """
+    run_sql(warehouse, "ledger_views")
     if chunks and not _is_replaced(warehouse, keys):
-        added = warehouse.execute(known.format(f"chunk_key in ({KEYS})"), {"keys": keys})
+        added = run_sql(warehouse, "known_chunks", keys=keys)
         with copy.open("a") as file:
             file.writelines(f"{_line(*row)}\n" for row in added.fetchall())
         return
+    known = run_sql(warehouse, "known_chunks", keys=None)
     unfinished = copy.with_suffix(".unfinished")
-    unfinished.write_text("".join(f"{_line(*row)}\n" for row in warehouse.execute(known.format("true")).fetchall()))
+    unfinished.write_text("".join(f"{_line(*row)}\n" for row in known.fetchall()))
     unfinished.replace(copy)
 
 
 def _is_replaced(warehouse: duckdb.DuckDBPyConnection, keys: str) -> bool:
-    """Whether one of the keys was rejected and accepted, so that lines of the copy are no longer right."""
+    """Whether one of the keys (JSON) was rejected and accepted, so that lines of the copy are no longer right."""
     found = warehouse.execute(
-        f"""
-        select 1 from raw.chunks where chunk_key in ({KEYS})
-        group by chunk_key having count(distinct state) > 1 limit 1
+        """
+        select 1
+        from raw.chunks
+        where chunk_key in (select unnest(from_json($keys, '["varchar"]')))
+        group by chunk_key
+        having count(distinct state) > 1
+        limit 1
         """,
         {"keys": keys},
     )

@@ -1,4 +1,4 @@
--- Those of the listed chunks that the ledger does not know, by their places in the list: see KNOWN in ledger.py.
+-- Those of the listed chunks that the ledger does not know, by their places in the list: see known_chunks.sql of the load.
 with listed as (
     select
         unnest(from_json($keys, '["varchar"]')) as chunk_key,
