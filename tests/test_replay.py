@@ -5,6 +5,7 @@ import gzip
 import pytest
 from conftest import detected, write_chunk
 from oracle import Row
+from tallymark import replay as replay_module
 from tallymark.generate import generate
 from tallymark.replay import replay
 
@@ -47,3 +48,20 @@ def test_it_goes_on_where_it_stopped(tmp_path):
 def test_a_folder_without_chunks_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no chunk_"):
         replay(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("batch", ["-1", "0", "ten", "1.5"])
+def test_a_batch_that_is_no_number_of_chunks(tmp_path, batch, monkeypatch, capsys):
+    write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
+    monkeypatch.setattr("sys.argv", ["replay", str(tmp_path), str(tmp_path / "out"), "--batch", batch])
+    monkeypatch.setattr(replay_module, "replay", lambda **_: pytest.fail("it ran"))
+    with pytest.raises(SystemExit):
+        replay_module.main()
+    assert f"'{batch}' is not a number of chunks: 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batch", [-1, 0])
+def test_a_batch_of_less_than_one_chunk(tmp_path, batch):
+    write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
+    with pytest.raises(ValueError, match=f"max_chunks is {batch}; a run takes 1 chunk or more"):
+        replay(tmp_path, tmp_path / "out", batch=batch)

@@ -45,7 +45,7 @@ def load_chunks(
     """Take the chunks that the ledger lacks, in natural order of their keys, and then those that landed meanwhile.
 
     Args:
-        max_chunks: how many at most; ``settings.max_chunks_per_run`` unless given.
+        max_chunks: how many at most, at least 1; ``settings.max_chunks_per_run`` unless given.
         objects: what was found in the bucket already, instead of listings of all of it.
 
     Returns:
@@ -54,9 +54,12 @@ def load_chunks(
 
     Raises:
         ObjectChangedError: when an object was replaced between listing and reading; try again.
+        ValueError: when ``max_chunks`` is less than 1.
         WarehouseError: when the warehouse is open elsewhere, lost or broken.
     """
-    left = max_chunks or settings.max_chunks_per_run
+    left = settings.max_chunks_per_run if max_chunks is None else max_chunks
+    if left < 1:
+        raise ValueError(f"max_chunks is {left}; a run takes 1 chunk or more")
     taken = Counter(accepted=0, rejected=0, conflict=0, rows_accepted=0, rows_rejected=0)
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:

@@ -21,7 +21,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     Args:
         data: a folder with ``input/transactions/chunk_*`` and ``input/customers/*``.
         out: gets ``output/...`` and ``warehouse.duckdb``; one that is there already is continued.
-        batch: chunks per micro-batch, of all or of each one; all at once unless given.
+        batch: chunks per micro-batch, of all or of each one, at least 1; all at once unless given.
         vars: dbt vars, such as other thresholds.
 
     Returns:
@@ -35,7 +35,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     objects = list(store.list(settings.transactions_prefix))
     if not objects:
         raise FileNotFoundError(f"{data / settings.transactions_prefix} holds no chunk_* to replay")
-    sizes = batch if isinstance(batch, Iterator) else repeat(batch or len(objects))
+    sizes = batch if isinstance(batch, Iterator) else repeat(len(objects) if batch is None else batch)
     done = Counter(chunks=0, detections=0, files=0)
     while waiting_chunks(settings, objects) or unfinished_work(settings):
         loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
@@ -49,12 +49,18 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     return dict(done)
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of chunks: 1 or more")
+    return int(text)
+
+
 def main() -> None:
     """Command line: see ``make replay`` in the README."""
     parser = argparse.ArgumentParser(prog="make replay", description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--batch", type=int, help="chunks per micro-batch; all at once unless given")
+    parser.add_argument("--batch", type=_at_least_one, help="chunks per micro-batch; all at once unless given")
     parser.add_argument("--vars", type=yaml.safe_load, default={}, help="dbt vars, as YAML")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

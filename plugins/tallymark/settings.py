@@ -1,5 +1,6 @@
 """Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``."""
 
+import re
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -8,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
+# The file's name without its ending is the name of the database, and is read before these schemas.
+NO_DATABASES = ("raw", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
 
 
 class Settings(BaseSettings):
@@ -76,6 +79,20 @@ class Settings(BaseSettings):
     )
     feed_chunk_rows: int = Field(10_000, ge=1)
     feed_interval_seconds: float = Field(1.0, ge=0)
+
+    @field_validator("warehouse")
+    @classmethod
+    def _usable_file(cls, path: Path) -> Path:
+        if path.stem.lower() in NO_DATABASES:
+            raise ValueError(
+                f"{path} would be a database called {path.stem}, which means something else in SQL. "
+                "Give the file another name, such as warehouse.duckdb"
+            )
+        if not path.name or path.is_dir():
+            raise ValueError(f"{path} is a folder; name a file in it, such as {path / 'warehouse.duckdb'}")
+        if found := re.findall(r"""[?#]|['";\x00-\x1f](?=[^/]*$)""", str(path)):
+            raise ValueError(f"{str(path)!r} has {found[0]!r} in it, which is read as something else; rename it")
+        return path
 
     @field_validator("time_zone")
     @classmethod
