@@ -13,7 +13,7 @@ def test_a_warehouse_that_is_called_like_a_schema(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["it's.duckdb", 'a"b.duckdb', "a;b.duckdb", "a#b/w.duckdb", "a?b/w.duckdb", "w\n.db"])
 def test_a_warehouse_whose_name_is_read_as_something_else(tmp_path, name):
-    with pytest.raises(ValidationError, match="has .* in it, which is read as something else; rename it"):
+    with pytest.raises(ValidationError, match=r"has .* in it, which is read as something else; rename it"):
         Settings(warehouse=tmp_path / name)
 
 

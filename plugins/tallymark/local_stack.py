@@ -153,7 +153,9 @@ def new_stack(root: Path, source: Path | None) -> Stack:
     if source is None:
         if not (root / "source").exists():
             print("Generating 200,000 transactions ...", flush=True)
-            generate.generate(root / "source")
+            unfinished = root / "source.unfinished"
+            generate.generate(unfinished)
+            unfinished.replace(root / "source")
         source = find_source(root / "source")
     reserved = [reserve_port(UI_PORT), reserve_port(), reserve_port()]
     ui_port, execution_port, s3_port = (port.getsockname()[1] for port in reserved)

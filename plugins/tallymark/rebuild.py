@@ -29,7 +29,7 @@ from tallymark.importance import restore_versions
 from tallymark.load import insert_rows, read_chunk
 from tallymark.settings import Settings
 from tallymark.store import FolderStore, Store
-from tallymark.warehouse import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
+from tallymark.warehouse import WarehouseError, as_utc, connect, is_locked, transaction, utc_now, wal
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def _must_not_be_open(settings: Settings) -> None:
 
 
 def _move_into_place(settings: Settings, aside: Settings) -> None:
-    for path in (settings.warehouse, _wal(settings.warehouse)):
+    for path in (settings.warehouse, wal(settings.warehouse)):
         if path.exists():
             path.replace(path.with_name(f"{path.name}.before_rebuild"))
     ledger.published(settings).unlink(missing_ok=True)
@@ -201,10 +201,6 @@ def _move_into_place(settings: Settings, aside: Settings) -> None:
 def _remove(warehouse: Path) -> None:
     for path in warehouse.parent.glob(f"{warehouse.stem}.*"):
         path.unlink()
-
-
-def _wal(warehouse: Path) -> Path:
-    return warehouse.with_name(f"{warehouse.name}.wal")
 
 
 def main() -> None:

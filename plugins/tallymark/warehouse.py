@@ -1,6 +1,7 @@
 """The DuckDB file, for the process that may write it."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from tallymark.settings import Settings
 log = logging.getLogger(__name__)
 SQL_FOLDER = Path(__file__).parent / "sql"
 LOCK_TIMEOUT_SECONDS = 30
+# Three headers of 4,096 bytes begin a file of DuckDB. It keeps nothing before they are written.
+HEADER_BYTES = 3 * 4_096
 SIGNS_OF_A_BROKEN_FILE = ("Corrupt", "corrupt", "not a valid DuckDB", "checksum", "has been invalidated")
 
 
@@ -46,7 +49,8 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
         WarehouseError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``, or when the file
             is broken, as far as that shows on opening it or while it is used.
     """
-    settings.warehouse.parent.mkdir(parents=True, exist_ok=True)
+    if not read_only and not _is_begun(settings.warehouse):
+        _make(settings)
     try:
         warehouse = _open(settings.warehouse, read_only)
         if not read_only and not _has_raw_tables(warehouse):
@@ -85,6 +89,32 @@ def _explained(settings: Settings, error: duckdb.Error) -> WarehouseError:
             f"Close it there; the next run goes on where this one stopped. DuckDB says: {error}"
         )
     return broken(settings, error)
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether there is a file that may hold something: not one whose making was killed, nor an empty one."""
+    try:
+        return path.stat().st_size >= HEADER_BYTES
+    except FileNotFoundError:
+        return False
+
+
+def _make(settings: Settings) -> None:
+    """Make the file with its tables aside and move it into place, so that a kill never leaves a part of it."""
+    folder = settings.warehouse.with_name("dbt") / f"{settings.warehouse.name}.unfinished"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    aside = settings.model_copy(update={"warehouse": folder / settings.warehouse.name})
+    create_raw_tables(aside)
+    # Of a file that is gone; DuckDB would take it for the new one's.
+    wal(settings.warehouse).unlink(missing_ok=True)
+    aside.warehouse.replace(settings.warehouse)
+    shutil.rmtree(folder)
+
+
+def wal(warehouse: Path) -> Path:
+    """DuckDB's log of what is committed and not yet in the file."""
+    return warehouse.with_name(f"{warehouse.name}.wal")
 
 
 def _has_raw_tables(warehouse: duckdb.DuckDBPyConnection) -> bool:
