@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import duckdb
-from tallymark import ledger, work
+from tallymark import ledger_copy, work
 from tallymark.feed import open_source
 from tallymark.local_stack import Stack, check_alive, new_stack, running
 
@@ -48,10 +48,10 @@ def _source(folder: Path, data: Path, chunks: int) -> Path:
 
 
 def _wait_until_done(stack: Stack, processes: dict, chunks: int) -> None:
-    copy, before, moved_at = ledger.published(stack.settings), None, time.monotonic()
+    before, moved_at = None, time.monotonic()
     while True:
         check_alive(stack, processes)
-        taken = len(copy.read_text().splitlines()) if copy.exists() else 0
+        taken = len(ledger_copy.last_keys(stack.settings, chunks))
         if taken >= chunks and not work.is_open(stack.settings):
             time.sleep(3)  # Airflow writes down the end of the last export.
             return

@@ -3,12 +3,13 @@
 import json
 import logging
 import os
+import time
 from datetime import UTC, datetime
 
 import boto3
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
-from tallymark import ledger
+from tallymark import ledger_copy
 from tallymark.settings import PROJECT_ROOT
 
 from benchmarks.common import Measured, Options, fresh, settings_of, timed
@@ -55,13 +56,14 @@ def measure(options: Options) -> Measured:
         )
         client.create_bucket(Bucket=settings.bucket)
         backend = next(iter(s3_backends.values()))["aws"]
-        lines = []
+        seen = []
         for number in range(1, count + 1):
             key = f"{settings.transactions_prefix}chunk_{number}"
             etag = backend.put_object(settings.bucket, key, b"x").etag.strip('"')
-            lines.append(json.dumps([key, etag]))
+            seen.append((key, etag))
         settings.warehouse.touch()
-        ledger.published(settings).write_text("".join(f"{line}\n" for line in lines))
+        ledger_copy.make(settings, seen, taken_at=time.time())
+        ledger_copy.confirm(settings)
         poke = _sensor()
         context = {"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)}
         found = Measured()

@@ -20,7 +20,7 @@ import figures
 import psutil
 import pytest
 from conftest import HEADER, csv_text, detected, exported, write_importance
-from tallymark import local_stack
+from tallymark import ledger_copy, local_stack, work
 from tallymark.manifest import verify
 from tallymark.replay import replay
 from tallymark.steps import audit
@@ -96,9 +96,8 @@ class Airflow:
         return [*work, *(process.parent() for process in work)]
 
     def is_done(self) -> bool:
-        ledger = self.stack.settings.warehouse.with_suffix(".ledger.jsonl")
-        marker = self.stack.settings.warehouse.with_suffix(".unfinished_work")
-        return ledger.exists() and len(ledger.read_text().splitlines()) == self.chunks and not marker.exists()
+        settings = self.stack.settings
+        return len(ledger_copy.last_keys(settings, self.chunks + 1)) == self.chunks and not work.is_open(settings)
 
     def finish(self) -> None:
         """Wait until everything that landed is out; a run is begun whenever none is there."""

@@ -180,7 +180,7 @@ def test_a_stream_that_stands_still(settings, mailbox):
 def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch):
     alerts_after_export(settings.model_copy(update={"alert_email": ""}))
     assert mailbox.texts() == []
-    (settings.warehouse.with_suffix(".alerts.json")).unlink()
+    settings.beside("alerts.json").unlink()
     monkeypatch.delenv("AIRFLOW_CONN_SMTP_DEFAULT")
     alerts_after_export(settings)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

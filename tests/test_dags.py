@@ -187,7 +187,7 @@ def test_a_failure_and_a_standstill_are_told(airflow_home, tmp_path, monkeypatch
     work.begin(settings)
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
     described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
-    kept, *_ = json.loads(settings.warehouse.with_suffix(".alerts.json").read_text())
+    kept, *_ = json.loads(settings.beside("alerts.json").read_text())
     assert [kind for kind, _, _ in kept] == ["failed run", "stream stands still"]
     assert kept[0][2].startswith("r1 failed in build: A test failed. ")
 

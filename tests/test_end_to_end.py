@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import HEADER, csv_text, detected
 from oracle import Row, detect
-from tallymark import local_stack
+from tallymark import ledger_copy, local_stack, work
 
 THRESHOLDS = {
     "upgrade_min_merchant_transactions": 50,
@@ -75,20 +75,18 @@ def test_from_a_chunk_in_s3_to_a_file(stack):
     def put(key: str, body: str) -> None:
         client.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
-    def ledger_lines() -> list[str]:
-        ledger = settings.warehouse.with_suffix(".ledger.jsonl")
-        return ledger.read_text().splitlines() if ledger.exists() else []
+    def taken() -> list[str]:
+        return ledger_copy.last_keys(settings, 100)[::-1]
 
     def is_done(chunks: int) -> bool:
-        marker = settings.warehouse.with_suffix(".unfinished_work")
-        return len(ledger_lines()) == chunks and not marker.exists()
+        return len(taken()) == chunks and not work.is_open(settings)
 
     lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
     put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))
     put("input/transactions/chunk_10", csv_text(chunks[1]))
     put("input/transactions/chunk_9", csv_text(chunks[0]))
     wait_for(lambda: is_done(2), "two chunks that are found together")
-    first = [json.loads(line)[0] for line in ledger_lines()]
+    first = taken()
     put("input/transactions/chunk_11", csv_text(chunks[2]))
     wait_for(lambda: is_done(3), "a chunk that lands later")
     put("input/transactions/chunk_2.csv", csv_text(chunks[3]) + "C1,too,short\n")

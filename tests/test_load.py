@@ -2,15 +2,18 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 import yaml
 from conftest import HEADER
-from tallymark import csv_lines, ledger, load, work
+from tallymark import csv_lines, ledger, ledger_copy, listing, load, work
 from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.steps import build, export_detections
 from tallymark.store import FolderStore, ObjectChangedError
 from tallymark.warehouse import connect
 
@@ -218,18 +221,113 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
     assert states == [("rejected",)] * 3 + [("accepted",)]
 
 
-def test_the_copy_of_the_ledger_may_be_lost_torn_or_behind(settings, bucket):
-    copy = ledger.published(settings)
+def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
+    copy = ledger_copy.path(settings)
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2", GOOD)
     load.load_chunks(settings, bucket)
-    for damage in (lambda: copy.unlink(), lambda: copy.write_text(copy.read_text()[:-9]), lambda: copy.write_text("")):
-        damage()
-        assert work.waiting_chunks(settings, bucket.list("input/"))
+    whole = copy.read_bytes()
+    for left in (None, b"", b"no copy", whole[:-9], whole[: len(whole) // 2], whole[:4096] + bytes(len(whole) - 4096)):
+        copy.unlink()
+        if left is not None:
+            copy.write_bytes(left)
         assert load.load_chunks(settings, bucket)["accepted"] == 0
-        load.load_chunks(settings, bucket)
         assert work.waiting_chunks(settings, bucket.list("input/")) == []
     assert query(settings, "select count(*) from raw.transactions") == [(2,)]
+
+
+def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
+    """What the sensor asks."""
+    return bool(work.waiting_chunks(settings, bucket.list("input/"))) or work.unfinished_work(settings)
+
+
+def finish(settings: Settings, bucket: FolderStore) -> None:
+    build(settings)
+    export_detections(settings, bucket)
+    assert not is_there_work(settings, bucket)
+
+
+@pytest.mark.parametrize("way", [shutil.copy, shutil.copy2])
+def test_a_warehouse_that_is_restored_alone_takes_again_what_it_lacks(settings, bucket, way):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    finish(settings, bucket)
+    backup = way(settings.warehouse, settings.warehouse.with_name("backup"))
+    put(bucket, "chunk_2", GOOD)
+    load.load_chunks(settings, bucket)
+    way(backup, settings.warehouse)
+    assert is_there_work(settings, bucket)
+    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    finish(settings, bucket)
+
+
+def test_a_warehouse_that_is_deleted_alone_and_made_by_somebody_else(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    settings.warehouse.unlink()
+    with connect(settings):
+        pass
+    assert is_there_work(settings, bucket)
+    assert load.load_chunks(settings, bucket)["accepted"] == 1
+
+
+def test_a_warehouse_that_is_changed_by_somebody_else_is_looked_at(settings, bucket):
+    """Such as dbt by hand, which takes away what the last build vouched for."""
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    finish(settings, bucket)
+    with duckdb.connect(str(settings.warehouse)) as by_hand:
+        by_hand.execute("delete from output.passed_builds")
+    assert is_there_work(settings, bucket)
+    load.load_chunks(settings, bucket)
+    finish(settings, bucket)
+
+
+def test_two_warehouses_in_one_folder_share_nothing(tmp_path, bucket):
+    for number, name in enumerate(("both.x", "both.y", "both") * 2):
+        settings = Settings(warehouse=tmp_path / name, output_prefix=f"output of {name}/")
+        if number % 3 == 0:
+            put(bucket, f"chunk_{number}", GOOD)
+        assert is_there_work(settings, bucket)
+        assert load.load_chunks(settings, bucket)["accepted"] == 1
+        finish(settings, bucket)
+
+
+def test_a_lost_copy_of_the_ledger_does_not_put_known_chunks_before_new_ones(settings, bucket):
+    for number in (1, 2, 3):
+        put(bucket, f"chunk_{number}", GOOD)
+    load.load_chunks(settings, bucket)
+    ledger_copy.forget(settings)
+    put(bucket, "chunk_4", GOOD)
+    assert load.load_chunks(settings, bucket, max_chunks=1)["accepted"] == 1
+
+
+def test_a_poke_reads_no_more_the_more_chunks_were_taken(settings, bucket):
+    """Bytes that this process reads while it asks about three chunks, as Linux counts them."""
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    listed = list(bucket.list("input/"))
+    few, many = (bytes_of_a_poke(settings, count, listed) for count in (3_000, 30_000))
+    assert many < 2 * few
+
+
+def bytes_of_a_poke(settings: Settings, count: int, listed: list) -> int:
+    with connect(settings) as warehouse:
+        warehouse.execute(
+            "insert into raw.chunks (chunk_seq, chunk_key, etag) select number, 'chunk_' || number, 'x' "
+            "from range(10, 10 + ?) as numbers (number)",
+            [count],
+        )
+        ledger.publish(settings, warehouse, ())
+    before = bytes_read()
+    assert work.waiting_chunks(settings, listed) == []
+    work.unfinished_work(settings)
+    listing.places(settings)
+    return bytes_read() - before
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def test_versions_of_the_customer_importance(settings, bucket):

@@ -26,7 +26,7 @@ from botocore.retries.standard import ExponentialBackoff
 from conftest import HEADER, exported, write_chunk
 from faulty_s3 import Fault, FaultyS3, faulty_s3
 from oracle import Row
-from tallymark import listing, load, output, warehouse, work
+from tallymark import ledger_copy, listing, load, output, warehouse, work
 from tallymark.replay import replay
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.steps import build, export_detections, load_chunks
@@ -346,16 +346,19 @@ def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
     """Once behind the last chunk that was taken, though many others sort there too, and once for one digit more."""
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     settings.warehouse.touch()
-    settings.warehouse.with_suffix(".listed").touch()
+    settings.beside("listed").touch()
     etag = hashlib.md5(b"").hexdigest()
-    lines = [json.dumps([f"input/transactions/chunk_{number}", etag]) + "\n" for number in range(1, 10_003)]
-    ledger = tmp_path / "warehouse.ledger.jsonl"
+    seen = [(f"input/transactions/chunk_{number}", etag) for number in range(1, 10_003)]
+
+    def take(taken: int) -> None:
+        ledger_copy.make(settings, seen[:taken], taken_at=0)
+        ledger_copy.confirm(settings)
+        full_bucket.proxy.requests.clear()
 
     def listings_when(taken: int) -> list[str]:
-        ledger.write_text("".join(lines[:taken]))
-        full_bucket.proxy.requests.clear()
+        take(taken)
         waiting = work.waiting_chunks(settings, chain.from_iterable(map(listed, listing.places(settings))))
-        assert [chunk.key for chunk in waiting] == [json.loads(line)[0] for line in lines[taken:]]
+        assert [chunk.key for chunk in waiting] == [key for key, _ in seen[taken:]]
         return [request for request in full_bucket.proxy.requests if re.search(LISTING, request)]
 
     def listed(place: listing.Place) -> Iterator[StoredObject]:
@@ -363,8 +366,7 @@ def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
 
     assert len(listings_when(taken=10_002)) == 2
     assert len(listings_when(taken=10_000)) == 2
-    ledger.write_text("".join(lines[:10_000]))
-    full_bucket.proxy.requests.clear()
+    take(10_000)
     assert sensor_says(full_bucket, tmp_path)["ends"] == "success"
     assert len([request for request in full_bucket.proxy.requests if re.search(LISTING, request)]) == 2
 

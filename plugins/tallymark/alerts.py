@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from tallymark import ledger, work
+from tallymark import ledger_copy, work
 from tallymark.settings import Settings
 from tallymark.warehouse import run_sql, utc_now
 
@@ -78,10 +78,10 @@ def run_failed(settings: Settings, run_id: str, task_id: str, error: BaseExcepti
 
 def nothing_landed(settings: Settings) -> None:
     """A run had nothing to do; says so when ``standstill_seconds`` have gone by since chunks were taken last."""
-    try:
-        idle = time.time() - ledger.published(settings).stat().st_mtime
-    except FileNotFoundError:
+    taken_at = ledger_copy.taken_at(settings)
+    if taken_at is None:
         return
+    idle = time.time() - taken_at
     message = f"No chunk has landed for {idle / 60:.0f} minutes."
     standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
     found = [standstill] if idle > settings.standstill_seconds else []
@@ -122,13 +122,13 @@ def _read(settings: Settings) -> State:
 
 
 def _write(settings: Settings, state: State) -> None:
-    unfinished = _file(settings).with_suffix(".unfinished")
+    unfinished = settings.beside("alerts.unfinished")
     unfinished.write_text(json.dumps(state))
     unfinished.replace(_file(settings))
 
 
 def _file(settings: Settings) -> Path:
-    return settings.warehouse.with_suffix(".alerts.json")
+    return settings.beside("alerts.json")
 
 
 def _say(settings: Settings, lines: list[str]) -> bool:

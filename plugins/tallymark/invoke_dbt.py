@@ -5,6 +5,7 @@ import os
 from typing import Any
 from unittest.mock import patch
 
+from tallymark import ledger_copy
 from tallymark.settings import DBT_PROJECT, Settings
 
 _parsed: dict[tuple[str, str], Any] = {}
@@ -36,7 +37,11 @@ def parse(settings: Settings) -> Any:
 
 
 def invoke(settings: Settings, arguments: list[str], manifest: Any = None) -> Any:
-    """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult."""
+    """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
+
+    Args:
+        manifest: what ``parse`` gave; without it the command may not open the warehouse.
+    """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
     from dbt_common.events.event_manager_client import ctx_set_event_manager
@@ -52,8 +57,13 @@ def invoke(settings: Settings, arguments: list[str], manifest: Any = None) -> An
         # The static parser has threads of its own, without which it hangs in a process that was forked after its use.
         *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
+    if manifest:
+        ledger_copy.forget_unless_true(settings)
     try:
         with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
-            return dbtRunner(manifest=manifest).invoke([*arguments, *options])
+            result = dbtRunner(manifest=manifest).invoke([*arguments, *options])
     finally:
         DuckDBConnectionManager.close_all_connections()
+    if manifest:
+        ledger_copy.confirm(settings)
+    return result

@@ -1,25 +1,21 @@
 """The ledger: which chunks were taken, and what else was found in the bucket.
 
-The ledger itself is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. Beside the warehouse lies a copy
-of its keys and ETags, one JSON array a line, for whoever only wants to know whether there is work. The copy
-may lag behind after a crash; then it names work that is done already, which costs one empty run, and never
-hides work that is not.
+It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. ledger_copy.py tells of it without opening the warehouse.
 
 What was rejected is known until something was accepted under its key, and, where the reason was a limit that is a
-setting, as long as the setting is the same: the limit is the third element of its line.
+setting, as long as the setting is the same.
 """
 
 import json
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal
 
 import duckdb
 
+from tallymark import ledger_copy
 from tallymark.chunks import Chunk, natural_order
 from tallymark.csv_lines import limits
 from tallymark.settings import Settings
@@ -42,27 +38,6 @@ class Entry:
     y_started_at: datetime
     rows_in_file: int | None = None
     reason: str | None = None
-
-
-def unknown_chunks(settings: Settings, chunks: Iterable[Chunk]) -> list[Chunk]:
-    """Those that the published copy of the ledger lacks, in the order given; all, if there is no warehouse."""
-    try:
-        settings.warehouse.stat()
-        known = set(published(settings).read_text().splitlines())
-    except FileNotFoundError:
-        known = set()
-    in_force = [None, *limits(settings)]
-    return [chunk for chunk in chunks if not any(_line(chunk.key, chunk.etag, limit) in known for limit in in_force)]
-
-
-def last_keys(settings: Settings, count: int) -> list[str]:
-    """Keys of the last so many chunks in the published copy of the ledger; none, if it is not there or torn."""
-    try:
-        settings.warehouse.stat()
-        with published(settings).open() as copy:
-            return [json.loads(line)[0] for line in deque(copy, maxlen=count)]
-    except (FileNotFoundError, json.JSONDecodeError):
-        return []
 
 
 def seen_as(
@@ -168,41 +143,13 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
 
 
 def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
-    """Add chunks to the published copy of the ledger, or write it anew: without any, or when one had been rejected."""
-    copy = published(settings)
-    keys = json.dumps([chunk.key for chunk in chunks])
+    """Tell the copy of the ledger what is known of chunks; without any, or when it is lost, make the copy anew."""
     run_sql(warehouse, "ledger_views")
-    if chunks and not _is_replaced(warehouse, keys):
-        added = run_sql(warehouse, "known_chunks", keys=keys)
-        with copy.open("a") as file:
-            file.writelines(f"{_line(*row)}\n" for row in added.fetchall())
-        return
-    known = run_sql(warehouse, "known_chunks", keys=None)
-    unfinished = copy.with_suffix(".unfinished")
-    unfinished.write_text("".join(f"{_line(*row)}\n" for row in known.fetchall()))
-    unfinished.replace(copy)
-
-
-def _is_replaced(warehouse: duckdb.DuckDBPyConnection, keys: str) -> bool:
-    """Whether one of the keys (JSON) was rejected and accepted, so that lines of the copy are no longer right."""
-    found = warehouse.execute(
-        """
-        select 1
-        from raw.chunks
-        where chunk_key in (select unnest(from_json($keys, '["varchar"]')))
-        group by chunk_key
-        having count(distinct state) > 1
-        limit 1
-        """,
-        {"keys": keys},
-    )
-    return found.fetchone() is not None
-
-
-def published(settings: Settings) -> Path:
-    """The copy for those who only want to know whether there is work."""
-    return settings.warehouse.with_suffix(".ledger.jsonl")
-
-
-def _line(key: str, etag: str, rejected_by_limit: str | None = None) -> str:
-    return json.dumps([key, etag] + [rejected_by_limit] * (rejected_by_limit is not None))
+    keys = [chunk.key for chunk in chunks]
+    if keys:
+        known = run_sql(warehouse, "known_chunks", keys=json.dumps(keys)).fetchall()
+        if ledger_copy.replace(settings, keys, known):
+            return
+    known = run_sql(warehouse, "known_chunks", keys=None).fetchall()
+    (taken_at,) = warehouse.execute("select max(loaded_at) from raw.chunks").fetchone()
+    ledger_copy.make(settings, known, (taken_at or utc_now()).replace(tzinfo=UTC).timestamp())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tallymark import ledger
+from tallymark import ledger_copy
 from tallymark.chunks import natural_order
 from tallymark.settings import Settings
 
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 def places(settings: Settings) -> list[Place]:
     """Where to look now. Places may overlap."""
     everywhere = [Place(settings.transactions_prefix)]
-    keys = ledger.last_keys(settings, KEYS_PER_CALL)
+    keys = ledger_copy.last_keys(settings, KEYS_PER_CALL)
     if len(keys) < KEYS_PER_CALL or _seconds_since_full_listing(settings) > settings.full_listing_seconds:
         return everywhere
     last = max(keys, key=natural_order)
@@ -60,4 +60,4 @@ def _seconds_since_full_listing(settings: Settings) -> float:
 
 
 def _marker(settings: Settings) -> Path:
-    return settings.warehouse.with_suffix(".listed")
+    return settings.beside("listed")

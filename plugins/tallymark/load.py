@@ -9,8 +9,8 @@ from itertools import chain
 
 import duckdb
 
-from tallymark import ledger, listing, manifest, output, work
-from tallymark.chunks import Chunk, misnamed
+from tallymark import ledger, ledger_copy, listing, manifest, output, work
+from tallymark.chunks import Chunk, find_chunks, misnamed
 from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
@@ -64,6 +64,7 @@ def load_chunks(
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:
             _must_be_first(settings, store)
+        if not ledger_copy.path(settings).exists():
             ledger.publish(settings, warehouse, ())
         work.begin(settings)
         importance_version = load_customer_importance(settings, store, warehouse)
@@ -82,11 +83,11 @@ def load_chunks(
 
 def _waiting(settings: Settings, store: Store, objects: Iterable[StoredObject] | None) -> list[Chunk]:
     if objects is not None:
-        return work.waiting_chunks(settings, objects)
+        return ledger_copy.unknown_chunks(settings, find_chunks(objects, settings.transactions_prefix))
     places = listing.places(settings)
     listings = (store.list(place.prefix, place.after, place.is_passed) for place in places)
     listed = list(chain.from_iterable(listings))
-    waiting = work.waiting_chunks(settings, listed)
+    waiting = ledger_copy.unknown_chunks(settings, find_chunks(listed, settings.transactions_prefix))
     if not waiting:
         listing.found_nothing(settings, places)
         if ignored := misnamed(listed, settings.transactions_prefix):

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tallymark import ledger, manifest, output, work
+from tallymark import ledger_copy, manifest, output
 from tallymark.bucket import open_bucket
 from tallymark.build import build
 from tallymark.chunks import Chunk, find_chunks
@@ -29,7 +29,7 @@ from tallymark.importance import restore_versions
 from tallymark.load import insert_rows, read_chunk
 from tallymark.settings import Settings
 from tallymark.store import FolderStore, Store
-from tallymark.warehouse import WarehouseError, as_utc, connect, is_locked, transaction, utc_now, wal
+from tallymark.warehouse import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
     if settings.warehouse.exists():
         _must_not_be_open(settings)
     unlimited = {"max_object_bytes": UNLIMITED, "max_unpacked_bytes": UNLIMITED}
-    aside = settings.model_copy(update={"warehouse": settings.warehouse.with_suffix(".rebuilding.duckdb"), **unlimited})
-    _remove(aside.warehouse)
+    aside = settings.model_copy(update={"warehouse": _aside(settings.warehouse), **unlimited})
+    _remove(aside)
     with connect(aside) as warehouse:
         for row in rows:
             _restore_chunk(aside, store, warehouse, row, chunks.get((row["chunk_key"], row["etag"])))
@@ -105,7 +105,6 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
             _restore_files(settings, store, warehouse, manifests)
         output.put_planned(settings, store, warehouse)
         _restore_times(settings, store, warehouse)
-        ledger.publish(aside, warehouse, ())
         counts = warehouse.execute(
             """
             select
@@ -188,19 +187,22 @@ def _must_not_be_open(settings: Settings) -> None:
 
 
 def _move_into_place(settings: Settings, aside: Settings) -> None:
-    for path in (settings.warehouse, wal(settings.warehouse)):
+    ledger_copy.forget(settings)
+    for path in (settings.warehouse, settings.wal):
         if path.exists():
             path.replace(path.with_name(f"{path.name}.before_rebuild"))
-    ledger.published(settings).unlink(missing_ok=True)
     aside.warehouse.replace(settings.warehouse)
-    ledger.published(aside).replace(ledger.published(settings))
-    _remove(aside.warehouse)
-    work.begin(settings)
+    _remove(aside)
 
 
-def _remove(warehouse: Path) -> None:
-    for path in warehouse.parent.glob(f"{warehouse.stem}.*"):
-        path.unlink()
+def _aside(warehouse: Path) -> Path:
+    return warehouse.with_suffix(f".rebuilding{warehouse.suffix}")
+
+
+def _remove(settings: Settings) -> None:
+    for path in (settings.warehouse, settings.wal):
+        path.unlink(missing_ok=True)
+    ledger_copy.forget(settings)
 
 
 def main() -> None:

@@ -80,6 +80,15 @@ class Settings(BaseSettings):
     feed_chunk_rows: int = Field(10_000, ge=1)
     feed_interval_seconds: float = Field(1.0, ge=0)
 
+    @property
+    def wal(self) -> Path:
+        """DuckDB's log of what is committed and not yet in the warehouse's file."""
+        return self.beside("wal")
+
+    def beside(self, kind: str) -> Path:
+        """A file that belongs to the warehouse and lies beside it; its name begins with the warehouse's whole name."""
+        return self.warehouse.with_name(f"{self.warehouse.name}.{kind}")
+
     @field_validator("warehouse")
     @classmethod
     def _usable_file(cls, path: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from tallymark import ledger, work
+from tallymark import ledger_copy, work
 from tallymark.chunks import find_chunks
 from tallymark.output import COLUMNS, ROWS_PER_FILE
 from tallymark.page.reader import SQL_FOLDER
@@ -29,7 +29,7 @@ class Progress:
 def progress(settings: Settings, store: Store) -> Progress:
     """Seen from the bucket and from the published copy of the ledger."""
     chunks = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
-    waiting = ledger.unknown_chunks(settings, chunks)
+    waiting = ledger_copy.unknown_chunks(settings, chunks)
     files = list(store.list(f"{settings.output_prefix}detections/"))
     return Progress(
         landed=len(chunks),

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import duckdb
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
 
+from tallymark import ledger_copy
 from tallymark.invoke_dbt import create_raw_tables
 from tallymark.settings import Settings
 
@@ -59,6 +61,8 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
             warehouse = _open(settings.warehouse, read_only)
     except duckdb.Error as error:
         raise _explained(settings, error) from error
+    if not read_only:
+        ledger_copy.forget_unless_true(settings)
     try:
         yield warehouse
     except duckdb.Error as error:
@@ -67,6 +71,8 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
         raise
     finally:
         warehouse.close()
+    if not read_only:
+        ledger_copy.confirm(settings)
 
 
 def shows_a_broken_file(message: str) -> bool:
@@ -107,14 +113,11 @@ def _make(settings: Settings) -> None:
     aside = settings.model_copy(update={"warehouse": folder / settings.warehouse.name})
     create_raw_tables(aside)
     # Of a file that is gone; DuckDB would take it for the new one's.
-    wal(settings.warehouse).unlink(missing_ok=True)
+    settings.wal.unlink(missing_ok=True)
     aside.warehouse.replace(settings.warehouse)
+    ledger_copy.make(settings, (), taken_at=time.time())
+    ledger_copy.confirm(settings)
     shutil.rmtree(folder)
-
-
-def wal(warehouse: Path) -> Path:
-    """DuckDB's log of what is committed and not yet in the file."""
-    return warehouse.with_name(f"{warehouse.name}.wal")
 
 
 def _has_raw_tables(warehouse: duckdb.DuckDBPyConnection) -> bool:
