@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import write_chunk
 from many_detections import make_warehouse
 from oracle import Row
 from tallymark import work
-from tallymark.settings import PROJECT_ROOT
+from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.steps import build, load_chunks, unfinished_work
 from tallymark.store import FolderStore
+from tallymark.warehouse import connect
 
 DESCRIBE = """
 import json, sys
@@ -202,3 +204,31 @@ def test_the_note_of_a_run():
     assert summary(loaded | {"conflict": 1}, None) == (
         "3 chunks with 29,998 rows; 2 rows rejected; 1 conflicts; nothing exported."
     )
+
+
+@pytest.mark.parametrize("due_in_seconds", [None, -1, 3600])
+def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_more(
+    tmp_path, monkeypatch, due_in_seconds
+):
+    from tallymark.bucket import BucketHook, ChunkSensor
+
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
+    with connect(settings):
+        pass
+    monkeypatch.setenv("TALLYMARK_WAREHOUSE", str(settings.warehouse))
+    monkeypatch.setattr(BucketHook, "get_conn", lambda hook: None)
+    monkeypatch.setattr(BucketHook, "iter_file_metadata", lambda *_, **__: iter(()))
+    sensor = ChunkSensor(
+        task_id="wait",
+        bucket_name="bucket",
+        bucket_key="input/transactions/chunk_*",
+        wildcard_match=True,
+        check_fn=lambda files, **_: bool(files) or unfinished_work(settings),
+        aws_conn_id=None,
+    )
+    assert not sensor.poke({})
+    if due_in_seconds is None:
+        work.begin(settings)
+    else:
+        work.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
+    assert sensor.poke({}) == (due_in_seconds != 3600)

@@ -7,7 +7,10 @@ from conftest import detected, write_chunk
 from oracle import Row
 from tallymark import replay as replay_module
 from tallymark.generate import generate
+from tallymark.load import load_chunks
 from tallymark.replay import replay
+from tallymark.settings import Settings
+from tallymark.store import FolderStore
 
 
 def test_generated_data_is_the_same_for_the_same_seed(tmp_path):
@@ -65,3 +68,13 @@ def test_a_batch_of_less_than_one_chunk(tmp_path, batch):
     write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
     with pytest.raises(ValueError, match=f"max_chunks is {batch}; a run takes 1 chunk or more"):
         replay(tmp_path, tmp_path / "out", batch=batch)
+
+
+def test_what_is_begun_is_finished_when_the_chunks_are_gone(tmp_path):
+    write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")] * 80)
+    out = tmp_path / "out"
+    load_chunks(Settings(warehouse=out / "warehouse.duckdb"), FolderStore(tmp_path, target=out))
+    (tmp_path / "input/transactions/chunk_1").unlink()
+    assert replay(tmp_path, out) == {"chunks": 0, "detections": 1, "files": 1}
+    with pytest.raises(FileNotFoundError):
+        replay(tmp_path, out)

@@ -32,7 +32,8 @@ class BucketHook(S3Hook):
 class ChunkSensor(S3KeySensor):
     """An S3KeySensor that fails, and says what to do, when S3 does not answer or refuses.
 
-    True as soon as ``check_fn`` finds work among the keys. It skips the run only when S3 answered and there was none.
+    True as soon as ``check_fn`` finds work among the keys, or without any. It skips the run only when S3 answered and
+    there was none.
     A poke lists where new chunks are to be expected, and everything now and then: see tallymark.listing.
     """
 
@@ -44,7 +45,8 @@ class ChunkSensor(S3KeySensor):
         settings = Settings()
         self.hook.places = listing.places(settings)
         with explained(f"list {self.bucket_key}", self.hook.get_conn(), self.bucket_name, self.aws_conn_id):
-            found = super().poke(context)
+            # S3KeySensor asks check_fn only when there are keys; what is unfinished needs none.
+            found = super().poke(context) or self.check_fn([], **context)
         if not found:
             listing.found_nothing(settings, self.hook.places)
         return found

@@ -28,14 +28,14 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
         What happened in this call: numbers of ``chunks``, ``detections`` and ``files``.
 
     Raises:
-        FileNotFoundError: when ``data`` holds no chunk.
+        FileNotFoundError: when ``data`` holds no chunk, and nothing is left to be finished.
     """
     settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, hold_remainder_seconds=0)
     store = FolderStore(data, target=out)
     objects = list(store.list(settings.transactions_prefix))
-    if not objects:
+    if not objects and not unfinished_work(settings):
         raise FileNotFoundError(f"{data / settings.transactions_prefix} holds no chunk_* to replay")
-    sizes = batch if isinstance(batch, Iterator) else repeat(len(objects) if batch is None else batch)
+    sizes = batch if isinstance(batch, Iterator) else repeat(max(len(objects), 1) if batch is None else batch)
     done = Counter(chunks=0, detections=0, files=0)
     while waiting_chunks(settings, objects) or unfinished_work(settings):
         loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
