@@ -11,7 +11,7 @@ import duckdb
 import pytest
 import yaml
 from conftest import HEADER
-from tallymark import csv_lines, ledger, ledger_copy, listing, load, work
+from tallymark import csv_lines, ledger, ledger_copy, listing, load, output, work
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.steps import build, export_detections
 from tallymark.store import FolderStore, ObjectChangedError
@@ -500,3 +500,36 @@ def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, c
     assert late.startswith("LATE: input/transactions/chunk_2 turned up after input/transactions/chunk_3")
     assert twice.startswith("TWICE: input/transactions/chunk_4 has the same content as input/transactions/chunk_1.")
     assert query(settings, "select count(*) from raw.transactions") == [(4,)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["chunk_".ljust(255, "x"), "chunk_1".ljust(251, "x") + ".csv", "chunk_1" + "ü" * 124, b"chunk_\xff.csv"],
+    ids=["255 bytes", "and .csv", "of two bytes each", "no UTF-8"],
+)
+def test_a_bad_row_in_a_chunk_whose_name_is_long_or_no_text(settings, bucket, name):
+    put(bucket, os.fsdecode(name), GOOD + "bad\n")
+    assert load.load_chunks(settings, bucket)["rows_rejected"] == 1
+    finish(settings, bucket)
+    [rejected] = (bucket.root / "output/rejected").iterdir()
+    assert "too few" in rejected.read_text() or ",bad" in rejected.read_text()
+    rejected.name.encode()
+
+
+def test_names_of_files_with_rejected_rows(settings):
+    """No longer than S3 and file systems take, and each of its own."""
+
+    def names(prefix: str, name: str) -> list[str]:
+        limited = settings.model_copy(update={"output_prefix": prefix})
+        with connect(settings) as warehouse:
+            warehouse.execute("delete from output.files")
+            for chunk_seq in (7, 8):
+                output.plan_rejected_rows(limited, warehouse, name, chunk_seq, None)
+            return [key for (key,) in warehouse.execute("select file_key from output.files order by all").fetchall()]
+
+    assert names("o/", "a") == ["o/rejected/a-8.csv", "o/rejected/a.csv"]
+    assert names("o/", "a" * 251) == [f"o/rejected/{'a' * 249}-8.csv", f"o/rejected/{'a' * 251}.csv"]
+    assert names("o/", "a" * 252) == [f"o/rejected/{'a' * 249}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
+    assert names("o/", "ü" * 500) == [f"o/rejected/{'ü' * 124}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
+    deep = "o" * 900 + "/"
+    assert names(deep, "a" * 200) == [f"{deep}rejected/{'a' * 108}-{chunk_seq}.csv" for chunk_seq in (7, 8)]

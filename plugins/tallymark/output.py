@@ -24,6 +24,8 @@ from tallymark.warehouse import connect, transaction, utc_now
 log = logging.getLogger(__name__)
 
 ROWS_PER_FILE = 50
+# A key of S3 has at most so many bytes, and the name of a file on most file systems.
+MAX_KEY_BYTES, MAX_NAME_BYTES = 1_024, 255
 COLUMNS = ("YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId")
 
 
@@ -156,8 +158,8 @@ def plan_rejected_rows(
 ) -> None:
     """Write down the file with the rejected rows of a chunk, or of a version of the customer importance.
 
-    Belongs into the transaction that loads them. The file is called ``<name>.csv``, or
-    ``<name>-<number>.csv`` when another chunk of that name (``chunk_7``, ``chunk_7.csv``) has it already.
+    Belongs into the transaction that loads them. The file is called ``<name>.csv``, or ``<name>-<number>.csv`` when
+    another chunk of that name (``chunk_7``, ``chunk_7.csv``) has it already, or the name is too long: shortened then.
     """
     rows = warehouse.execute(
         """
@@ -168,9 +170,13 @@ def plan_rejected_rows(
         """,
         {"chunk_seq": chunk_seq, "version": version},
     ).fetchall()
-    key = f"{settings.output_prefix}rejected/{name}.csv"
-    if warehouse.execute("select 1 from output.files where file_key = ?", [key]).fetchone():
-        key = f"{settings.output_prefix}rejected/{name}-{chunk_seq or version}.csv"
+    folder = f"{settings.output_prefix}rejected/"
+    key = f"{folder}{name}.csv"
+    longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(folder.encode()))
+    is_taken = warehouse.execute("select 1 from output.files where file_key = ?", [key]).fetchone()
+    if is_taken or len(f"{name}.csv".encode()) > longest:
+        end = f"-{chunk_seq or version}.csv"
+        key = folder + name.encode()[: longest - len(end)].decode(errors="ignore") + end
     plan(warehouse, key, _as_csv(("object_key", "line_number", "reason", "line"), rows))
 
 

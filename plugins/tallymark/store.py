@@ -228,6 +228,8 @@ def _code(error: BaseException | None) -> str | None:
 class FolderStore:
     """A folder whose files are the objects; an ETag is the MD5 of the content, as on S3.
 
+    Keys are UTF-8, as on S3; bytes of a file's name that are not are written as ``\\xNN`` in its key.
+
     Attributes:
         root: what is listed and read.
         target: what is written, and listed and read too; the same folder unless given.
@@ -236,18 +238,25 @@ class FolderStore:
     root: Path
     target: Path | None = None
     _etags: dict[tuple[str, int, int], str] = field(default_factory=dict, repr=False)
+    _odd_paths: dict[str, Path] = field(default_factory=dict, repr=False)
 
     def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
         for root in {self.root, self.target or self.root}:
             found = (path for path in (root / prefix.rpartition("/")[0]).rglob("*") if path.is_file())
-            paths = {path.relative_to(root).as_posix(): path for path in found}
+            paths = {self._key(path.relative_to(root)): path for path in found}
             keys = sorted(
                 key for key in paths if key.startswith(prefix) and key > after and not key.startswith(UNFINISHED)
             )
             for key in keys:
+                if key != paths[key].relative_to(root).as_posix():
+                    self._odd_paths[key] = paths[key]
                 status = paths[key].stat()
                 modified = datetime.fromtimestamp(status.st_mtime, UTC)
                 yield StoredObject(key, self._etag(paths[key], status), status.st_size, modified)
+
+    @staticmethod
+    def _key(path: Path) -> str:
+        return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
     def _etag(self, path: Path, status: os.stat_result) -> str:
         version = (str(path), status.st_size, status.st_mtime_ns)
@@ -256,7 +265,7 @@ class FolderStore:
         return self._etags[version]
 
     def get(self, stored: StoredObject) -> bytes:
-        path = self.root / stored.key
+        path = self._odd_paths.get(stored.key, self.root / stored.key)
         try:
             body = (path if path.exists() else (self.target or self.root) / stored.key).read_bytes()
         except FileNotFoundError as error:
