@@ -9,6 +9,7 @@ from tallymark.settings import Settings
 from tallymark.store import FolderStore
 from test_load import GOOD, put, query
 
+
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     return Settings(warehouse=tmp_path / "warehouse.duckdb")

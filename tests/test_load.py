@@ -5,16 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 from conftest import HEADER
-from tallymark import csv_lines, ledger, ledger_copy, listing, load, output, work
+from tallymark import alerts, csv_lines, ledger, ledger_copy, listing, load, output, work
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.steps import build, export_detections
-from tallymark.store import FolderStore, ObjectChangedError
+from tallymark.store import BucketError, FolderStore, ObjectChangedError, S3Store
 from tallymark.warehouse import connect
 
 CASES = yaml.safe_load((Path(__file__).parent / "bad_input.yaml").read_text())
@@ -454,7 +457,7 @@ def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
             file.write(bytes(2**26))
     assert bomb.stat().st_size < 2_000_000
     script = (
-        "import resource, sys; from pathlib import Path; from tallymark import csv_lines\n"
+        "import resource, sys; from pathlib import Path; from tallymark import alerts, csv_lines\n"
         "body, before = Path(sys.argv[1]).read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: csv_lines.unpack('bomb.gz', body, 2**25)\n"
         "except csv_lines.RejectedError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
@@ -533,3 +536,104 @@ def test_names_of_files_with_rejected_rows(settings):
     assert names("o/", "ü" * 500) == [f"o/rejected/{'ü' * 124}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
     deep = "o" * 900 + "/"
     assert names(deep, "a" * 200) == [f"{deep}rejected/{'a' * 108}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
+
+
+class Refusing(FolderStore):
+    """A folder that refuses some objects as S3 does: with a code by key, or by "" for all."""
+
+    def get(self, stored):
+        code = self.codes.get(stored.key) or self.codes.get("")
+        return S3Store(RefusingClient(code), "bucket").get(stored) if code else super().get(stored)
+
+
+class RefusingClient:
+    meta = SimpleNamespace(endpoint_url="http://s3")
+
+    def __init__(self, code: str):
+        self.code = code
+
+    def get_object(self, **_):
+        answer = {"Error": {"Code": self.code}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, "GetObject")
+
+
+@pytest.fixture
+def refusing(tmp_path) -> Refusing:
+    bucket = Refusing(tmp_path)
+    object.__setattr__(bucket, "codes", {})
+    return bucket
+
+
+FIRST = "input/transactions/chunk_1"
+
+
+@pytest.mark.parametrize("code", ["InvalidObjectState", "AccessDenied"])
+@pytest.mark.parametrize("max_chunks", [1, 2, 10])
+def test_a_chunk_that_s3_refuses_waits_and_the_others_go_on(settings, refusing, caplog, code, max_chunks):
+    for number in (1, 2, 3):
+        put(refusing, f"chunk_{number}", GOOD)
+    refusing.codes[FIRST] = code
+    while load.load_chunks(settings, refusing, max_chunks)["accepted"]:
+        [warning] = [text for text in caplog.messages if text.startswith("WAITS")]
+        assert FIRST in warning and code in warning
+        caplog.clear()
+    assert [text for text in caplog.messages if text.startswith("WAITS")], "every time it is tried"
+    [(key, reason)] = query(settings, "select chunk_key, reason from raw.refused_chunks")
+    assert key == FIRST and code in reason
+    del refusing.codes[FIRST]
+    assert load.load_chunks(settings, refusing)["accepted"] == 1
+    chunks = [(1, f"{FIRST[:-1]}2"), (2, f"{FIRST[:-1]}3"), (3, FIRST)]
+    assert query(settings, "select chunk_seq, chunk_key from raw.chunks order by 1") == chunks
+    assert query(settings, "select count(*) from raw.refused_chunks") == [(0,)]
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId"])
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_bucket_that_refuses_everything_fails_the_run(settings, refusing, code, taken, monkeypatch):
+    monkeypatch.setattr(load, "MAX_REFUSED", 3)
+    for number in range(taken):
+        put(refusing, f"chunk_0{number}", GOOD)
+    load.load_chunks(settings, refusing)
+    for number in range(1, 9):
+        put(refusing, f"chunk_{number}", GOOD)
+    refusing.codes[""] = code
+    with pytest.raises(BucketError, match=rf"get {FIRST} in bucket .* S3 refused: check the credentials"):
+        load.load_chunks(settings, refusing, max_chunks=1)
+    assert is_there_work(settings, refusing)
+    refusing.codes.clear()
+    assert load.load_chunks(settings, refusing)["accepted"] == 8
+
+
+def test_a_chunk_that_waits_for_s3_is_no_reason_for_a_run_for_a_while(settings, refusing, monkeypatch):
+    for number in (1, 2):
+        put(refusing, f"chunk_{number}", GOOD)
+    refusing.codes[FIRST] = "InvalidObjectState"
+    load.load_chunks(settings, refusing)
+    finish(settings, refusing)
+    with connect(settings, read_only=True) as warehouse:
+        conditions = alerts.conditions(settings, warehouse)
+    assert [condition.about for condition in conditions if condition.kind == "waiting chunk"] == [FIRST]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + ledger_copy.TRY_AGAIN_SECONDS + 1)
+    assert is_there_work(settings, refusing)
+
+
+def test_a_customer_importance_that_s3_refuses_waits_if_there_is_one_before_it(settings, refusing, caplog):
+    header, weights = "Source,Target,Weight,typeTrans,fraud\n", "input/customers/all.csv"
+    for number in (1, 2, 3):
+        put(refusing, "all.csv", f"{header}'C1','M1',{number},'x',0\n", "input/customers")
+        put(refusing, f"chunk_{number}", GOOD)
+        refusing.codes.clear()
+        if number == 2:
+            refusing.codes[weights] = "AccessDenied"
+        load.load_chunks(settings, refusing)
+    assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(1,), (1,), (2,)]
+    assert [text for text in caplog.messages if text.startswith("WAITS: customer importance")]
+
+
+def test_the_first_customer_importance_that_s3_refuses_fails_the_run(settings, refusing):
+    put(refusing, "all.csv", "Source,Target,Weight,typeTrans,fraud\n", "input/customers")
+    put(refusing, "chunk_1", GOOD)
+    refusing.codes["input/customers/all.csv"] = "InvalidObjectState"
+    with pytest.raises(BucketError, match=r"input/customers/all\.csv .* Restore the object from its archive"):
+        load.load_chunks(settings, refusing)

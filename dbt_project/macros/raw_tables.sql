@@ -23,6 +23,7 @@
             sha256 varchar, body blob, planned_at timestamp, put_at timestamp',
         'output.passed_builds': 'chunk_seq bigint, passed_at timestamp',
         'output.releases': 'chunk_seq bigint, released_at timestamp',
+        'raw.refused_chunks': 'chunk_key varchar, etag varchar, reason varchar, refused_at timestamp',
     } %}
     {% for name, columns in tables.items() %}
         {% do run_query('create table if not exists ' ~ name ~ ' (' ~ columns ~ ')') %}

@@ -9,7 +9,7 @@ from tallymark import output
 from tallymark.chunks import is_input
 from tallymark.csv_lines import Columns, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.settings import Settings
-from tallymark.store import Store, StoredObject
+from tallymark.store import RefusedError, Store, StoredObject
 from tallymark.warehouse import run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,12 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
     """Load the objects under the prefix if they changed; returns the number of the version in force.
 
     Versions count from 1. A set of objects that was loaded before keeps its number. A set that cannot be
-    read is recorded as rejected, and the last good version stays in force. One that was rejected for a limit that
-    has changed since is read again, as a new version. None: there is no set, or no good one.
+    read is recorded as rejected, and the last good version stays in force; so it does while S3 refuses the set. One
+    that was rejected for a limit that has changed since is read again, as a new version. None: there is no set, or no
+    good one.
+
+    Raises:
+        RefusedError: when S3 refuses the set, and no version before it was good.
     """
     objects, digest = _current_set(settings, store)
     if not objects:
@@ -36,17 +40,28 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
         number = warehouse.execute(
             "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
         ).fetchone()[0]
-        found = number, _load_version(settings, store, warehouse, objects, digest, number)
+        try:
+            found = number, _load_version(settings, store, warehouse, objects, digest, number)
+        except RefusedError as error:
+            good = _last_good(warehouse)
+            if good is None:
+                raise
+            log.error("WAITS: customer importance, so version %d stays in force. It is tried again. %s", good, error)
+            return good
     version, state = found
     _note_return(warehouse, version)
     if state == "accepted":
         return version
-    good = warehouse.execute(
-        "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'"
-    ).fetchone()[0]
+    good = _last_good(warehouse)
     stays = f"version {good}, the last good one, stays in force" if good else "no version before it was good"
     log.error("Customer importance version %d was rejected; %s.", version, stays)
     return good
+
+
+def _last_good(warehouse: duckdb.DuckDBPyConnection) -> int | None:
+    return warehouse.execute(
+        "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'"
+    ).fetchone()[0]
 
 
 def restore_versions(

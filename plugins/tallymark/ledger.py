@@ -7,7 +7,7 @@ setting, as long as the setting is the same.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -132,6 +132,17 @@ def record(
     ]
     warehouse.execute("insert into raw.chunks by name select unnest($rows, recursive := true)", {"rows": rows})
     return counts
+
+
+def record_refused(warehouse: duckdb.DuckDBPyConnection, reasons: Mapping[Chunk, str]) -> None:
+    """Write down which chunks wait because S3 refused them, and why; those that were taken meanwhile wait no more."""
+    warehouse.execute("delete from raw.refused_chunks where chunk_key in (select chunk_key from raw.chunks)")
+    for chunk, reason in reasons.items():
+        warehouse.execute("delete from raw.refused_chunks where chunk_key = ?", [chunk.key])
+        warehouse.execute(
+            "insert into raw.refused_chunks (chunk_key, etag, reason, refused_at) values (?, ?, ?, ?)",
+            [chunk.key, chunk.etag, reason, utc_now()],
+        )
 
 
 def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,7 +14,7 @@ from tallymark.chunks import Chunk, find_chunks, misnamed
 from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, limits, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
-from tallymark.store import Store, StoredObject
+from tallymark.store import RefusedError, Store, StoredObject
 from tallymark.warehouse import WarehouseError, connect, run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ TRANSACTIONS = Columns(
     required=("customer", "merchant", "gender", "amount"),
     optional=("step", "age", "zipcodeori", "zipmerchant", "category", "fraud"),
 )
+# So many chunks that S3 refuses are enough to ask whether it answers at all.
+MAX_REFUSED = 100
 # How much text is judged by one statement and committed at once: 50 chunks or so, and some hundred MB of memory.
 GROUP_CHARACTERS = 32 * 2**20
 
@@ -50,10 +52,11 @@ def load_chunks(
 
     Returns:
         How many chunks were ``accepted``, ``rejected`` whole or recorded as a ``conflict``, and how many
-        ``rows_accepted`` and ``rows_rejected`` the accepted ones have.
+        ``rows_accepted`` and ``rows_rejected`` the accepted ones have; if S3 ``refused`` any, how many wait for that.
 
     Raises:
         ObjectChangedError: when an object was replaced between listing and reading; try again.
+        RefusedError: when S3 refuses what it is asked for, and does not answer for any other object.
         ValueError: when ``max_chunks`` is less than 1.
         WarehouseError: when the warehouse is open elsewhere, lost or broken.
     """
@@ -61,6 +64,7 @@ def load_chunks(
     if left < 1:
         raise ValueError(f"max_chunks is {left}; a run takes 1 chunk or more")
     taken = Counter(accepted=0, rejected=0, conflict=0, rows_accepted=0, rows_rejected=0)
+    refused: dict[Chunk, RefusedError] = {}
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:
             _must_be_first(settings, store)
@@ -68,26 +72,41 @@ def load_chunks(
             ledger.publish(settings, warehouse, ())
         work.begin(settings)
         importance_version = load_customer_importance(settings, store, warehouse)
-        while waiting := _waiting(settings, store, objects)[:left]:
+        while waiting := _waiting(settings, store, objects, refused)[:left]:
             seen_as = list(zip(waiting, ledger.seen_as(settings, warehouse, waiting), strict=True))
             conflicts = [chunk for chunk, how in seen_as if how == "conflict"]
             taken["conflict"] += _record_conflicts(warehouse, conflicts)
-            read = _read(settings, store, [chunk for chunk, how in seen_as if how == "new"], importance_version)
+            read = _read(
+                settings, store, [chunk for chunk, how in seen_as if how == "new"], importance_version, refused
+            )
             for group in _groups(read):
                 taken.update(_take(settings, warehouse, group))
-            ledger.publish(settings, warehouse, waiting)
-            left -= len(waiting)
+            if done := [chunk for chunk in waiting if chunk not in refused]:
+                ledger.publish(settings, warehouse, done)
+            left -= len(done)
+            if len(refused) >= MAX_REFUSED and not _answers(store, warehouse, taken, refused):
+                break
         output.put_planned(settings, store, warehouse)
+        if refused:
+            if not _answers(store, warehouse, taken, refused):
+                raise next(iter(refused.values()))
+            taken["refused"] = len(refused)
+        _record_refused(settings, warehouse, refused)
     return dict(taken)
 
 
-def _waiting(settings: Settings, store: Store, objects: Iterable[StoredObject] | None) -> list[Chunk]:
+def _waiting(
+    settings: Settings, store: Store, objects: Iterable[StoredObject] | None, refused: Container[Chunk]
+) -> list[Chunk]:
+    def unknown(objects: Iterable[StoredObject]) -> list[Chunk]:
+        chunks = ledger_copy.unknown_chunks(settings, find_chunks(objects, settings.transactions_prefix))
+        return [chunk for chunk in chunks if chunk not in refused]
+
     if objects is not None:
-        return ledger_copy.unknown_chunks(settings, find_chunks(objects, settings.transactions_prefix))
+        return unknown(objects)
     places = listing.places(settings)
-    listings = (store.list(place.prefix, place.after, place.is_passed) for place in places)
-    listed = list(chain.from_iterable(listings))
-    waiting = ledger_copy.unknown_chunks(settings, find_chunks(listed, settings.transactions_prefix))
+    listed = list(chain.from_iterable(store.list(place.prefix, place.after, place.is_passed) for place in places))
+    waiting = unknown(listed)
     if not waiting:
         listing.found_nothing(settings, places)
         if ignored := misnamed(listed, settings.transactions_prefix):
@@ -113,15 +132,50 @@ def _record_conflicts(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chu
     return len(chunks)
 
 
+def _answers(
+    store: Store, warehouse: duckdb.DuckDBPyConnection, taken: Mapping[str, int], refused: Mapping[Chunk, RefusedError]
+) -> bool:
+    """Whether S3 answers for other objects, so that it is these that it refuses, and not us."""
+    if taken["accepted"] or any(error.is_archived for error in refused.values()):
+        return True
+    last = warehouse.execute(
+        "select chunk_key from raw.chunks where rows_in_file is not null order by chunk_seq desc limit 1"
+    ).fetchone()
+    known = next((stored for stored in store.list(last[0]) if stored.size), None) if last else None
+    if known is None:
+        return False
+    try:
+        store.get(known)
+    except RefusedError as error:
+        return error.is_archived
+    return True
+
+
+def _record_refused(
+    settings: Settings, warehouse: duckdb.DuckDBPyConnection, refused: Mapping[Chunk, RefusedError]
+) -> None:
+    for chunk, error in refused.items():
+        log.warning("WAITS: %s, as S3 refuses it and answers for others. It is tried again. %s", chunk.key, error)
+    ledger.record_refused(warehouse, {chunk: str(error) for chunk, error in refused.items()})
+    ledger_copy.add_refused(settings, refused)
+
+
 def _read(
-    settings: Settings, store: Store, chunks: Iterable[Chunk], importance_version: int | None
+    settings: Settings,
+    store: Store,
+    chunks: Iterable[Chunk],
+    importance_version: int | None,
+    refused: dict[Chunk, RefusedError],
 ) -> Iterator[ReadChunk]:
+    """Chunks that could be fetched; the others are put into ``refused``."""
     for chunk in chunks:
         entry = ledger.Entry(chunk, importance_version, y_started_at=utc_now())
         try:
             files = read_chunk(settings, store, chunk)
         except RejectedError as error:
             yield ReadChunk(dataclasses.replace(entry, reason=str(error)), [])
+        except RefusedError as error:
+            refused[chunk] = error
         else:
             yield ReadChunk(dataclasses.replace(entry, rows_in_file=sum(file.rows for file in files)), files)
 

@@ -42,8 +42,9 @@ def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
             "rows_rejected": "rows rejected",
             "rejected": "chunks rejected",
             "conflict": "conflicts",
+            "refused": "chunks waiting, as S3 refuses them",
         }.items()
-        if load[name]
+        if load.get(name)
     ]
     if export is None:
         parts.append("nothing exported")

@@ -20,6 +20,9 @@ ATTEMPTS = 4
 UNFINISHED = ".unfinished/"
 S3_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
 
+# What S3 says of an object in an archived storage class.
+ARCHIVED = "InvalidObjectState"
+
 IsEnough = Callable[[Sequence[str]], bool]
 
 
@@ -52,6 +55,18 @@ class BucketError(RuntimeError):
     """S3 did not do what it was asked; the message says what was asked, of whom, and what to do."""
 
 
+class RefusedError(BucketError):
+    """S3 refused one object; whether it answers for others shows only there.
+
+    Attributes:
+        is_archived: it refused because of where it keeps the object, so that it knows us and would give us others.
+    """
+
+    def __init__(self, message: str, is_archived: bool = False):
+        super().__init__(message)
+        self.is_archived = is_archived
+
+
 class CutShortError(RuntimeError):
     """An answer of S3 ended before its end."""
 
@@ -71,6 +86,7 @@ class Store(Protocol):
 
         Raises:
             ObjectChangedError: when the object has another ETag by now, or is gone.
+            RefusedError: when it may not be read, or not where it is kept.
         """
 
     def put_new(self, key: str, body: bytes) -> None:
@@ -110,10 +126,10 @@ def explained(action: str, client: Any, bucket: str, aws_conn_id: str | None) ->
 
 
 def _advice(error: Exception, aws_conn_id: str | None) -> str:
-    answer = error.response if isinstance(error, ClientError) else {}
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    code = answer.get("Error", {}).get("Code")
+    status, code = _status(error), _code(error)
     connection = f"the Airflow connection {aws_conn_id}" if aws_conn_id else "the credentials of this process"
+    if code == ARCHIVED:
+        return "Restore the object from its archive."
     if status in (401, 403) or isinstance(error, NoCredentialsError | PartialCredentialsError):
         return f"S3 refused: check {connection}, and that it is allowed what docs/policies/mechanism-y.json lists."
     if code == "NoSuchBucket":
@@ -169,6 +185,8 @@ class S3Store:
         except BucketError as error:
             if _code(error.__cause__) in ("PreconditionFailed", "412", "NoSuchKey"):
                 raise ObjectChangedError(f"{stored.key} changed or went away after it was listed") from error
+            if _status(error.__cause__) in (400, 403) and _code(error.__cause__) != "RequestTimeout":
+                raise RefusedError(str(error), _code(error.__cause__) == ARCHIVED) from error.__cause__
             raise
         if etag != stored.etag:
             raise ObjectChangedError(f"{stored.key} changed after it was listed")
@@ -220,8 +238,12 @@ class S3Store:
         return etag, body
 
 
+def _status(error: BaseException | None) -> int | None:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(error, ClientError) else None
+
+
 def _code(error: BaseException | None) -> str | None:
-    return error.response["Error"]["Code"] if isinstance(error, ClientError) else None
+    return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _make(settings: Settings) -> None:
 
 def _has_raw_tables(warehouse: duckdb.DuckDBPyConnection) -> bool:
     found = warehouse.execute(
-        "select 1 from information_schema.tables where table_schema = 'output' and table_name = 'releases'"
+        "select 1 from information_schema.tables where table_schema = 'raw' and table_name = 'refused_chunks'"
     )
     return found.fetchone() is not None
 

@@ -5,7 +5,7 @@
 
 {% macro default__raw_tables_exist() %}
     {% set found = run_query(
-        "select 1 from information_schema.tables where table_schema = 'output' and table_name = 'releases'"
+        "select 1 from information_schema.tables where table_schema = 'raw' and table_name = 'refused_chunks'"
     ) %}
     {{- return(found | length > 0) -}}
 {% endmacro %}

@@ -33,6 +33,15 @@ conflicts as (
     group by chunk_key
 ),
 
+refused_chunks as (
+    select
+        'waiting chunk' as kind,
+        chunk_key as about,
+        'S3 refuses it and answers for others; it is tried again. ' || reason as message
+    from raw.refused_chunks
+    where refused_at > $now - interval 1 day and chunk_key not in (select chunk_key from raw.chunks)
+),
+
 last_chunk as (
     select
         accepted.chunk_key,
@@ -111,6 +120,8 @@ union all
 select kind, about, message from rejected_importance
 union all
 select kind, about, message from conflicts
+union all
+select kind, about, message from refused_chunks
 union all
 select kind, about, message from lag
 union all
