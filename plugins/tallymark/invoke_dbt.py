@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -15,11 +16,15 @@ class DbtError(RuntimeError):
     """dbt cannot read the project, or cannot set up the warehouse."""
 
 
-def create_raw_tables(settings: Settings) -> None:
-    """Create the tables that the load and the export write, in a new warehouse."""
-    result = invoke(settings, ["run-operation", "create_raw_tables"], parse(settings))
+def update_schema(settings: Settings) -> None:
+    """Create or alter the tables that the load and the export write: dbt_project/macros/schema.sql."""
+    said: list[str] = []
+    result = invoke(
+        settings, ["run-operation", "update_schema"], parse(settings), hears=lambda event: said.append(event.info.msg)
+    )
     if not result.success:
-        raise DbtError(f"The warehouse {settings.warehouse} could not be set up: {result.exception}")
+        why = result.exception or "\n".join(said)
+        raise DbtError(f"The warehouse {settings.warehouse} could not be set up: {why}")
 
 
 def parse(settings: Settings) -> Any:
@@ -36,11 +41,14 @@ def parse(settings: Settings) -> Any:
     return _parsed[known_by]
 
 
-def invoke(settings: Settings, arguments: list[str], manifest: Any = None) -> Any:
+def invoke(
+    settings: Settings, arguments: list[str], manifest: Any = None, hears: Callable[[Any], None] | None = None
+) -> Any:
     """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
 
     Args:
         manifest: what ``parse`` gave; without it the command may not open the warehouse.
+        hears: is told dbt's warnings and errors; what a failed run-operation says is nowhere else.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
@@ -61,7 +69,7 @@ def invoke(settings: Settings, arguments: list[str], manifest: Any = None) -> An
         ledger_copy.forget_unless_true(settings)
     try:
         with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
-            result = dbtRunner(manifest=manifest).invoke([*arguments, *options])
+            result = dbtRunner(manifest=manifest, callbacks=[hears] if hears else []).invoke([*arguments, *options])
     finally:
         DuckDBConnectionManager.close_all_connections()
     if manifest:

@@ -12,10 +12,11 @@ import duckdb
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from tallymark import ledger_copy
-from tallymark.invoke_dbt import create_raw_tables
-from tallymark.settings import Settings
+from tallymark.invoke_dbt import update_schema
+from tallymark.settings import DBT_PROJECT, Settings
 
 log = logging.getLogger(__name__)
+SCHEMA_VERSION = len(list((DBT_PROJECT / "macros" / "schema").glob("step_*.sql")))
 SQL_FOLDER = Path(__file__).parent / "sql"
 LOCK_TIMEOUT_SECONDS = 30
 # Three headers of 4,096 bytes begin a file of DuckDB. It keeps nothing before they are written.
@@ -45,19 +46,20 @@ def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the warehouse and close it again; one that is new gets its tables first.
+    """Open the warehouse and close it again; one that is new or of an older schema version gets its tables first.
 
     Raises:
-        WarehouseError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``, or when the file
-            is broken, as far as that shows on opening it or while it is used.
+        WarehouseError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``, when a newer
+            Tallymark wrote it, or when the file is broken, as far as that shows on opening it or while it is used.
     """
     if not read_only and not _is_begun(settings.warehouse):
         _make(settings)
     try:
         warehouse = _open(settings.warehouse, read_only)
-        if not read_only and not _has_raw_tables(warehouse):
+        if (version := _schema_version(warehouse)) != SCHEMA_VERSION:
             warehouse.close()
-            create_raw_tables(settings)
+            _must_be_known(settings, version)
+            update_schema(settings)
             warehouse = _open(settings.warehouse, read_only)
     except duckdb.Error as error:
         raise _explained(settings, error) from error
@@ -111,7 +113,7 @@ def _make(settings: Settings) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     aside = settings.model_copy(update={"warehouse": folder / settings.warehouse.name})
-    create_raw_tables(aside)
+    update_schema(aside)
     # Of a file that is gone; DuckDB would take it for the new one's.
     settings.wal.unlink(missing_ok=True)
     aside.warehouse.replace(settings.warehouse)
@@ -120,11 +122,21 @@ def _make(settings: Settings) -> None:
     shutil.rmtree(folder)
 
 
-def _has_raw_tables(warehouse: duckdb.DuckDBPyConnection) -> bool:
-    found = warehouse.execute(
-        "select 1 from information_schema.tables where table_schema = 'raw' and table_name = 'refused_chunks'"
-    )
-    return found.fetchone() is not None
+def _schema_version(warehouse: duckdb.DuckDBPyConnection) -> int:
+    """As the macro schema_version has it."""
+    found = warehouse.execute("select schema_name || '.' || table_name from duckdb_tables()")
+    tables = {name for (name,) in found.fetchall()}
+    if "raw.schema_versions" in tables:
+        return warehouse.execute("select max(version) from raw.schema_versions").fetchone()[0]
+    return 1 if "output.releases" in tables else 0
+
+
+def _must_be_known(settings: Settings, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise WarehouseError(
+            f"The warehouse {settings.warehouse} has schema version {version}, and this Tallymark knows those up to "
+            f"{SCHEMA_VERSION}. A newer one wrote it: install that one again. Nothing was changed."
+        )
 
 
 @contextmanager

@@ -1,9 +1,5 @@
-{#- The tables that the load and the export write. The project owns them, so that it also runs on an
-    empty warehouse; the Python steps only insert into them. Times are UTC. -#}
-{% macro create_raw_tables() %}
-    {% if execute and not raw_tables_exist() %}
-    {% do run_query('create schema if not exists raw') %}
-    {% do run_query('create schema if not exists output') %}
+{#- The tables that the load and the export write. Times are UTC. -#}
+{% macro schema_step_1() %}
     {% set tables = {
         'raw.chunks': 'chunk_seq bigint, chunk_key varchar, etag varchar, state varchar, reason varchar,
             rows_in_file bigint, rows_accepted bigint, rows_rejected bigint, importance_version bigint,
@@ -23,18 +19,10 @@
             sha256 varchar, body blob, planned_at timestamp, put_at timestamp',
         'output.passed_builds': 'chunk_seq bigint, passed_at timestamp',
         'output.releases': 'chunk_seq bigint, released_at timestamp',
-        'raw.refused_chunks': 'chunk_key varchar, etag varchar, reason varchar, refused_at timestamp',
     } %}
+    {% set statements = ['create schema if not exists raw', 'create schema if not exists output'] %}
     {% for name, columns in tables.items() %}
-        {% do run_query('create table if not exists ' ~ name ~ ' (' ~ columns ~ ')') %}
+        {% do statements.append('create table if not exists ' ~ name ~ ' (' ~ columns ~ ')') %}
     {% endfor %}
-    {% endif %}
-{% endmacro %}
-
-
-{#- Any run of models unsettles what the last build that passed its tests had vouched for. -#}
-{% macro forget_passed_build() %}
-    {% if execute and flags.WHICH in ('build', 'run') %}
-    {% do run_query('delete from output.passed_builds') %}
-    {% endif %}
+    {{- return(statements) -}}
 {% endmacro %}

@@ -1,0 +1,8 @@
+{#- Run statements so that all of them count, or none. -#}
+{% macro run_in_one_transaction(statements) %}
+    {{- return(adapter.dispatch('run_in_one_transaction', 'tallymark')(statements)) -}}
+{% endmacro %}
+
+{% macro default__run_in_one_transaction(statements) %}
+    {% do run_query((['begin'] + statements + ['commit']) | join(';\n')) %}
+{% endmacro %}

@@ -1,0 +1,54 @@
+{#- The tables that the load and the export write, brought to what this version of the project knows. The project owns
+    them, so that it also runs on an empty warehouse; the Python steps only insert into them.
+
+    A step is a macro `schema_step_<number>` in macros/schema/step_<number>.sql that returns a list of statements. It
+    runs once in a warehouse, in one transaction with its number in raw.schema_versions. A step that was released is
+    never changed: what is to be different is the next step. -#}
+{% macro update_schema() %}
+    {% if execute %}
+    {% set version = schema_version() %}
+    {% set steps = schema_steps() %}
+    {% if version > steps | length %}
+        {{ exceptions.raise_compiler_error(
+            "The warehouse has schema version " ~ version ~ ", and this Tallymark knows those up to " ~ steps | length
+            ~ ". A newer one wrote it: install that one again. Nothing was changed."
+        ) }}
+    {% endif %}
+    {% for number in steps if number > version %}
+        {% do run_in_one_transaction(context['schema_step_' ~ number]() + [
+            'create table if not exists raw.schema_versions (version bigint, reached_at timestamp)',
+            'insert into raw.schema_versions values (' ~ number ~ ', ' ~ utc_now() ~ ')',
+        ]) %}
+    {% endfor %}
+    {% endif %}
+{% endmacro %}
+
+
+{#- The numbers of all steps: 1, 2, ... -#}
+{% macro schema_steps() %}
+    {% set numbers = [] %}
+    {% for number in range(1, 1000) if ('schema_step_' ~ number) in context %}
+        {% do numbers.append(number) %}
+    {% endfor %}
+    {{- return(numbers) -}}
+{% endmacro %}
+
+
+{#- The last step that the warehouse took; 0: none. The first warehouses did not count: theirs is version 1. -#}
+{% macro schema_version() %}
+    {% set tables = run_query(
+        "select concat(table_schema, '.', table_name) from information_schema.tables where table_schema in ('raw', 'output')"
+    ).columns[0].values() %}
+    {% if 'raw.schema_versions' in tables %}
+        {{- return(run_query('select max(version) from raw.schema_versions').columns[0].values()[0] | int) -}}
+    {% endif %}
+    {{- return(1 if 'output.releases' in tables else 0) -}}
+{% endmacro %}
+
+
+{#- Any run of models unsettles what the last build that passed its tests had vouched for. -#}
+{% macro forget_passed_build() %}
+    {% if execute and flags.WHICH in ('build', 'run') %}
+    {% do run_query('delete from output.passed_builds') %}
+    {% endif %}
+{% endmacro %}
