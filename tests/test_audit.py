@@ -157,8 +157,11 @@ DIFFERENCES = {
         ),
         "upgrades_are_those",
     ),
-    "a detection twice": (
-        sql("insert into detections from detections where detection_id = 1"),
+    "a detection more": (
+        sql(
+            "insert into detections select * replace (detection_id + 1 as detection_id, 'planted' as customer) "
+            "from detections order by detection_id desc limit 1"
+        ),
         "detections_are_numbered",
     ),
     "the time of a detection": (

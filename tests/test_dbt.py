@@ -168,7 +168,7 @@ PLANTED = {
 BROKEN = {
     "batch_keys_are_unique": ("state/merchant_customers.sql", "upsert_strategy()", "'append'"),
     "unique_merchants_merchant": ("state/merchants.sql", "upsert_strategy()", "'append'"),
-    "detections_are_made_once": ("detections/detections.sql", "occurrence = 1", "occurrence < 9"),
+    "detections_are_made_once": ("detections/batch_detections.sql", "occurrence = 1", "occurrence < 9"),
     "detections_satisfy_their_rule": ("patterns/child.sql", "transactions >=", "transactions + 1 >="),
 }
 

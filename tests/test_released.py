@@ -5,9 +5,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from conftest import detected, write_chunk
+from oracle import Row
 from tallymark import invoke_dbt, warehouse
 from tallymark.invoke_dbt import DbtError, update_schema
+from tallymark.replay import replay
 from tallymark.settings import DBT_PROJECT, Settings
+from tallymark.steps import BuildError, audit, build, export_detections, load_chunks
+from tallymark.store import FolderStore
 from tallymark.warehouse import SCHEMA_VERSION, WarehouseError, connect
 
 
@@ -22,13 +27,19 @@ def tables(path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def next_step(tmp_path, monkeypatch) -> Path:
-    """The file of one more step, in a copy of the project."""
-    project = tmp_path / "project"
-    shutil.copytree(DBT_PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
-    monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", project)
-    monkeypatch.setattr(warehouse, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+def project(tmp_path, monkeypatch) -> Path:
+    """A copy of the dbt project that takes the project's place."""
+    copy = tmp_path / "project"
+    shutil.copytree(DBT_PROJECT, copy, ignore=shutil.ignore_patterns("target", "logs"))
+    monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", copy)
     monkeypatch.setattr(invoke_dbt, "_parsed", {})
+    return copy
+
+
+@pytest.fixture
+def next_step(project, monkeypatch) -> Path:
+    """The file of one more step."""
+    monkeypatch.setattr(warehouse, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     return project / f"macros/schema/step_{SCHEMA_VERSION + 1}.sql"
 
 
@@ -79,3 +90,152 @@ def test_a_table_that_a_new_step_adds_comes_into_a_warehouse_that_is_there(tmp_p
         with connect(settings) as connection:
             assert connection.execute("from raw.more").fetchall() == [(1,)]
             assert connection.execute("select chunk_seq from output.releases").fetchall() == [(7,)]
+
+
+VARS = {"child_min_transactions": 3, "dei_min_female_customers": 1}
+FACTS = ("from detections order by detection_id", "from chunk_thresholds order by chunk_seq")
+
+
+def rows_of(number: int) -> list[Row]:
+    """Of each chunk, three new children at M, three customers that a lower threshold would catch, and both genders."""
+    rows = [Row(f"C{number}-{n}", "M", "FM"[n > 0], "1") for n in range(3) for _ in range(3)]
+    return rows + [Row(f"D{number}-{n}", "M", "M", "1") for n in range(3) for _ in range(2)]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    for number in (1, 2, 3):
+        write_chunk(tmp_path / "data", f"chunk_{number}", rows_of(number))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def released(tmp_path, data) -> Settings:
+    """A warehouse in which three chunks were released, two together and one."""
+    settings = Settings(warehouse=tmp_path / "out/warehouse.duckdb", vars=VARS)
+    replay(data, tmp_path / "out", batch=2, vars=VARS)
+    return settings
+
+
+@pytest.fixture
+def store(data, released) -> FolderStore:
+    return FolderStore(data, target=released.warehouse.parent)
+
+
+def facts(settings: Settings) -> list[list[tuple]]:
+    with connect(settings, read_only=True) as connection:
+        return [connection.execute(query).fetchall() for query in FACTS]
+
+
+def goes_on_undisturbed(data: Path, settings: Settings, tmp_path: Path) -> None:
+    """The next chunk leads to what it would have led to, and the audit finds nothing."""
+    before = detected(settings.warehouse.parent)
+    write_chunk(data, "chunk_4", rows_of(4))
+    replay(data, settings.warehouse.parent, vars=VARS)
+    replay(data, tmp_path / "undisturbed", batch=1, vars=VARS)
+    assert detected(settings.warehouse.parent)[: len(before)] == before
+    assert detected(settings.warehouse.parent) == detected(tmp_path / "undisturbed")
+    audit(settings, FolderStore(data, target=settings.warehouse.parent))
+
+
+LOWER = {"child_min_transactions": 2, "dei_min_female_customers": 0}
+BY_HAND = {
+    "run --empty": VARS,
+    "build --empty": VARS,
+    "run --empty --select batch_chunks+": VARS,
+    "run --full-refresh": LOWER,
+    "run": LOWER,
+    "run --select child+": LOWER,
+    "run --select child+ --full-refresh": LOWER,
+    "run --select config.materialized:incremental": LOWER,
+}
+
+
+@pytest.mark.parametrize("command", BY_HAND)
+def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_path, command):
+    before = facts(released)
+    by_hand = released.model_copy(update={"vars": BY_HAND[command]})
+    arguments = [*command.split(), "--exclude-resource-type", "unit_test"] if "build" in command else command.split()
+    assert invoke_dbt.invoke(by_hand, arguments).success
+    assert facts(released) == before
+    with pytest.raises(RuntimeError, match="models ran since the last dbt build"):
+        export_detections(released, store)
+    build(released)
+    assert export_detections(released, store) == {"detections": 0, "files": 0, "held": 0}
+    assert facts(released) == before
+    goes_on_undisturbed(data, released, tmp_path)
+
+
+def test_a_state_that_a_flag_emptied_is_refused_until_it_is_made_anew(data, released, store, tmp_path):
+    before = facts(released)
+    assert invoke_dbt.invoke(released, ["run", "--empty", "--full-refresh"]).success
+    with pytest.raises(BuildError, match=r"dbt build --full-refresh makes it anew(.|\n)*state_adds_up_to_the_ledger"):
+        build(released)
+    build(released, full_refresh=True)
+    assert facts(released) == before
+    goes_on_undisturbed(data, released, tmp_path)
+
+
+def test_other_vars_between_a_load_and_its_build(data, released, store, tmp_path):
+    """What a run by hand finds in a batch that is not released is found anew by the next build."""
+    write_chunk(data, "chunk_4", rows_of(4))
+    load_chunks(released, store)
+    build(released)
+    assert invoke_dbt.invoke(released.model_copy(update={"vars": LOWER}), ["run"]).success
+    goes_on_undisturbed(data, released, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into detections select * replace (99 as detection_id) from detections where detection_id = 1",
+        "insert into detections select * replace ('new' as customer) from detections where detection_id = 1",
+        "insert into chunk_thresholds from chunk_thresholds limit 1",
+    ],
+)
+def test_the_warehouse_refuses_to_keep_a_fact_twice(released, statement):
+    with connect(released) as connection, pytest.raises(duckdb.ConstraintException):
+        connection.execute(statement)
+
+
+def test_facts_of_a_warehouse_of_the_first_version_stay(data, released, store, tmp_path):
+    """Then, detections and thresholds were models: rows that were not released are made again."""
+    before = facts(released)
+    with connect(released) as connection:
+        for name in ("detections", "chunk_thresholds"):
+            connection.execute(f"create table {name}_copy as from {name}")
+            connection.execute(f"drop table {name}")
+            connection.execute(f"alter table {name}_copy rename to {name}")
+        connection.execute("insert into detections select * replace (4 as chunk_seq) from detections")
+        connection.execute(
+            "insert into chunk_thresholds select * replace (0.5 as upgrade_top_percent) from chunk_thresholds"
+        )
+        connection.execute("drop table batch_detections")
+        connection.execute("drop table batch_thresholds")
+        connection.execute("drop table raw.schema_versions")
+    with pytest.raises(RuntimeError, match="models ran since the last dbt build"):
+        export_detections(released, store)
+    assert facts(released) == before
+    goes_on_undisturbed(data, released, tmp_path)
+
+
+def test_a_new_threshold_and_new_evidence_come_into_a_warehouse_that_is_there(data, released, project):
+    for model, column in {"detections/batch_thresholds": "threshold", "patterns/child": "evidence"}.items():
+        path = project / f"models/{model}.sql"
+        path.write_text(path.read_text().replace("chunk_seq,\n", f"chunk_seq,\n        7 as new_{column},\n", 1))
+    write_chunk(data, "chunk_4", rows_of(4))
+    replay(data, released.warehouse.parent, vars=VARS)
+    with connect(released) as connection:
+        thresholds = connection.execute("select chunk_seq, new_threshold from chunk_thresholds order by 1").fetchall()
+        evidence = connection.execute(
+            "select distinct chunk_seq, new_evidence from detections where pattern_id = 'PatId2' order by 1"
+        ).fetchall()
+    assert thresholds == evidence == [(1, None), (2, None), (3, None), (4, 7)]
+
+
+def test_a_pattern_without_a_rule_in_the_sanity_test_is_held_back(data, released, project):
+    path = project / "models/patterns/child.sql"
+    path.write_text(path.read_text().replace("'PatId2'", "'PatId9'"))
+    write_chunk(data, "chunk_4", rows_of(4))
+    with pytest.raises(BuildError, match=r"test detections_satisfy_their_rule\b"):
+        replay(data, released.warehouse.parent, vars=VARS)

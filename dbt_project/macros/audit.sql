@@ -1,12 +1,6 @@
 {#- What audit tests have in common. They recompute from the raw rows in one pass, at every chunk boundary, without
     the models; the cost grows with the history. -#}
 
-{#- The last chunk whose detections are final: later ones may be in the middle of a run. -#}
-{% macro last_released_chunk() %}
-    (select coalesce(max(chunk_seq), 0) from {{ source('output', 'releases') }})
-{%- endmacro %}
-
-
 {#- The last chunk that the state holds, and must hold. -#}
 {% macro last_chunk_in_state() %}
     (
@@ -30,18 +24,18 @@
 {% macro detections_that_differ(pattern_id, evidence) %}
     {%- set columns = (['chunk_seq', 'merchant', 'customer'] + evidence) | join(', ') %}
     detections as (
-        select * from {{ ref('detections') }}
-        where pattern_id = '{{ pattern_id }}' and chunk_seq <= {{ last_released_chunk() }}
+        select * from {{ source('released', 'detections') }}
+        where pattern_id = '{{ pattern_id }}'
     ),
 
     given as (
         select * from detections
-        where chunk_seq < (select min(chunk_seq) from {{ ref('chunk_thresholds') }})
+        where chunk_seq < (select min(chunk_seq) from {{ source('released', 'chunk_thresholds') }})
     ),
 
     kept as (
         select {{ columns }} from detections
-        where chunk_seq >= (select min(chunk_seq) from {{ ref('chunk_thresholds') }})
+        where chunk_seq >= (select min(chunk_seq) from {{ source('released', 'chunk_thresholds') }})
     ),
 
     numbered as (

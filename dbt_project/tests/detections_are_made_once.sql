@@ -1,13 +1,9 @@
-with released as (
-    select coalesce(max(chunk_seq), 0) as chunk_seq
-    from {{ source('output', 'releases') }}
+with detections as (
+    select * from {{ ref('batch_detections') }}
 ),
 
-detections as (
-    select
-        *,
-        chunk_seq > (select chunk_seq from released) as is_new
-    from {{ ref('detections') }}
+released as (
+    select * from {{ source('released', 'detections') }}
 ),
 
 repeated as (
@@ -18,7 +14,20 @@ repeated as (
         min(detection_id) as detection_id
     from detections
     group by pattern_id, customer, merchant
-    having count(*) > 1 and max(is_new)
+    having count(*) > 1
+),
+
+released_before as (
+    select
+        detections.pattern_id,
+        detections.customer,
+        detections.merchant,
+        detections.detection_id
+    from detections
+    inner join released
+        on detections.pattern_id = released.pattern_id
+        and detections.customer = released.customer
+        and detections.merchant = released.merchant
 ),
 
 misnumbered as (
@@ -30,13 +39,15 @@ misnumbered as (
     from (
         select
             *,
-            lag(detection_id, 1, 0) over (order by detection_id) as detection_id_before,
-            row_number() over (order by chunk_seq, pattern_id, merchant, customer) as place
+            row_number() over (order by chunk_seq, pattern_id, merchant, customer)
+            + (select coalesce(max(detection_id), 0) from released) as place
         from detections
     ) as numbered
-    where is_new and (detection_id <> detection_id_before + 1 or detection_id <> place)
+    where detection_id <> place
 )
 
 select 'repeated' as problem, * from repeated
+union all
+select 'released before' as problem, * from released_before
 union all
 select 'misnumbered' as problem, * from misnumbered

@@ -1,8 +1,7 @@
 select *
-from {{ ref('detections') }}
+from {{ ref('batch_detections') }}
 where
-    chunk_seq > (select coalesce(max(chunk_seq), 0) from {{ source('output', 'releases') }})
-    and not coalesce(
+    not coalesce(
         case pattern_id
             when 'PatId1' then
                 merchant_transactions > {{ threshold('upgrade_min_merchant_transactions') }}
@@ -21,7 +20,7 @@ where
                 customer = ''
                 and female_customers > {{ threshold('dei_min_female_customers') }}
                 and female_customers < male_customers
-            else true
+            else false
         end,
         false
     )

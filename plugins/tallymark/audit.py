@@ -42,7 +42,7 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
     found, tests, files = [], 0, 0
     if settings.warehouse.exists():
         with connect(settings, read_only=True) as warehouse:
-            is_built = warehouse.execute("from duckdb_tables() where table_name = 'chunk_thresholds'").fetchone()
+            is_built = warehouse.execute("from duckdb_tables() where table_name = 'batch_detections'").fetchone()
             kept = warehouse.execute("select file_key, put_at from output.files order by file_key").fetchall()
             for key in (key for key, put_at in kept if put_at):
                 files += 1

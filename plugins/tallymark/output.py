@@ -48,7 +48,7 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
                     (select coalesce(max(chunk_seq), 0) from output.releases)
                 """
             ).fetchone()
-            is_news = _release(warehouse)
+            is_news = _release(warehouse, chunk_before)
             files, detections = _plan_detections(settings, warehouse, files_before)
             if is_news or files:
                 _plan_manifest(settings, warehouse, chunk_before, files_before)
@@ -62,22 +62,24 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     return {"detections": detections, "files": files, "held": len(waiting)}
 
 
-def _release(warehouse: duckdb.DuckDBPyConnection) -> bool:
-    """Make the detections of the last build final; returns whether they were not before."""
+def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
+    """Make what the last build found in its batch final; returns whether it was not before."""
     passed = warehouse.execute("select chunk_seq from output.passed_builds").fetchone()
     if passed is None:
         raise RuntimeError(
             "Nothing is exported: models ran since the last dbt build that passed its tests, or there was none. "
             "The next run builds and exports what is held back."
         )
-    released = warehouse.execute(
-        """
-        insert into output.releases
-        select $chunk_seq, $now where $chunk_seq > (select coalesce(max(chunk_seq), 0) from output.releases)
-        """,
-        {"chunk_seq": passed[0], "now": utc_now()},
+    if passed[0] is None or passed[0] <= chunk_before:
+        return False
+    batch = "where chunk_seq > $before and chunk_seq <= $last"
+    chunks = {"before": chunk_before, "last": passed[0]}
+    warehouse.execute(
+        f"insert into detections by name select * from batch_detections {batch} order by detection_id", chunks
     )
-    return released.fetchone()[0] > 0
+    warehouse.execute(f"insert into chunk_thresholds by name select * from batch_thresholds {batch}", chunks)
+    warehouse.execute("insert into output.releases values (?, ?)", [passed[0], utc_now()])
+    return True
 
 
 class Detection(NamedTuple):

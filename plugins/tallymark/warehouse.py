@@ -21,7 +21,14 @@ SQL_FOLDER = Path(__file__).parent / "sql"
 LOCK_TIMEOUT_SECONDS = 30
 # Three headers of 4,096 bytes begin a file of DuckDB. It keeps nothing before they are written.
 HEADER_BYTES = 3 * 4_096
-SIGNS_OF_A_BROKEN_FILE = ("Corrupt", "corrupt", "not a valid DuckDB", "checksum", "has been invalidated")
+SIGNS_OF_A_BROKEN_FILE = (
+    "Corrupt",
+    "corrupt",
+    "not a valid DuckDB",
+    "checksum",
+    "has been invalidated",
+    "Could not read enough bytes",
+)
 
 
 class WarehouseError(RuntimeError):

@@ -4,5 +4,8 @@
 {% endmacro %}
 
 {% macro default__run_in_one_transaction(statements) %}
-    {% do run_query((['begin'] + statements + ['commit']) | join(';\n')) %}
+    {% call statement(auto_begin=True) %}
+        {{ statements | join(';\n') }}
+    {% endcall %}
+    {% do adapter.commit() %}
 {% endmacro %}

@@ -27,7 +27,7 @@ so_far as (
 held as (
     select so_far.*
     from so_far
-    inner join {{ ref('chunk_thresholds') }} as thresholds on so_far.chunk_seq = thresholds.chunk_seq
+    inner join {{ source('released', 'chunk_thresholds') }} as thresholds on so_far.chunk_seq = thresholds.chunk_seq
     where
         customer_transactions >= thresholds.child_min_transactions
         and customer_amount < thresholds.child_max_average_amount * customer_transactions

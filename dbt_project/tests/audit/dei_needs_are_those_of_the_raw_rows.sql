@@ -49,7 +49,7 @@ so_far as (
 held as (
     select so_far.*
     from so_far
-    inner join {{ ref('chunk_thresholds') }} as thresholds on so_far.chunk_seq = thresholds.chunk_seq
+    inner join {{ source('released', 'chunk_thresholds') }} as thresholds on so_far.chunk_seq = thresholds.chunk_seq
     where
         female_customers > thresholds.dei_min_female_customers
         and female_customers < male_customers

@@ -8,7 +8,7 @@ with numbered as (
         file_number,
         row_number() over (order by chunk_seq, pattern_id, merchant, customer) as place,
         count(*) over (partition by pattern_id, merchant, customer) as times
-    from {{ ref('detections') }}
+    from {{ source('released', 'detections') }}
 ),
 
 filed as (

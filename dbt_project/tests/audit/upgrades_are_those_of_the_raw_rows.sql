@@ -26,7 +26,7 @@ large_merchants as (
     from merchant_chunks
     group by merchant
     having max(merchant_transactions) > (
-            select min(upgrade_min_merchant_transactions) from {{ ref('chunk_thresholds') }}
+            select min(upgrade_min_merchant_transactions) from {{ source('released', 'chunk_thresholds') }}
         )
 ),
 
@@ -101,7 +101,7 @@ weighted as (
         end as weight_key_remainder
     from so_far
     inner join {{ source('raw', 'chunks') }} as ledger on so_far.chunk_seq = ledger.chunk_seq
-    inner join {{ ref('chunk_thresholds') }} as thresholds on so_far.chunk_seq = thresholds.chunk_seq
+    inner join {{ source('released', 'chunk_thresholds') }} as thresholds on so_far.chunk_seq = thresholds.chunk_seq
     left join weights
         on ledger.importance_version = weights.importance_version
         and so_far.merchant = weights.merchant

@@ -1,14 +1,8 @@
-{{ config(
-    incremental_strategy='append',
-    full_refresh=false,
-    pre_hook="{% if is_incremental() %}
-        delete from {{ this }}
-        where chunk_seq > (select coalesce(max(chunk_seq), 0) from {{ source('output', 'releases') }})
-    {% endif %}"
-) }}
+{{ config(post_hook="{{ keep_columns(this, source('released', 'chunk_thresholds')) }}") }}
 
 with batch as (
     select * from {{ ref('batch_chunks') }}
+    where chunk_seq > {{ last_released_chunk() }}
 ),
 
 final as (

@@ -1,0 +1,18 @@
+{#- A relation with all of its rows, where `--empty` would take them away: what was released counts under every flag. -#}
+{% macro all_rows_of(relation) %}{{ relation.render() }}{% endmacro %}
+
+
+{#- The last chunk that an export released, as a subquery; 0: none. -#}
+{% macro last_released_chunk() %}
+    (select coalesce(max(chunk_seq), 0) from {{ all_rows_of(source('output', 'releases')) }})
+{%- endmacro %}
+
+
+{#- For a post-hook: gives a table of released facts the columns that a model has and it lacks, so that the export finds
+    a place for all that the model says. -#}
+{% macro keep_columns(model, released) %}
+    {% if execute %}
+        {% set table = api.Relation.create(released.database, released.schema, released.identifier, type='table') %}
+        {% do alter_relation_add_remove_columns(table, adapter.get_missing_columns(model, table), none) %}
+    {% endif %}
+{% endmacro %}
