@@ -125,6 +125,33 @@ def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
     )
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_each_chunk_has_a_file_of_rejected_rows_of_its_own(settings, bucket, together):
+    """The name that the third one would get is that of the second one."""
+    names = ("chunk_7", "chunk_7-3.csv", "chunk_7.csv", "chunk_7.csv.gz")
+    for name in names:
+        content = f"{GOOD}row of {name}\n".encode()
+        put(bucket, name, gzip.compress(content) if name.endswith(".gz") else content)
+        if not together:
+            load.load_chunks(settings, bucket)
+    load.load_chunks(settings, bucket)
+    of_chunk = query(
+        settings, "select chunk_key, file_key from raw.chunks join output.files using (chunk_seq) order by chunk_seq"
+    )
+    assert [key.rpartition("/")[2] for key, _ in of_chunk] == list(names)
+    files = [key.rpartition("/")[2] for _, key in of_chunk]
+    assert files == ["chunk_7.csv", "chunk_7-3.csv", "chunk_7-3-3.csv", "chunk_7-4.csv"]
+    for name, file in zip(names, files, strict=True):
+        assert (bucket.root / "output/rejected" / file).read_text().endswith(f",row of {name}\n")
+
+
+def test_a_file_is_planned_once(settings):
+    with connect(settings) as warehouse:
+        output.plan(warehouse, "output/rejected/chunk_1.csv", b"")
+        with pytest.raises(duckdb.ConstraintException, match="Duplicate key"):
+            output.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
+
+
 def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypatch):
     """Chunks of other columns, packed, in parts, with bad rows and rejected whole, in one group and in many."""
     put(bucket, "chunk_1", GOOD + "0,C2,2,F,28007,M1,28007,es_food,-1,0\n")

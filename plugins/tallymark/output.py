@@ -160,8 +160,8 @@ def plan_rejected_rows(
 ) -> None:
     """Write down the file with the rejected rows of a chunk, or of a version of the customer importance.
 
-    Belongs into the transaction that loads them. The file is called ``<name>.csv``, or ``<name>-<number>.csv`` when
-    another chunk of that name (``chunk_7``, ``chunk_7.csv``) has it already, or the name is too long: shortened then.
+    Belongs into the transaction that loads them. The file is called ``<name>.csv``; as long as another one is called so
+    (``chunk_7``, ``chunk_7.csv``), ``-<number>`` is added to the name. A name that is too long is cut, and has it too.
     """
     rows = warehouse.execute(
         """
@@ -172,17 +172,19 @@ def plan_rejected_rows(
         """,
         {"chunk_seq": chunk_seq, "version": version},
     ).fetchall()
-    folder = f"{settings.output_prefix}rejected/"
-    key = f"{folder}{name}.csv"
+    folder, number = f"{settings.output_prefix}rejected/", f"-{chunk_seq or version}"
     longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(folder.encode()))
-    is_taken = warehouse.execute("select 1 from output.files where file_key = ?", [key]).fetchone()
-    if is_taken or len(f"{name}.csv".encode()) > longest:
-        end = f"-{chunk_seq or version}.csv"
-        key = folder + name.encode()[: longest - len(end)].decode(errors="ignore") + end
-    plan(warehouse, key, _as_csv(("object_key", "line_number", "reason", "line"), rows))
+
+    def key(end: str) -> str:
+        return folder + name.encode()[: longest - len(end)].decode(errors="ignore") + end
+
+    end = ".csv" if len(f"{name}.csv".encode()) <= longest else f"{number}.csv"
+    while warehouse.execute("select 1 from output.files where file_key = ?", [key(end)]).fetchone():
+        end = number + end
+    plan(warehouse, key(end), _as_csv(("object_key", "line_number", "reason", "line"), rows), chunk_seq=chunk_seq)
 
 
-def plan(warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str) -> None:
+def plan(warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str | None) -> None:
     """Decide that a file goes out with these bytes.
 
     Args:

@@ -60,20 +60,19 @@ def _prepare(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> dict[s
         run_sql(warehouse, "snapshot_tables")
         _refresh_nearest(warehouse)
         sealed = dict(warehouse.execute("select kind, max(last_id) from snapshot.parts group by kind").fetchall())
-        rejected = {"rejected_prefix": f"{settings.output_prefix}rejected/"}
         final_ids = dict(zip(("ledger", "detections"), run_sql(warehouse, "snapshot_final").fetchone(), strict=True))
-        for kind, parameters in {"ledger": rejected, "detections": {}}.items():
+        for kind in ("ledger", "detections"):
             first = sealed.get(kind, 0)
             while first + ROWS_PER_PART <= final_ids[kind]:
                 last = first + ROWS_PER_PART
-                run_sql(warehouse, f"snapshot_{kind}", first=first, last=last, **parameters)
+                run_sql(warehouse, f"snapshot_{kind}", first=first, last=last)
                 body = _parquet(warehouse.table(f"{kind}_rows"))
                 digest = hashlib.sha256(body).hexdigest()[:12]
                 key = f"{settings.output_prefix}snapshot/{kind}-{last:010d}-{digest}.parquet"
                 warehouse.execute("insert into snapshot.parts values (?, ?, ?, false)", [kind, last, key])
                 objects[key] = body
                 first = last
-            run_sql(warehouse, f"snapshot_{kind}", first=first, last=2**62, **parameters)
+            run_sql(warehouse, f"snapshot_{kind}", first=first, last=2**62)
         parameters = {"published_at": utc_now(), "time_zone": settings.time_zone}
         limits = {"merchants": MAX_MERCHANTS, "rejected_rows": MAX_REJECTED_ROWS}
         query = (SQL_FOLDER / "snapshot_current.sql").read_text()

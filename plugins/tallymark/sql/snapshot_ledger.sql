@@ -4,23 +4,10 @@ with chunks as (
     where chunk_seq > $first and chunk_seq <= $last
 ),
 
--- As plan_rejected_rows names them: the second form where another chunk had the first one already.
 rejected_files as (
-    select
-        chunks.chunk_seq,
-        max_by(files.file_key, length(files.file_key)) as rejected_file
-    from (
-        select
-            chunk_seq,
-            $rejected_prefix
-            || regexp_replace(regexp_extract(rtrim(chunk_key, '/'), '[^/]*$'), '(\.csv)?(\.gz)?$', '', 'i') as name
-        from chunks
-        where rows_rejected > 0
-    ) as chunks
-    inner join output.files
-        on files.file_key in (chunks.name || '.csv', chunks.name || '-' || chunks.chunk_seq || '.csv')
-    where files.file_number is null
-    group by chunks.chunk_seq
+    select chunk_seq, file_key as rejected_file
+    from output.files
+    where chunk_seq > $first and chunk_seq <= $last
 ),
 
 made as (
