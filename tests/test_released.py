@@ -1,10 +1,12 @@
 """What was released stays: the schema of the warehouse goes forward only, and no run of models touches what is out."""
 
+import re
 import shutil
 from pathlib import Path
 
 import duckdb
 import pytest
+import yaml
 from conftest import detected, write_chunk
 from oracle import Row
 from tallymark import invoke_dbt, warehouse
@@ -84,7 +86,7 @@ def test_a_table_that_a_new_step_adds_comes_into_a_warehouse_that_is_there(tmp_p
     with pytest.raises(DbtError, match=r"could not be set up(.|\n)*power cut"):
         update_schema(settings)
     assert "raw.more" not in tables(settings.warehouse)
-    assert before.items() <= tables(settings.warehouse).items()
+    assert before.keys() <= tables(settings.warehouse).keys()
     write_step(step, "create table raw.more (a int)", "insert into raw.more values (1)")
     for _ in range(2):
         with connect(settings) as connection:
@@ -257,3 +259,38 @@ def test_a_pattern_without_a_rule_in_the_sanity_test_is_held_back(data, released
     write_chunk(data, "chunk_4", rows_of(4))
     with pytest.raises(BuildError, match=r"test detections_satisfy_their_rule\b"):
         replay(data, released.warehouse.parent, vars=VARS)
+
+
+@pytest.mark.parametrize("given", ["{child_min_transaction: 60}", "{child_min_transactions:60}", "{1: 2}"])
+def test_a_var_that_nothing_is_called_is_an_error_that_names_those_that_are(tmp_path, data, given):
+    """The second one lacks a space: for YAML it is one name without a value."""
+    vars = yaml.safe_load(given)
+    says = f"unknown vars: {next(iter(vars))}. Those of dbt_project.yml are: upgrade_min_merchant_transactions, "
+    with pytest.raises(ValueError, match=re.escape(says)):
+        replay(data, tmp_path / "out", vars=vars)
+
+
+def test_dbt_by_hand_refuses_an_unknown_var(settings):
+    said = []
+    wrong = settings.model_copy(update={"vars": {"child_min_transaction": 60}})
+    assert not invoke_dbt.invoke(wrong, ["run"], hears=lambda event: said.append(event.info.msg)).success
+    assert "unknown vars: child_min_transaction. " in "".join(said)
+    assert "child_min_transactions, dei_min_female_customers" in "".join(said)
+    assert invoke_dbt.invoke(settings.model_copy(update={"vars": VARS}), ["run"]).success
+
+
+@pytest.mark.parametrize("name", ["TALLYMARK_MAX_CHUNK_PER_RUN", "TALLYMARK_CHILD_MIN_TRANSACTIONS", "tallymark_zone"])
+def test_a_setting_that_nothing_is_called_is_an_error_that_names_those_that_are(monkeypatch, name):
+    monkeypatch.setenv(name, "7")
+    with pytest.raises(ValueError, match=rf"unknown settings: {name.upper()}\..*TALLYMARK_MAX_CHUNKS_PER_RUN"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BANKSIM", "KILLS", "SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_8080_TCP_ADDR", "WEB_SERVICE_HOST"],
+)
+def test_variables_that_are_no_settings_do_no_harm(monkeypatch, name):
+    """Kubernetes tells every pod of a service that is called tallymark."""
+    monkeypatch.setenv(f"TALLYMARK_{name}", "7")
+    assert Settings().max_chunks_per_run == 100

@@ -19,3 +19,17 @@
     {%- endfor -%}
     cast('{{ pairs | join(", ") }}' as {{ dbt.type_string() }})
 {%- endmacro %}
+
+
+{#- Raises a compiler error for vars of the command line that dbt_project.yml does not have: dbt would ignore them. -#}
+{% macro check_vars() %}
+    {% if execute %}
+    {% set known = graph.nodes['model.' ~ project_name ~ '.batch_thresholds'].config.meta.vars %}
+    {% set unknown = (invocation_args_dict.vars or {}) | reject('in', known) | list %}
+    {% if unknown %}
+        {{ exceptions.raise_compiler_error(
+            "unknown vars: " ~ unknown | join(", ") ~ ". Those of dbt_project.yml are: " ~ known | join(", ")
+        ) }}
+    {% endif %}
+    {% endif %}
+{% endmacro %}

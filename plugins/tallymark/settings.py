@@ -1,23 +1,31 @@
 """Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``."""
 
+import os
 import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+import yaml
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 # The file's name without its ending is the name of the database, and is read before these schemas.
 NO_DATABASES = ("raw", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
+# Of the tests and benchmarks.
+NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_KILLS", "SCREENSHOTS"}
+# What Kubernetes and Docker tell of a service that is called tallymark.
+OF_A_SERVICE = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_.*)?|NAME|ENV_.*")
 
 
 class Settings(BaseSettings):
     """Where the data is and how it is processed.
 
     Raises:
-        pydantic.ValidationError: naming the variable, when a value cannot be used.
+        pydantic.ValidationError: naming the variable, when a value cannot be used, or when nothing is called so.
     """
 
     model_config = SettingsConfigDict(env_prefix="TALLYMARK_", frozen=True)
@@ -103,6 +111,27 @@ class Settings(BaseSettings):
             raise ValueError(f"{str(path)!r} has {found[0]!r} in it, which is read as something else; rename it")
         return path
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_variables(cls, given: Any) -> Any:
+        prefix = cls.model_config["env_prefix"]
+        names = {name.upper().removeprefix(prefix) for name in os.environ if name.upper().startswith(prefix)}
+        unknown = names - {name.upper() for name in cls.model_fields} - NOT_SETTINGS
+        unknown = sorted(f"{prefix}{name}" for name in unknown if not OF_A_SERVICE.fullmatch(name))
+        if unknown:
+            known = ", ".join(f"{prefix}{name.upper()}" for name in cls.model_fields)
+            raise ValueError(f"unknown settings: {', '.join(unknown)}. There are: {known}")
+        return given
+
+    @field_validator("vars")
+    @classmethod
+    def _known_vars(cls, given: dict) -> dict:
+        if unknown := [str(name) for name in given if name not in known_vars()]:
+            raise ValueError(
+                f"unknown vars: {', '.join(unknown)}. Those of dbt_project.yml are: {', '.join(known_vars())}"
+            )
+        return given
+
     @field_validator("time_zone")
     @classmethod
     def _known_time_zone(cls, name: str) -> str:
@@ -116,3 +145,9 @@ class Settings(BaseSettings):
     @classmethod
     def _ends_with_slash(cls, prefix: str) -> str:
         return prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+
+
+@cache
+def known_vars() -> list[str]:
+    """Names of the dbt vars that there are."""
+    return list(yaml.safe_load((DBT_PROJECT / "dbt_project.yml").read_text())["vars"])
