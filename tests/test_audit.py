@@ -172,6 +172,10 @@ DIFFERENCES = {
         sql("update detections set file_number = 2 where detection_id = 1"),
         "detections_are_numbered",
     ),
+    "the rows of a file": (
+        sql("update output.files set row_count = row_count + 1 where file_number = 1"),
+        "all_files_are_in_order",
+    ),
     "a file changed": (changed_file, "holds other bytes than those that were put"),
     "a file deleted": (lambda root: (root / FILE).unlink(), "is not in the bucket any more"),
     "a file of rejected rows deleted": (

@@ -13,7 +13,7 @@ from tallymark import invoke_dbt, warehouse
 from tallymark.invoke_dbt import DbtError, update_schema
 from tallymark.replay import replay
 from tallymark.settings import DBT_PROJECT, Settings
-from tallymark.steps import BuildError, audit, build, export_detections, load_chunks
+from tallymark.steps import AuditError, BuildError, audit, build, export_detections, load_chunks
 from tallymark.store import FolderStore
 from tallymark.warehouse import SCHEMA_VERSION, WarehouseError, connect
 
@@ -294,3 +294,19 @@ def test_variables_that_are_no_settings_do_no_harm(monkeypatch, name):
     """Kubernetes tells every pod of a service that is called tallymark."""
     monkeypatch.setenv(f"TALLYMARK_{name}", "7")
     assert Settings().max_chunks_per_run == 100
+
+
+def test_sanity_tests_look_at_what_is_new_and_the_audit_at_all(data, released, store):
+    """A fault in what was released long ago is the audit's to find; a build does not read so far back."""
+    with connect(released) as connection:
+        connection.execute("update output.files set row_count = row_count + 1 where file_number = 1")
+        connection.execute("update detections set detection_id = 0 where detection_id = 2")
+    write_chunk(data, "chunk_4", rows_of(4))
+    replay(data, released.warehouse.parent, vars=VARS)
+    with pytest.raises(AuditError, match=r"(?s)all_files_are_in_order.*detections_are_numbered"):
+        audit(released, store)
+    with connect(released) as connection:
+        connection.execute("update output.files set row_count = row_count + 1 where file_number = 3")
+    write_chunk(data, "chunk_5", rows_of(5))
+    with pytest.raises(BuildError, match=r"test files_are_in_order\b"):
+        replay(data, released.warehouse.parent, vars=VARS)
