@@ -122,7 +122,9 @@ BEGINS = {
         insert into output.releases select 32, now() at time zone 'UTC' from range(1);
         insert into output.releases select 33, now() at time zone 'UTC' + interval 1 second from range(1);
         insert into detections by name
-        select 3 + n as detection_id, 'PatId2' as pattern_id, 33 as chunk_seq, now() at time zone 'UTC' as detected_at
+        select
+            (select max(detection_id) from detections) + n as detection_id, 'PatId2' as pattern_id, 'M' as merchant,
+            'many ' || n as customer, 33 as chunk_seq, now() at time zone 'UTC' as detected_at
         from range(1, 61) as numbers (n)
         """,
         "insert into raw.chunks by name select 34 as chunk_seq, 'last' as chunk_key, 'accepted' as state, "

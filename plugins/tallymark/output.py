@@ -72,12 +72,21 @@ def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
         )
     if passed[0] is None or passed[0] <= chunk_before:
         return False
-    batch = "where chunk_seq > $before and chunk_seq <= $last"
     chunks = {"before": chunk_before, "last": passed[0]}
     warehouse.execute(
-        f"insert into detections by name select * from batch_detections {batch} order by detection_id", chunks
+        """
+        insert into detections by name
+        select * from batch_detections where chunk_seq > $before and chunk_seq <= $last order by detection_id
+        """,
+        chunks,
     )
-    warehouse.execute(f"insert into chunk_thresholds by name select * from batch_thresholds {batch}", chunks)
+    warehouse.execute(
+        """
+        insert into chunk_thresholds by name
+        select * from batch_thresholds where chunk_seq > $before and chunk_seq <= $last
+        """,
+        chunks,
+    )
     warehouse.execute("insert into output.releases values (?, ?)", [passed[0], utc_now()])
     return True
 
