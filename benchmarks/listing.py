@@ -60,7 +60,7 @@ def measure(options: Options) -> Measured:
         for number in range(1, count + 1):
             key = f"{settings.transactions_prefix}chunk_{number}"
             etag = backend.put_object(settings.bucket, key, b"x").etag.strip('"')
-            seen.append((key, etag))
+            seen.append((key, etag, ""))
         settings.warehouse.touch()
         ledger_copy.make(settings, seen, taken_at=time.time())
         ledger_copy.confirm(settings)

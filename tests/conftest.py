@@ -2,10 +2,13 @@
 
 import csv
 import gzip
+import json
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from oracle import Detection, Row
@@ -75,6 +78,20 @@ def detected(out: Path) -> list[Detection]:
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
     assert exported(out) == [(pattern, action, customer, merchant) for *_, pattern, merchant, customer, action in rows]
     return [Detection(*row[1:5]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """Where processes come from that have imported and parsed everything already, as Airflow's tasks do."""
+    from test_rebuild import VARS
+
+    paths = os.pathsep.join(str(PROJECT_ROOT / folder) for folder in ("plugins", "tests"))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tallymark.preload", "crash"])
+    warehouse = tmp_path_factory.mktemp("parsed") / "warehouse.duckdb"
+    variables = {"TALLYMARK_VARS": json.dumps(VARS), "TALLYMARK_WAREHOUSE": str(warehouse)}
+    with patch.dict(os.environ, variables, PYTHONPATH=paths):
+        yield context
 
 
 @pytest.fixture(scope="session")

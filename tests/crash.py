@@ -1,14 +1,17 @@
 """A replay that kills its own process with SIGKILL at a named point, as the power would."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import duckdb
 from dbt.events.types import NodeFinished
 from dbt_common.events.base_types import BaseEvent
-from tallymark import ledger, only_warnings, output, replay, work
+from tallymark import ledger, only_warnings, output, replay, warehouse, work
+from tallymark.settings import Settings
 from tallymark.store import FolderStore
 
 # Point -> the function around which it lies, and whether the process dies before or after it.
@@ -24,6 +27,15 @@ POINTS: dict[str, tuple[object, str, str]] = {
     "some files noted, not others": (FolderStore, "put_new", "before"),
     "all files noted": (work, "finish", "before"),
 }
+# Calls while a warehouse is made: where the function is, its name, and which call of it.
+MAKING = [
+    (duckdb, "connect", 1),
+    (duckdb, "connect", 2),
+    (warehouse, "update_schema", 1),
+    (Path, "replace", 1),
+    (shutil, "rmtree", 1),
+    (shutil, "rmtree", 2),
+]
 BETWEEN_NODES = "between two dbt nodes"
 
 
@@ -65,3 +77,11 @@ def run(data: Path, out: Path, vars: dict, point: str | None = None, hit: int = 
         place, name, when = POINTS[point]
         setattr(place, name, killed_at(hit, getattr(place, name), when))
     replay.replay(data, out, batch=2, vars=vars)
+
+
+def make_warehouse(path: Path, number: int, when: str) -> None:
+    """Open a warehouse that is not there, and die before or after the call with this number in ``MAKING``."""
+    place, name, hit = MAKING[number]
+    setattr(place, name, killed_at(hit, getattr(place, name), when))
+    with warehouse.connect(Settings(warehouse=path)):
+        pass

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 import multiprocessing
 import os
 import random
@@ -12,7 +11,6 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
-from unittest.mock import patch
 
 import crash
 import figures
@@ -20,7 +18,6 @@ import pytest
 from conftest import detected, exported, write_chunk, write_importance
 from tallymark.manifest import verify
 from tallymark.replay import replay
-from tallymark.settings import PROJECT_ROOT
 from tallymark.steps import audit
 from tallymark.store import FolderStore
 from test_rebuild import VARS, rows_of, settings
@@ -79,18 +76,6 @@ class Stream:
         store = FolderStore(self.data, target=self.out)
         assert verify(settings(self.out), store)["rows"] == len(exported(self.out))
         audit(settings(self.out), store)
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    """Where processes come from that have imported and parsed everything already, as Airflow's tasks do."""
-    paths = os.pathsep.join(str(PROJECT_ROOT / folder) for folder in ("plugins", "tests"))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tallymark.preload", "crash"])
-    warehouse = tmp_path_factory.mktemp("parsed") / "warehouse.duckdb"
-    variables = {"TALLYMARK_VARS": json.dumps(VARS), "TALLYMARK_WAREHOUSE": str(warehouse)}
-    with patch.dict(os.environ, variables, PYTHONPATH=paths):
-        yield context
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 import gzip
 import os
-import shutil
 import signal
-from pathlib import Path
 
+import crash
 import duckdb
 import pytest
 from conftest import detected, write_chunk
-from crash import killed_at
 from oracle import Row
-from tallymark import generate, local_stack, warehouse
+from tallymark import generate, local_stack
 from tallymark.replay import replay
 from tallymark.settings import Settings
 from tallymark.warehouse import connect
@@ -64,28 +62,15 @@ def test_a_warehouse_whose_making_was_killed(stream, left):
     assert len(detected(out)) == 1
 
 
-KILLS = [
-    (duckdb, "connect", 1),
-    (duckdb, "connect", 2),
-    (warehouse, "create_raw_tables", 1),
-    (Path, "replace", 1),
-    (shutil, "rmtree", 1),
-    (shutil, "rmtree", 2),
-]
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("place", "name", "hit"), KILLS)
-def test_a_kill_while_the_warehouse_is_made(stream, place, name, when, hit, monkeypatch):
+@pytest.mark.parametrize("number", range(len(crash.MAKING)))
+def test_a_kill_while_the_warehouse_is_made(stream, processes, number, when):
     """In a process of its own that dies at the given call; the file is there whole then, or not at all."""
     settings = Settings(warehouse=stream / "out/warehouse.duckdb")
-    child = os.fork()
-    if not child:
-        monkeypatch.setattr(place, name, killed_at(hit, getattr(place, name), when))
-        with connect(settings):
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    process = processes.Process(target=crash.make_warehouse, args=(settings.warehouse, number, when))
+    process.start()
+    process.join(600)
+    assert process.exitcode == -signal.SIGKILL
     if settings.warehouse.exists():
         with connect(settings, read_only=True) as made:
             assert made.execute("select count(*) from output.releases").fetchone() == (0,)

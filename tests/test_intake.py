@@ -12,7 +12,6 @@ from oracle import Row
 from tallymark import csv_lines, importance, load, work
 from tallymark.audit import audit
 from tallymark.chunks import find_chunks
-from tallymark.csv_lines import limits
 from tallymark.page.reader import SQL_FOLDER as PAGE_SQL
 from tallymark.replay import replay
 from tallymark.settings import Settings
@@ -38,7 +37,7 @@ def waiting_on_the_page(settings: Settings, bucket: FolderStore) -> list[str]:
         warehouse.execute("create temp view ledger as from raw.chunks")
         warehouse.execute("create temp view conflicts as from raw.conflicts")
         query = (PAGE_SQL / "unknown_chunks.sql").read_text()
-        found = warehouse.execute(query, asked | {"limits": limits(settings)}).fetchall()
+        found = warehouse.execute(query, asked | {"limits": settings.limits}).fetchall()
     return [chunks[place].key for (place,) in found]
 
 

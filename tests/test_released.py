@@ -215,7 +215,7 @@ def make_first_version(settings: Settings) -> None:
             connection.execute(f"create table {name}_copy as select {columns} from {name}")
             connection.execute(f"drop table {name}")
             connection.execute(f"alter table {name}_copy rename to {name.removeprefix('output.')}")
-        for name in ("batch_detections", "batch_thresholds", "raw.schema_versions"):
+        for name in ("batch_detections", "batch_thresholds", "raw.refused_chunks", "raw.schema_versions"):
             connection.execute(f"drop table if exists {name}")
 
 

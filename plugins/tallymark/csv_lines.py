@@ -11,7 +11,7 @@ from typing import Literal
 
 import duckdb
 
-from tallymark.settings import Settings
+from tallymark.settings import Settings, limit
 from tallymark.store import Store, StoredObject
 from tallymark.warehouse import run_sql
 
@@ -64,15 +64,6 @@ class Columns:
     aliases: dict[str, str] = field(default_factory=dict)
 
 
-def limits(settings: Settings) -> list[str]:
-    """How the reason of a rejection ends that hangs on a setting: with the value that was in force."""
-    return [_limit(name, getattr(settings, name)) for name in ("max_object_bytes", "max_unpacked_bytes")]
-
-
-def _limit(name: str, value: int) -> str:
-    return f"{value} (setting {name})"
-
-
 def read_csv_objects(
     settings: Settings, store: Store, key: str, objects: Sequence[StoredObject], columns: Columns
 ) -> list[CsvObject]:
@@ -88,7 +79,7 @@ def read_csv_objects(
     """
     size = sum(stored.size for stored in objects)
     if size > settings.max_object_bytes:
-        raise RejectedError(f"has {size} bytes, more than {_limit('max_object_bytes', settings.max_object_bytes)}")
+        raise RejectedError(f"has {size} bytes, more than {limit('max_object_bytes', settings.max_object_bytes)}")
     files, unpacked = [], 0
     for stored in objects:
         body = store.get(stored) if stored.size else b""
@@ -127,7 +118,7 @@ def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
             raise RejectedError(f"broken gzip: {error}") from error
     if before + len(unpacked) > max_bytes:
         together = " with what is before it" if before else ""
-        raise RejectedError(f"unpacks{together} to more bytes than {_limit('max_unpacked_bytes', max_bytes)}")
+        raise RejectedError(f"unpacks{together} to more bytes than {limit('max_unpacked_bytes', max_bytes)}")
     return unpacked
 
 

@@ -7,7 +7,7 @@ import duckdb
 
 from tallymark import output
 from tallymark.chunks import is_input
-from tallymark.csv_lines import Columns, RejectedError, judge_rows, limits, read_csv_objects
+from tallymark.csv_lines import Columns, RejectedError, judge_rows, read_csv_objects
 from tallymark.settings import Settings
 from tallymark.store import RefusedError, Store, StoredObject
 from tallymark.warehouse import run_sql, transaction, utc_now
@@ -106,7 +106,7 @@ def _find_version(settings: Settings, warehouse: duckdb.DuckDBPyConnection, dige
         order by importance_version desc
         limit 1
         """,
-        {"digest": digest, "limits": limits(settings)},
+        {"digest": digest, "limits": settings.limits},
     )
     return found.fetchone()
 

@@ -17,7 +17,6 @@ import duckdb
 
 from tallymark import ledger_copy
 from tallymark.chunks import Chunk, natural_order
-from tallymark.csv_lines import limits
 from tallymark.settings import Settings
 from tallymark.warehouse import as_utc, run_sql, utc_now
 
@@ -49,7 +48,7 @@ def seen_as(
         "etags": json.dumps([chunk.etag for chunk in chunks]),
     }
     run_sql(warehouse, "ledger_views")
-    found = run_sql(warehouse, "seen_as", **asked, limits=limits(settings))
+    found = run_sql(warehouse, "seen_as", **asked, limits=settings.limits)
     return [how for (how,) in found.fetchall()]
 
 

@@ -15,7 +15,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tallymark.chunks import Chunk
-from tallymark.csv_lines import limits
 from tallymark.settings import Settings
 
 # A chunk that S3 refused is no reason for a run before that.
@@ -107,7 +106,7 @@ def unknown_chunks(settings: Settings, chunks: Iterable[Chunk], before: float = 
             where chunk_key = ? and etag = ? and rejected_by_limit in ('', ?, ?) and coalesce(try_again_at > ?, true)
         )
     """
-    in_force = limits(settings)
+    in_force = settings.limits
     try:
         with _open(settings) as copy:
             return [

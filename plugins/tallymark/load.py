@@ -11,7 +11,7 @@ import duckdb
 
 from tallymark import ledger, ledger_copy, listing, manifest, output, work
 from tallymark.chunks import Chunk, find_chunks, misnamed
-from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, limits, read_csv_objects
+from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
 from tallymark.store import RefusedError, Store, StoredObject
@@ -222,7 +222,7 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
                 "REJECTED: %s %s. Put a corrected object under the same key%s.",
                 entry.chunk.key,
                 entry.reason,
-                ", or change the setting" if entry.reason.endswith(tuple(limits(settings))) else "",
+                ", or change the setting" if entry.reason.endswith(tuple(settings.limits)) else "",
             )
         else:
             log.info("%s: %d rows accepted, %d rejected", entry.chunk.key, accepted, rejected)

@@ -21,6 +21,11 @@ NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_
 OF_A_SERVICE = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_.*)?|NAME|ENV_.*")
 
 
+def limit(name: str, value: int) -> str:
+    """How the reason of a rejection ends that hangs on a setting."""
+    return f"{value} (setting {name})"
+
+
 class Settings(BaseSettings):
     """Where the data is and how it is processed.
 
@@ -87,6 +92,11 @@ class Settings(BaseSettings):
     )
     feed_chunk_rows: int = Field(10_000, ge=1)
     feed_interval_seconds: float = Field(1.0, ge=0)
+
+    @property
+    def limits(self) -> list[str]:
+        """How the reasons of rejections end that hang on a setting, with the values that are in force."""
+        return [limit(name, getattr(self, name)) for name in ("max_object_bytes", "max_unpacked_bytes")]
 
     @property
     def wal(self) -> Path:

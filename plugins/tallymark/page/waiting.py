@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 from tallymark.chunks import find_chunks
-from tallymark.csv_lines import limits
 from tallymark.page.reader import Reader
 from tallymark.settings import Settings
 
@@ -48,7 +47,7 @@ class Waiting:
         waiting = chunks
         if self._reader.is_published():
             keys, etags = json.dumps([chunk.key for chunk in chunks]), json.dumps([chunk.etag for chunk in chunks])
-            listed = {"keys": keys, "etags": etags, "limits": limits(self._settings)}
+            listed = {"keys": keys, "etags": etags, "limits": self._settings.limits}
             unknown = self._reader.query("unknown_chunks", **listed)
             waiting = [chunks[row["place"]] for row in unknown]
         oldest = min((chunk.landed_at for chunk in waiting), default=None)
