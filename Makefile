@@ -35,10 +35,10 @@ certify: .venv/installed  ## one digest of what comes out, however chunks are ba
 		$(if $(SEED),--seed $(SEED)) $(if $(VARS),--vars '$(VARS)')
 
 test: .venv/installed-dev lint  ## everything to know before pushing, on a busy machine too: no clock, no browser decides it
-	@$(PYTEST) -n 2 --dist loadfile -m 'not system'
+	@$(PYTEST) -n 2 --dist loadfile --durations 10 -m 'not system'
 
 test-system: .venv/installed-dev  ## what depends on time, a browser, many kills or outages; before a release
-	@$(PYTEST) -n 2 --dist loadfile -m system
+	@$(PYTEST) -n 2 --dist loadfile --durations 10 -m system
 
 test-all: .venv/installed-dev lint  ## both
 	@$(PYTEST) -n 2 --dist loadfile

@@ -8,7 +8,8 @@
 | `build` | `dbt build`: state, patterns, detections and the sanity tests; if one fails, nothing goes out |
 | `export` | writes new detections to S3, 50 rows to a file |
 
-**When nothing lands** `wait_for_chunk` gives up after 50 seconds, and the run ends with skipped tasks. That is normal.
+**When nothing lands** for 50 seconds the other tasks have nothing to do, and the run ends. That is normal. Runs with
+work have a note that says what they did.
 
 **When it is late** look at the duration of `build` and at how many chunks `load` took in one run: it takes all
 that wait (at most `TALLYMARK_MAX_CHUNKS_PER_RUN`), so a run after a pause is longer and the next one normal again.
@@ -76,12 +77,6 @@ def _tell_of_failure(context) -> None:
     alerts.run_failed(SETTINGS, context["run_id"], context["ti"].task_id, context.get("exception"))
 
 
-def _tell_of_standstill(context) -> None:
-    from tallymark.steps import alerts
-
-    alerts.nothing_landed(SETTINGS)
-
-
 @dag(
     schedule=SETTINGS.schedule,
     start_date=datetime(2024, 1, 1),
@@ -114,33 +109,38 @@ def detect_patterns():
         aws_conn_id=SETTINGS.aws_conn_id,
         poke_interval=POKE_SECONDS,
         timeout=GIVE_UP_SECONDS,
-        soft_fail=True,
         mode="poke",
         pool="default_pool",
-        on_skipped_callback=_tell_of_standstill,
-        doc_md="Waits for a chunk that the ledger lacks, or for something that an earlier run left unfinished.",
+        doc_md="Waits for a chunk that the ledger lacks, or for something that an earlier run left unfinished. "
+        "Returns whether there is any such work.",
     )
 
     @task(multiple_outputs=False, doc_md="Takes new chunks into the warehouse, in natural order of their keys.")
-    def load(params=None) -> dict:
-        from tallymark.steps import load_chunks
-
-        return load_chunks(SETTINGS, open_bucket(SETTINGS), max_chunks=params["max_chunks"])
-
-    @task(doc_md="Runs dbt build. A failing sanity test holds the export back.")
-    def build() -> None:
+    def load(is_there_work: bool | None, params=None) -> dict | None:
         from tallymark import steps
 
-        steps.build(SETTINGS)
+        # None, if somebody marked the sensor as a success by hand.
+        if is_there_work is False:
+            steps.alerts.nothing_landed(SETTINGS)
+            return None
+        return steps.load_chunks(SETTINGS, open_bucket(SETTINGS), max_chunks=params["max_chunks"])
+
+    @task(multiple_outputs=False, doc_md="Runs dbt build. A failing sanity test holds the export back.")
+    def build(loaded: dict | None) -> dict | None:
+        from tallymark import steps
+
+        return None if loaded is None else steps.build(SETTINGS)
 
     @task(
         multiple_outputs=False,
         doc_md="Writes the new detections to S3, 50 rows to a file, each exactly once; then the page follows.",
         outlets=[NEW_DETECTIONS],
     )
-    def export(params=None, dag_run=None, outlet_events=None) -> dict:
+    def export(built: dict | None, params=None, dag_run=None, outlet_events=None) -> dict | None:
         from tallymark.steps import export_detections, report_dry_run, report_run
 
+        if built is None:
+            return None
         if params["dry_run"]:
             report_dry_run(SETTINGS, dag_run.start_date)
             raise AirflowSkipException("Dry run: nothing was exported. The next run exports what this one found.")
@@ -152,7 +152,7 @@ def detect_patterns():
             outlet_events[NEW_DETECTIONS].add(DETECTIONS, extra=extra)
         return exported
 
-    wait_for_chunk >> load() >> build() >> export()
+    export(build(load(wait_for_chunk.output)))
 
 
 detect_patterns()

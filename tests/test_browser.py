@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -40,8 +41,8 @@ pytestmark = [
 class Site:
     """A running stack, somebody who is logged in, and the mails that alerts sent."""
 
-    def __init__(self, stack: local_stack.Stack, mailbox: Mailbox):
-        self.stack, self.mailbox = stack, mailbox
+    def __init__(self, stack: local_stack.Stack, processes: dict[str, subprocess.Popen], mailbox: Mailbox):
+        self.stack, self.processes, self.mailbox = stack, processes, mailbox
         body = json.dumps({"username": "admin", "password": stack.password}).encode()
         self.token = None
         self.token = self.api("/auth/token", body)["access_token"]
@@ -78,7 +79,7 @@ def site(tmp_path_factory):
         stack = local_stack.new_stack(root / "stack", root / "source/transactions.csv")
         processes = local_stack.start(stack)
         try:
-            yield Site(stack, controller.handler)
+            yield Site(stack, processes, controller.handler)
         finally:
             local_stack.stop([process.pid for process in processes.values()])
             controller.stop()
@@ -361,3 +362,28 @@ def test_the_trigger_form_refuses_what_makes_no_sense(stream):
     with pytest.raises(urllib.error.HTTPError) as refused:
         stream.api(path, json.dumps({"logical_date": None, "conf": {"max_chunks": 0}}).encode())
     assert refused.value.code in (400, 422)
+
+
+def test_a_run_that_failed_and_what_its_log_ends_with(stream, browser, login):
+    """The last test, as it takes the S3 server away. The grid shows runs with a note by a corner in another green."""
+    local_stack.stop([stream.processes["s3"].pid])
+    failed = []
+
+    def has_failed() -> bool:
+        failed[:] = stream.api("/api/v2/dags/detect_patterns/dagRuns?state=failed")["dag_runs"]
+        return bool(failed)
+
+    wait_for(has_failed, "a failed run")
+    context = browser.new_context(storage_state=login, viewport={"width": 1500, "height": 800}, locale="en-GB")
+    page = context.new_page()
+    page.goto(f"{stream.stack.ui_url}/dags/detect_patterns")
+    page.get_by_text("wait_for_chunk").first.wait_for()
+    page.wait_for_timeout(3_000)
+    picture(page, "grid")
+    page.goto(f"{stream.stack.ui_url}/dags/detect_patterns/runs/{failed[0]['dag_run_id']}/tasks/wait_for_chunk")
+    last = page.get_by_text("connection aws_default, and the network.", exact=True)
+    last.wait_for()
+    page.wait_for_timeout(1_000)
+    assert 0 < last.bounding_box()["y"] < 800
+    picture(page, "failed")
+    context.close()

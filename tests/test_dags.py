@@ -122,7 +122,6 @@ print("DAGS", json.dumps({
     "owner_links": dag.owner_links,
     "outlets": [outlet.name for outlet in dag.get_task("export").outlets],
     "told_of_failure": [task.task_id for task in dag.tasks if not task.on_failure_callback],
-    "told_of_standstill": bool(dag.get_task("wait_for_chunk").on_skipped_callback),
 }))
 """
 
@@ -139,7 +138,6 @@ def test_the_trigger_form_and_what_others_are_told(airflow_home, monkeypatch):
         "owner_links": {"tallymark": "mailto:owner@example.com"},
         "outlets": ["new detections"],
         "told_of_failure": [],
-        "told_of_standstill": True,
     }
 
 
@@ -152,7 +150,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 export = DagBag(sys.argv[1]).dags["detect_patterns"].get_task("export")
 try:
     began = SimpleNamespace(start_date=datetime.now(timezone.utc))
-    export.python_callable(params={"dry_run": True, "max_chunks": 1}, dag_run=began, outlet_events=None)
+    export.python_callable({}, params={"dry_run": True, "max_chunks": 1}, dag_run=began, outlet_events=None)
 except AirflowSkipException as skipped:
     print("DAGS", json.dumps(str(skipped)))
 """
@@ -178,17 +176,23 @@ dag = DagBag(sys.argv[1]).dags["detect_patterns"]
 told = {"run_id": "r1", "ti": SimpleNamespace(task_id="build"), "exception": RuntimeError("A test failed.")}
 for callback in dag.get_task("build").on_failure_callback:
     callback(told)
-for callback in dag.get_task("wait_for_chunk").on_skipped_callback:
-    callback({})
-print("DAGS", "{}")
+found = False
+for task in ("load", "build", "export"):
+    found = dag.get_task(task).python_callable(found)
+print("DAGS", json.dumps(found))
 """
 
 
-def test_a_failure_and_a_standstill_are_told(airflow_home, tmp_path, monkeypatch):
+def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_path, monkeypatch):
     settings = make_warehouse(tmp_path)
     work.begin(settings)
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
-    described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
+    before = settings.warehouse.read_bytes()
+    returned = described(
+        airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01"
+    )
+    assert returned is None
+    assert settings.warehouse.read_bytes() == before
     kept, *_ = json.loads(settings.beside("alerts.json").read_text())
     assert [kind for kind, _, _ in kept] == ["failed run", "stream stands still"]
     assert kept[0][2].startswith("r1 failed in build: A test failed. ")
@@ -210,14 +214,14 @@ def test_the_note_of_a_run():
 def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_more(
     tmp_path, monkeypatch, due_in_seconds
 ):
-    from tallymark.bucket import BucketHook, ChunkSensor
+    from tallymark.bucket import ChunkSensor, ListingHook
 
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     with connect(settings):
         pass
     monkeypatch.setenv("TALLYMARK_WAREHOUSE", str(settings.warehouse))
-    monkeypatch.setattr(BucketHook, "get_conn", lambda hook: None)
-    monkeypatch.setattr(BucketHook, "iter_file_metadata", lambda *_, **__: iter(()))
+    monkeypatch.setattr(ListingHook, "get_conn", lambda hook: None)
+    monkeypatch.setattr(ListingHook, "iter_file_metadata", lambda *_, **__: iter(()))
     sensor = ChunkSensor(
         task_id="wait",
         bucket_name="bucket",
@@ -225,10 +229,12 @@ def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_mo
         wildcard_match=True,
         check_fn=lambda files, **_: bool(files) or unfinished_work(settings),
         aws_conn_id=None,
+        poke_interval=0,
+        timeout=0,
     )
-    assert not sensor.poke({})
+    assert not sensor.execute({})
     if due_in_seconds is None:
         work.begin(settings)
     else:
         work.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
-    assert sensor.poke({}) == (due_in_seconds != 3600)
+    assert sensor.execute({}) == (due_in_seconds != 3600)

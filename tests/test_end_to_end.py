@@ -34,8 +34,8 @@ PAGE = [
 
 
 @pytest.fixture
-def stack(tmp_path, monkeypatch):
-    """A running stack whose Mechanism X has nothing to put."""
+def running(tmp_path, monkeypatch):
+    """A running stack whose Mechanism X has nothing to put, and its processes by name."""
     monkeypatch.setenv("TALLYMARK_VARS", json.dumps(THRESHOLDS))
     source = tmp_path / "source"
     source.mkdir()
@@ -43,7 +43,7 @@ def stack(tmp_path, monkeypatch):
     made = local_stack.new_stack(tmp_path / "stack", source / "transactions.csv")
     processes = local_stack.start(made)
     try:
-        yield made
+        yield made, processes
     finally:
         local_stack.stop([process.pid for process in processes.values()])
 
@@ -68,7 +68,8 @@ def wait_for(question, what: str) -> None:
         time.sleep(0.3)
 
 
-def test_from_a_chunk_in_s3_to_a_file(stack):
+def test_from_a_chunk_in_s3_to_a_file(running):
+    stack, processes = running
     client, bucket, settings = stack.bucket.client, stack.settings.bucket, stack.settings
     chunks, importance = stream()
 
@@ -104,6 +105,8 @@ def test_from_a_chunk_in_s3_to_a_file(stack):
     no_secret_in_logs(stack)
     nobody_gets_in_without_a_login(stack)
     the_page_shows(stack, len(expected))
+    local_stack.stop([processes["s3"].pid])
+    the_log_of_a_failed_task_ends_with_what_to_do(stack)
 
 
 def no_secret_in_logs(stack: local_stack.Stack) -> None:
@@ -148,3 +151,20 @@ def the_page_shows(stack: local_stack.Stack, detections: int) -> None:
     )
     ran = json.loads(ask(stack, "/tallymark/api/keeping-up", token))["runs"]
     assert ran["ended"]["state"] == "success"
+
+
+def the_log_of_a_failed_task_ends_with_what_to_do(stack: local_stack.Stack) -> None:
+    def end() -> list[str]:
+        """What a log of the sensor says behind its traceback and outside folded groups."""
+        for path in (stack.root / "logs/tasks").rglob("task_id=wait_for_chunk/attempt=*.log"):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            messages = [line["event"] for line in lines]
+            if any("error_detail" in line for line in lines) and messages.count("::endgroup::") == 3:
+                return messages[messages.index("::group::Post Execute") + 2 : -1]
+        return []
+
+    wait_for(end, "the sensor says why it failed")
+    assert max(map(len, end())) <= 90
+    said = " ".join(end())
+    assert said.startswith("Could not list input/transactions/chunk_* in bucket customer-transactions-detection at http")
+    assert said.endswith("check endpoint_url and region_name of the Airflow connection aws_default, and the network.")

@@ -295,8 +295,12 @@ from airflow.dag_processing.dagbag import DagBag
 from tallymark.bucket import BucketHook
 bag = DagBag(sys.argv[1])
 sensor = bag.dags["detect_patterns"].task_dict["wait_for_chunk"]
-config = BucketHook("aws_default").config
-says = {"timeouts": [config.connect_timeout, config.read_timeout], "retries": config.retries}
+says = {
+    "waits": [
+        [config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]]
+        for config in (sensor.hook.config, BucketHook("aws_default").config)
+    ]
+}
 try:
     sensor.execute({})
     says["ends"] = "success"
@@ -333,8 +337,7 @@ def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
     """It does not skip, which would look like a minute without a chunk."""
     bucket.proxy.faults = [Fault("refused_403")]
     says = sensor_says(bucket, tmp_path)
-    assert says["timeouts"] == [5, 20]
-    assert says["retries"]["total_max_attempts"] == 4
+    assert says["waits"] == [[5, 10, 2], [5, 20, 4]]
     assert says["ends"].startswith("BucketError: Could not list input/transactions/chunk_*")
     assert "the Airflow connection aws_default" in says["ends"]
 
@@ -344,7 +347,7 @@ def test_the_sensor_fails_when_s3_hangs(bucket, tmp_path):
     """What the connection says of time-outs wins."""
     bucket.proxy.faults = [Fault("hang")]
     says = sensor_says(bucket, tmp_path, read_timeout=0.3)
-    assert says["timeouts"] == [5, 0.3]
+    assert [waits[:2] for waits in says["waits"]] == [[5, 0.3]] * 2
     assert says["ends"].startswith("BucketError") and "S3 is away" in says["ends"]
 
 

@@ -32,22 +32,25 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
     The cost grows with the history.
 
     Returns:
-        How many ``tests`` were run in SQL, and how many ``files`` were compared.
+        How many ``tests`` were run in SQL, and how many ``detection_files`` and ``other_files`` (manifests, rejected
+        rows) were compared.
 
     Raises:
         AuditError: naming what differs, row by row; of each dbt test up to ten rows.
         RuntimeError: when the warehouse is open elsewhere.
     """
     listed = {stored.key: stored for stored in store.list(settings.output_prefix)}
-    found, tests, files = [], 0, 0
+    found, tests, put = [], 0, []
     if settings.warehouse.exists():
         with connect(settings, read_only=True) as warehouse:
             is_built = warehouse.execute("from duckdb_tables() where table_name = 'batch_detections'").fetchone()
-            kept = warehouse.execute("select file_key, put_at from output.files order by file_key").fetchall()
-            for key in (key for key, put_at in kept if put_at):
-                files += 1
+            kept = warehouse.execute(
+                "select file_key, put_at is not null, file_number is not null from output.files order by file_key"
+            ).fetchall()
+            put = [is_detections for _, is_put, is_detections in kept if is_put]
+            for key in (key for key, is_put, _ in kept if is_put):
                 found += _file_differences(store, warehouse, key, listed.get(key))
-        known = {key for key, _ in kept}
+        known = {key for key, *_ in kept}
         if is_built:
             failed, tests = _failed_tests(settings)
             found += failed
@@ -62,8 +65,16 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
     if found:
         shown = found[:DIFFERENCES_SHOWN] + ["..."] * (len(found) > DIFFERENCES_SHOWN)
         raise AuditError(f"The audit found {len(found)} differences:\n" + "\n".join(shown))
-    log.info("The audit found no difference: %d tests over the raw rows, %d files", tests, files)
-    return {"tests": tests, "files": files}
+    done = {"tests": tests, "detection_files": sum(put), "other_files": len(put) - sum(put)}
+    if any(done.values()):
+        log.info(
+            "The audit found no difference: %(tests)d tests over the raw rows, %(detection_files)d detection files, "
+            "%(other_files)d other files",
+            done,
+        )
+    else:
+        log.info("There is nothing to audit: no run has built or exported anything yet")
+    return done
 
 
 def _failed_tests(settings: Settings) -> tuple[list[str], int]:

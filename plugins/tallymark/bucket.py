@@ -5,23 +5,31 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
+from airflow.sdk.exceptions import AirflowSensorTimeout
 from botocore.config import Config
 
 from tallymark.settings import Settings
-from tallymark.store import S3_CONFIG, S3Store, entries, explained
+from tallymark.store import LISTING_CONFIG, S3_CONFIG, S3Store, entries, explained
 
 if TYPE_CHECKING:
     from tallymark.listing import Place
 
 
 class BucketHook(S3Hook):
-    """An S3Hook that does not wait for ever; ``config_kwargs`` in the connection's extra win over S3_CONFIG."""
+    """An S3Hook that does not wait for ever; ``config_kwargs`` in the connection's extra win over its own."""
 
-    places: "Iterable[Place]" = ()
+    own_config = S3_CONFIG
 
     @property
     def config(self) -> Config:
-        return S3_CONFIG.merge(super().config)
+        return self.own_config.merge(super().config)
+
+
+class ListingHook(BucketHook):
+    """What the sensor lists with; it asks again every second, so one that waits long for an answer learns nothing."""
+
+    own_config = LISTING_CONFIG
+    places: "Iterable[Place]" = ()
 
     def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs) -> Iterator[dict]:
         """Entries of listings as S3Hook's, but only of ``places`` (tallymark.listing), which are below the prefix."""
@@ -32,12 +40,20 @@ class BucketHook(S3Hook):
 class ChunkSensor(S3KeySensor):
     """An S3KeySensor that fails, and says what to do, when S3 does not answer or refuses.
 
-    True as soon as ``check_fn`` finds work among the keys, or without any. It skips the run only when S3 answered and
-    there was none.
-    A poke lists where new chunks are to be expected, and everything now and then: see tallymark.listing.
+    It ends as soon as ``check_fn`` finds work among the keys, or without any, or when S3 answered for ``timeout`` seconds
+    and there was none. A poke lists where new chunks are to be expected, and everything now and then: see
+    tallymark.listing.
     """
 
-    aws_hook_class = BucketHook
+    aws_hook_class = ListingHook
+
+    def execute(self, context) -> bool:
+        """Whether there is work."""
+        try:
+            super().execute(context)
+        except AirflowSensorTimeout:
+            return False
+        return True
 
     def poke(self, context) -> bool:
         from tallymark import listing

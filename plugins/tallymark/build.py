@@ -1,6 +1,7 @@
 """``dbt build`` inside this process: models and sanity tests."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +18,11 @@ class BuildError(RuntimeError):
     """A model or a sanity test failed; nothing may be exported."""
 
 
-def build(settings: Settings, full_refresh: bool = False) -> None:
+def build(settings: Settings, full_refresh: bool = False) -> dict[str, int]:
     """Bring models up to the last chunk in the ledger and test them.
+
+    Returns:
+        How many ``models`` were run and ``tests`` passed, and how many ``detections`` the batch made.
 
     Raises:
         BuildError: naming each model or test that failed, with up to ten of the rows a test found.
@@ -47,6 +51,8 @@ def build(settings: Settings, full_refresh: bool = False) -> None:
             if node.node.resource_type == "model" and node.node.config.materialized in ("table", "incremental")
         }
     _log_nodes(result.result, rows)
+    kinds = Counter(node.node.resource_type for node in result.result)
+    return {"models": kinds["model"], "tests": kinds["test"], "detections": rows["batch_detections"]}
 
 
 def _log_nodes(nodes: Iterable[Any], rows: dict[str, int]) -> None:

@@ -50,8 +50,9 @@ def report_run(settings: Settings, store: Store, since: datetime) -> Files:
 def explain_failure(error: BaseException | None) -> None:
     """Log what happened and what to do once more, as the last lines of a failed try's log, behind all tracebacks.
 
-    Lines are short enough for Airflow's UI to show whole.
+    Lines are short enough for Airflow's UI to show whole, and outside the folded group that it logs callbacks in.
     """
+    log.info("::endgroup::")
     for line in str(error or "The task was ended from outside.").splitlines():
         for part in textwrap.wrap(line, LINE_WIDTH) or [""]:
             log.error(part)
