@@ -111,6 +111,7 @@ def detect_patterns():
         timeout=GIVE_UP_SECONDS,
         mode="poke",
         pool="default_pool",
+        retries=2,
         doc_md="Waits for a chunk that the ledger lacks, or for something that an earlier run left unfinished. "
         "Returns whether there is any such work.",
     )

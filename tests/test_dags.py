@@ -72,7 +72,7 @@ def test_production_has_mechanism_y_alone(airflow_home):
                 "build": "warehouse",
                 "export": "warehouse",
             },
-            "retries": [3],
+            "retries": [2, 3],
             "schedule": "* * * * *",
             "max_active_runs": 1,
             "catchup": False,
@@ -188,9 +188,7 @@ def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_pa
     work.begin(settings)
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
     before = settings.warehouse.read_bytes()
-    returned = described(
-        airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01"
-    )
+    returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
     assert returned is None
     assert settings.warehouse.read_bytes() == before
     kept, *_ = json.loads(settings.beside("alerts.json").read_text())

@@ -337,7 +337,7 @@ def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
     """It does not skip, which would look like a minute without a chunk."""
     bucket.proxy.faults = [Fault("refused_403")]
     says = sensor_says(bucket, tmp_path)
-    assert says["waits"] == [[5, 10, 2], [5, 20, 4]]
+    assert says["waits"] == [[5, 10, 3], [5, 20, 4]]
     assert says["ends"].startswith("BucketError: Could not list input/transactions/chunk_*")
     assert "the Airflow connection aws_default" in says["ends"]
 

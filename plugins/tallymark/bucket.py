@@ -40,8 +40,8 @@ class ListingHook(BucketHook):
 class ChunkSensor(S3KeySensor):
     """An S3KeySensor that fails, and says what to do, when S3 does not answer or refuses.
 
-    It ends as soon as ``check_fn`` finds work among the keys, or without any, or when S3 answered for ``timeout`` seconds
-    and there was none. A poke lists where new chunks are to be expected, and everything now and then: see
+    It ends as soon as ``check_fn`` finds work among the keys, or without any, or when S3 answered for ``timeout``
+    seconds and there was none. A poke lists where new chunks are to be expected, and everything now and then: see
     tallymark.listing.
     """
 

@@ -19,8 +19,8 @@ ATTEMPTS = 4
 # The folder, at the top of a FolderStore, of files that are being written: no object is there.
 UNFINISHED = ".unfinished/"
 S3_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
-# A poke waits for about 20 seconds: with its task's retries, a run has failed when S3 has hung for two minutes.
-LISTING_CONFIG = S3_CONFIG.merge(Config(read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2}))
+# A poke waits for about 30 seconds: with its task's retries, a run has failed when S3 has hung for two minutes.
+LISTING_CONFIG = S3_CONFIG.merge(Config(read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}))
 
 # What S3 says of an object in an archived storage class.
 ARCHIVED = "InvalidObjectState"

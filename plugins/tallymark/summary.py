@@ -98,7 +98,9 @@ def report(settings: Settings, root: Path, bucket: Path) -> str:
             select task_id, count(*), avg(duration)
             from task_instance
             inner join xcom using (dag_id, task_id, run_id)  -- A run that had nothing to do returned nothing.
-            where key = 'return_value' and dag_id = 'detect_patterns' and state = 'success' and task_id <> 'wait_for_chunk'
+            where
+                key = 'return_value' and dag_id = 'detect_patterns' and state = 'success'
+                and task_id <> 'wait_for_chunk'
             group by task_id
             order by min(start_date)
             """
