@@ -1,5 +1,5 @@
--- What was refused and is still to be put right, as of a moment: what kind, what about, and a sentence. Alerts, the page and
--- the notes of runs go by it. seen_at is when it was refused last, rejected_file where a chunk's reason can be downloaded.
+-- What was refused and is still to be put right, as of a moment: what kind, what about, and a sentence. Alerts, the
+-- page and the notes of runs go by it. seen_at is when it was refused last; rejected_file has a chunk's reason.
 create or replace temp macro open_refusals(moment) as table
 with rejected_chunks as (
     select
