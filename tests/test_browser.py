@@ -180,6 +180,7 @@ def test_before_anything_has_landed(site, open_page):
     page, _ = open_page("/tallymark/")
     assert "Nothing has landed yet" in page.locator("#sign").inner_text()
     assert "There are no results yet" in page.locator("#found-table").inner_text()
+    assert page.locator("#to-put-right").is_hidden()
     assert "No chunk has been taken yet." in page.locator("#chunks-table").inner_text()
     axe_finds_nothing(page)
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -231,6 +232,7 @@ def test_every_part_in_both_modes_and_widths(stream, open_page, theme, size):
         "merchants-table",
         "nearest-table",
         "chunks-table",
+        "refusals-table",
         "conflicts-table",
         "rejected-table",
     ):
@@ -315,6 +317,27 @@ def test_what_was_refused_and_downloads(stream, open_page):
     with page.expect_download() as download:
         page.locator("#found-table tbody a[download]").first.click()
     assert download.value.suggested_filename.startswith("detections-0000")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_what_is_to_be_put_right_is_in_sight_in_every_part(stream, open_page, size):
+    page, _ = open_page("/tallymark/", size=size)
+    line = page.locator("#to-put-right")
+    assert line.inner_text() == "2 refusals to be put right. See which, and what to do"
+    for part in PARTS:
+        page.get_by_role("heading", name=part).evaluate("element => element.scrollIntoView()")
+        shown = line.bounding_box()
+        assert shown["y"] >= 0 and shown["y"] + shown["height"] <= size["height"]
+        assert page.get_by_role("heading", name=part).bounding_box()["y"] >= shown["y"] + shown["height"]
+    line.get_by_role("link").click()
+    heading = page.get_by_role("heading", name="To be put right").bounding_box()
+    assert line.bounding_box()["y"] < heading["y"] < size["height"]
+    rows = page.locator("#refusals-table tbody").inner_text()
+    assert "chunk_11" in rows and "header lacks gender, amount" in rows and "chunk_3" in rows
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the reason why input/transactions/chunk_11 was rejected").click()
+    assert download.value.suggested_filename == "chunk_11.csv"
+    assert "header lacks gender, amount" in Path(download.value.path()).read_text()
 
 
 def test_a_page_behind_the_end_shows_the_first(stream, open_page):

@@ -17,7 +17,7 @@ CHUNKS = 8
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory) -> tuple[Path, list[Way]]:
-    """Chunks, and what came out of them in every way."""
+    """Chunks, and what came out of them in every way; one more is rejected whole, of the same name as the next one."""
     data, chance = tmp_path_factory.mktemp("certify"), random.Random(1)
     customers = [(f"C{number}", "FMM"[number % 3]) for number in range(40)]
     pairs = [(name, gender, merchant) for name, gender in customers for merchant in ("M1", "M2", "M3")]
@@ -27,7 +27,8 @@ def certified(tmp_path_factory) -> tuple[Path, list[Way]]:
             Row(name, merchant, gender, chance.choice(("20", "25")))
             for name, gender, merchant in chance.choices(pairs, k=90)
         ]
-        write_chunk(data, f"chunk_{number}", [*rows, Row("broken", "M1", "F", "x")])
+        write_chunk(data, "chunk_7.csv" if number == 7 else f"chunk_{number}", [*rows, Row("broken", "M1", "F", "x")])
+    (data / "input/transactions/chunk_7").write_text("rejected whole\n")
     return data, list(replay_in_every_way(data, data / "out", THRESHOLDS, kills=0, seed=1))
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tallymark.chunks import find_chunks, natural_order
+from tallymark.chunks import chunk_name, find_chunks, natural_order
 from tallymark.store import StoredObject
 
 PREFIX = "input/transactions/"
@@ -52,7 +52,7 @@ def test_a_folder_is_a_chunk_once_its_marker_is_there():
     assert find_chunks(parts, PREFIX) == []
     [chunk] = find_chunks(parts + stored("chunk_3/_SUCCESS"), PREFIX)
     assert chunk.key == f"{PREFIX}chunk_3/"
-    assert chunk.name == "chunk_3"
+    assert chunk_name(chunk.key) == "chunk_3"
     assert [part.key.rpartition("/")[2] for part in chunk.parts] == ["part-9.csv", "part-10.csv"]
 
 
@@ -71,7 +71,7 @@ def test_other_objects_are_left_alone():
 
 @pytest.mark.parametrize("name", ["chunk_7", "chunk_7.csv", "chunk_7.csv.gz", "chunk_7.CSV.GZ"])
 def test_the_name_has_no_ending(name):
-    assert find_chunks(stored(name), PREFIX)[0].name == "chunk_7"
+    assert chunk_name(find_chunks(stored(name), PREFIX)[0].key) == "chunk_7"
 
 
 def test_keys_that_climb_are_keys_like_others():
@@ -84,4 +84,4 @@ def test_keys_that_climb_are_keys_like_others():
         ("chunk_%2e%2e", 1),
         ("chunk_..", 1),
     ]
-    assert not [chunk for chunk in found if "/" in chunk.name]
+    assert not [chunk for chunk in found if "/" in chunk_name(chunk.key)]

@@ -51,7 +51,7 @@ def test_how_rows_are_cut_into_files(settings, bucket):
     for chunk_seq, (count, files) in enumerate(cuts.items(), start=1):
         make(settings, count, chunk_seq)
         exported_now = output.export_detections(settings, bucket)
-        assert exported_now == {"detections": count, "files": len(files), "held": 0}
+        assert exported_now == {"detections": count, "files": len(files), "held": 0, "to_put_right": 0}
         expected += files
         assert sizes(bucket.root) == expected
     rows = [f"C{n}" for count in (1, 49, 50, 51, 100, 101) for n in range(1, count + 1)]
@@ -72,6 +72,15 @@ def test_columns_and_time_zone(settings, bucket, time_zone, shown):
         header, row = csv.reader(file)
     assert header == ["YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId"]
     assert row == [shown, shown, "PatId2", "CHILD", "C1", "M1"]
+
+
+def test_the_log_says_how_many_rows_were_put(settings, bucket, caplog):
+    caplog.set_level("INFO")
+    make(settings, 51)
+    output.export_detections(settings, bucket)
+    said = [text.removeprefix("put output/") for text in caplog.messages if text.startswith("put ")]
+    detections = [f"detections/detections-0000000{number}.csv ({rows} rows)" for number, rows in ((1, 50), (2, 1))]
+    assert said == ["manifests/manifest-00000001.json", *detections, "manifests/latest.json"]
 
 
 def test_only_what_passed_its_tests_goes_out(settings, bucket):
@@ -130,12 +139,12 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     patient = settings.model_copy(update={"hold_remainder_seconds": 3600})
     now = output.utc_now()
     make(settings, 51, detected_at=now)
-    assert output.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1}
+    assert output.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "to_put_right": 0}
     assert not work.unfinished_work(patient)
     make(settings, 49, chunk_seq=2, detected_at=now)
-    assert output.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0}
+    assert output.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "to_put_right": 0}
     make(settings, 2, chunk_seq=3, detected_at=now - timedelta(seconds=3601))
-    assert output.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0}
+    assert output.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0, "to_put_right": 0}
     assert sizes(bucket.root) == [50, 50, 2]
     make(settings, 1, chunk_seq=4, detected_at=now)
     output.export_detections(patient, bucket)

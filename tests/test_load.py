@@ -1,5 +1,6 @@
 """The load: ledger, bad rows, bad chunks, conflicts, versions of the customer importance."""
 
+import csv
 import gzip
 import os
 import shutil
@@ -99,8 +100,19 @@ def test_bad_input(settings, bucket):
             found["values"] = values
         if not matches:
             wrong.append((case["name"], expected, found))
+        if state == "rejected":
+            assert rejected_file(settings, bucket, chunk_seq) == [[by_number[f"{number:03d}b"][0], "", reason, ""]]
     assert not wrong, "\n".join(map(str, wrong))
     assert taken["rejected"] == sum("chunk" in case for case in CASES)
+
+
+def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> list[list[str]]:
+    """The rows of the file of a chunk of which something was rejected, or all."""
+    [(key,)] = query(settings, f"select file_key from output.files where chunk_seq = {chunk_seq}")
+    with (bucket.root / key).open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["object_key", "line_number", "reason", "line"]
+    return rows
 
 
 def test_the_cases_have_different_names():
@@ -143,6 +155,42 @@ def test_each_chunk_has_a_file_of_rejected_rows_of_its_own(settings, bucket, tog
     assert files == ["chunk_7.csv", "chunk_7-3.csv", "chunk_7-3-3.csv", "chunk_7-4.csv"]
     for name, file in zip(names, files, strict=True):
         assert (bucket.root / "output/rejected" / file).read_text().endswith(f",row of {name}\n")
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, bucket, caplog, together):
+    """Names go by the order of the chunks, whether all of one was rejected or rows of it."""
+    contents = {"chunk_7": "no header\n", "chunk_7.csv": GOOD + "bad\n", "chunk_7.csv.gz": "no gzip", "chunk_8": GOOD}
+    caplog.set_level("INFO")
+    for name, content in contents.items():
+        put(bucket, name, content)
+        if not together:
+            load.load_chunks(settings, bucket)
+    load.load_chunks(settings, bucket)
+    keys = query(settings, "select file_key, row_count from output.files where chunk_seq > 0 order by chunk_seq")
+    assert keys == [(f"output/rejected/{name}.csv", 1) for name in ("chunk_7", "chunk_7-2", "chunk_7-3")]
+    assert {text for text in caplog.messages if text.startswith("put ")} == {f"put {key} (1 rows)" for key, _ in keys}
+    first = f"{FIRST[:-1]}7"
+    assert (bucket.root / "output/rejected/chunk_7.csv").read_text() == (
+        "object_key,line_number,reason,line\n"
+        f"{first},,\"header lacks customer, merchant, gender, amount; the first line is: 'no header'\",\n"
+    )
+    assert rejected_file(settings, bucket, 2) == [[f"{first}.csv", "3", "has 1 fields instead of 10", "bad"]]
+    [(reason,)] = query(settings, "select reason from raw.chunks where chunk_seq = 3")
+    assert rejected_file(settings, bucket, 3) == [[f"{first}.csv.gz", "", reason, ""]]
+
+
+def test_each_try_at_a_chunk_has_a_file_of_its_own(settings, bucket):
+    """Rejected whole, with the same reason again, and accepted with a row that is rejected."""
+    for content in ("", "\n", GOOD + "bad\n"):
+        put(bucket, "chunk_1", content)
+        load.load_chunks(settings, bucket)
+    assert [rejected_file(settings, bucket, chunk_seq) for chunk_seq in (1, 2, 3)] == [
+        [[FIRST, "", "holds no line", ""]],
+        [[FIRST, "", "holds no line", ""]],
+        [[FIRST, "3", "has 1 fields instead of 10", "bad"]],
+    ]
+    assert len(list(bucket.list("output/rejected/"))) == 3
 
 
 def test_a_file_is_planned_once(settings):
@@ -381,6 +429,9 @@ def test_versions_of_the_customer_importance(settings, bucket):
     )
     assert states == [(1, "accepted", 1, 0), (2, "accepted", 1, 1), (3, "rejected", 0, 0)]
     assert "weight is not a number" in (bucket.root / "output/rejected/customer_importance-2.csv").read_text()
+    [_, row] = (bucket.root / "output/rejected/customer_importance-3.csv").read_text().splitlines()
+    assert row.startswith("input/customers/,,all.csv: broken gzip: ") and row.endswith(",")
+    assert len(list((bucket.root / "output/rejected").iterdir())) == 2
 
 
 def test_a_broken_importance_leaves_the_last_good_version_in_force(settings, bucket):
@@ -554,7 +605,7 @@ def test_names_of_files_with_rejected_rows(settings):
         with connect(settings) as warehouse:
             warehouse.execute("delete from output.files")
             for chunk_seq in (7, 8):
-                output.plan_rejected_rows(limited, warehouse, name, chunk_seq, None)
+                output.plan_rejected_file(limited, warehouse, name, chunk_seq, None)
             return [key for (key,) in warehouse.execute("select file_key from output.files order by all").fetchall()]
 
     assert names("o/", "a") == ["o/rejected/a-8.csv", "o/rejected/a.csv"]

@@ -189,6 +189,94 @@ def test_a_missing_chunk_is_named_and_can_be_left_out(data, out):
     assert files(out).items() >= {key: body for key, body in files_before.items() if "latest" not in key}.items()
 
 
+def rejected_twice(data: Path, out: Path) -> None:
+    """A chunk that is rejected whole, and accepted under the same key with a row that is rejected."""
+    (data / "input/transactions/chunk_5").write_text("no header\n")
+    replay(data, out, vars=VARS)
+    write_chunk(data, "chunk_5", rows_of(5))
+    replay(data, out, vars=VARS)
+
+
+def rejected_files(out: Path) -> list[str]:
+    return sorted(path.name for path in (out / "output/rejected").iterdir())
+
+
+def test_files_of_what_was_rejected_are_found_again(data, out):
+    rejected_twice(data, out)
+    before, files_before = contents(out), files(out)
+    assert rejected_files(out)[-2:] == ["chunk_5-7.csv", "chunk_5.csv"]
+    lose_warehouse(out)
+    rebuild(settings(out), FolderStore(data, target=out))
+    assert contents(out) == before
+    assert files(out) == files_before
+    audit(settings(out), FolderStore(data, target=out))
+
+
+def test_a_bucket_of_a_version_that_wrote_no_file_for_what_was_rejected_whole(data, out):
+    """So the corrected chunk has the name; the other one gets a file now, under a name of its own."""
+    rejected_twice(data, out)
+    rejected = out / "output/rejected"
+    (rejected / "chunk_5-7.csv").replace(rejected / "chunk_5.csv")
+    (rejected / "chunk_2x.csv").unlink()
+    before, files_before = rejected_files(out), files(out)
+    lose_warehouse(out)
+    store = FolderStore(data, target=out)
+    rebuild(settings(out), store)
+    assert rejected_files(out) == sorted([*before, "chunk_2x.csv", "chunk_5-6.csv"])
+    assert files(out).items() >= files_before.items()
+    assert "no header" in (rejected / "chunk_5-6.csv").read_text()
+    audit(settings(out), store)
+    write_chunk(data, "chunk_6", rows_of(6))
+    replay(data, out, vars=VARS)
+
+
+def test_a_file_of_a_chunk_that_was_never_exported_is_not_written_again(data, out):
+    store = FolderStore(data, target=out)
+    (data / "input/transactions/chunk_5").write_text("no header\n")
+    write_chunk(data, "chunk_6", rows_of(6))
+    load_chunks(settings(out), store)
+    files_before = rejected_files(out)
+    lose_warehouse(out)
+    rebuild(settings(out), store)
+    replay(data, out, vars=VARS)
+    assert rejected_files(out) == files_before
+    with duckdb.connect(str(out / "warehouse.duckdb"), read_only=True) as warehouse:
+        found = warehouse.sql("select chunk_seq, file_key from output.files where chunk_seq > 5 order by 1").fetchall()
+    assert found == [(6, "output/rejected/chunk_5.csv"), (7, "output/rejected/chunk_6.csv")]
+    audit(settings(out), store)
+
+
+def test_the_number_of_a_rejected_version_may_be_given_again(data, out):
+    """Manifests do not name it, as no chunk was looked at with it; its file stays as it is."""
+    path = data / "input/customers/customer_importance.csv"
+    path.write_text("no header\n")
+    write_chunk(data, "chunk_5", rows_of(5))
+    replay(data, out, vars=VARS)
+    rejected = out / "output/rejected/customer_importance-2.csv"
+    before = rejected.read_text()
+    lose_warehouse(out)
+    path.write_text("Source,Target,Weight\nU1,M3,1\nbad\n")
+    store = FolderStore(data, target=out)
+    rebuild(settings(out), store)
+    write_chunk(data, "chunk_6", rows_of(6))
+    replay(data, out, vars=VARS)
+    assert rejected.read_text() == before
+    assert "has 1 fields instead of 3" in rejected.with_name("customer_importance-2-2.csv").read_text()
+    audit(settings(out), store)
+
+
+def test_a_missing_chunk_keeps_the_name_of_its_file(data, out):
+    """Another one whose file would be called the same is found under its own name."""
+    write_chunk(data, "chunk_3.csv", rows_of(7))
+    replay(data, out, vars=VARS)
+    files_before = rejected_files(out)
+    assert "chunk_3-6.csv" in files_before
+    lose_warehouse(out)
+    (data / "input/transactions/chunk_3").unlink()
+    rebuild(settings(out), FolderStore(data, target=out), without_missing=True)
+    assert rejected_files(out) == files_before
+
+
 def test_customer_importance_that_was_replaced_is_a_new_version(data, out):
     detections = contents(out)["detections"]
     lose_warehouse(out)

@@ -72,7 +72,7 @@ def test_it_holds_all_detections_and_the_whole_ledger(settings, tmp_path, monkey
     assert [(row[3], row[-1]) for row in ledger] == [
         ("accepted", "output/rejected/chunk_1.csv"),
         ("accepted", None),
-        ("rejected", None),
+        ("rejected", "output/rejected/chunk_3.csv"),
     ]
     assert [row[-2] for row in ledger] == [
         "line 40: amount is not a number",

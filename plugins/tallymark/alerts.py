@@ -53,6 +53,7 @@ class State(NamedTuple):
 
 def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list[Condition]:
     """What the warehouse tells after an export."""
+    run_sql(warehouse, "open_refusals")
     found = run_sql(
         warehouse,
         "alert_conditions",

@@ -30,10 +30,10 @@ class Chunk:
     parts: tuple[StoredObject, ...]
     landed_at: datetime
 
-    @property
-    def name(self) -> str:
-        """The last part of the key without ``.csv``, ``.csv.gz``: ``chunk_7``."""
-        return re.sub(r"(\.csv)?(\.gz)?$", "", self.key.rstrip("/").rpartition("/")[2], flags=re.IGNORECASE)
+
+def chunk_name(key: str) -> str:
+    """The last part of a chunk's key without ``.csv``, ``.csv.gz``: ``chunk_7``."""
+    return re.sub(r"(\.csv)?(\.gz)?$", "", key.rstrip("/").rpartition("/")[2], flags=re.IGNORECASE)
 
 
 def natural_order(key: str) -> tuple[list[str | int], str]:

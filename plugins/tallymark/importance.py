@@ -154,7 +154,7 @@ def _load_version(
             "insert into raw.importance_versions values (?, ?, ?, ?, ?, ?, ?)",
             [version, digest, state, reason, accepted, rejected, utc_now()],
         )
-        if rejected:
-            output.plan_rejected_rows(settings, warehouse, f"customer_importance-{version}", None, version)
+        if rejected or reason:
+            output.plan_rejected_file(settings, warehouse, f"customer_importance-{version}", None, version)
     log.info("customer importance version %d: %d rows accepted, %d rejected", version, accepted, rejected)
     return state

@@ -212,8 +212,9 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
     first = ledger.next_chunk_seq(warehouse)
     judge_rows(warehouse, [file for read in group for file in read.files], "transactions")
     with transaction(warehouse):
-        insert_rows(settings, warehouse, {seq: (read.entry.chunk, read.files) for seq, read in enumerate(group, first)})
+        insert_rows(warehouse, {chunk_seq: read.files for chunk_seq, read in enumerate(group, first)})
         counts = ledger.record(warehouse, first, entries)
+        output.plan_rejected(settings, warehouse, since=first)
     for remark in ledger.remarks(warehouse, since=first):
         log.warning(remark)
     for entry, (accepted, rejected) in zip(entries, counts, strict=True):
@@ -244,22 +245,13 @@ def read_chunk(settings: Settings, store: Store, chunk: Chunk) -> list[CsvObject
     return read_csv_objects(settings, store, chunk.key, chunk.parts, TRANSACTIONS)
 
 
-def insert_rows(
-    settings: Settings,
-    warehouse: duckdb.DuckDBPyConnection,
-    chunks: Mapping[int, tuple[Chunk, Sequence[CsvObject]]],
-) -> None:
+def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> None:
     """Write the rows of chunks that were judged, accepted and rejected, in the transaction of their ledger rows.
 
     Args:
-        chunks: each with its files, by ``chunk_seq``; the files in the order in which ``judge_rows`` had them.
+        chunks: the files of each, by ``chunk_seq``, in the order in which ``judge_rows`` had them.
     """
-    files = [(chunk_seq, file.key) for chunk_seq, (_, of_chunk) in chunks.items() for file in of_chunk]
+    files = [(chunk_seq, file.key) for chunk_seq, of_chunk in chunks.items() for file in of_chunk]
     chunk_seqs, keys = [chunk_seq for chunk_seq, _ in files], [key for _, key in files]
     run_sql(warehouse, "insert_transactions", chunk_seqs=chunk_seqs)
     run_sql(warehouse, "insert_rejected_rows", chunk_seqs=chunk_seqs, version=None, object_keys=keys)
-    with_rejected = warehouse.execute(
-        "select distinct chunk_seq from raw.rejected_rows where chunk_seq >= ? order by chunk_seq", [min(chunks)]
-    )
-    for (chunk_seq,) in with_rejected.fetchall():
-        output.plan_rejected_rows(settings, warehouse, chunks[chunk_seq][0].name, chunk_seq, None)

@@ -16,10 +16,11 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from tallymark import manifest, work
+from tallymark.chunks import chunk_name
 from tallymark.settings import Settings
 from tallymark.spreadsheet import defused
 from tallymark.store import Store
-from tallymark.warehouse import connect, transaction, utc_now
+from tallymark.warehouse import connect, run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     """Decide on files for the detections that the last build made, and put all files that are not out yet.
 
     Returns:
-        How many ``detections`` were given to how many ``files``, and how many are ``held`` back.
+        How many ``detections`` were given to how many ``files``, how many are ``held`` back, and how many refusals are
+        ``to_put_right``.
 
     Raises:
         RuntimeError: when models ran since the last build that passed its sanity tests.
@@ -54,12 +56,14 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
                 _plan_manifest(settings, warehouse, chunk_before, files_before)
         put_planned(settings, store, warehouse)
         waiting = _without_file(warehouse)
+        run_sql(warehouse, "open_refusals")
+        (to_put_right,) = warehouse.execute("select count(*) from open_refusals(?)", [utc_now()]).fetchone()
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
         work.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
         work.finish(settings)
-    return {"detections": detections, "files": files, "held": len(waiting)}
+    return {"detections": detections, "files": files, "held": len(waiting), "to_put_right": to_put_right}
 
 
 def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
@@ -164,23 +168,44 @@ def _plan_manifest(
     plan(warehouse, manifest.latest_key(settings), latest)
 
 
-def plan_rejected_rows(
+def plan_rejected(settings: Settings, warehouse: duckdb.DuckDBPyConnection, since: int) -> None:
+    """Decide on a file for each chunk that has rejected rows or was rejected whole, in the order of their numbers.
+
+    Belongs into the transaction that writes their rows and their ledger rows.
+
+    Args:
+        since: the ``chunk_seq`` of the first of them.
+    """
+    chunks = warehouse.execute(
+        """
+        select chunk_seq, chunk_key
+        from raw.chunks
+        where
+            chunk_seq >= $since
+            and (
+                state = 'rejected'
+                or chunk_seq in (select chunk_seq from raw.rejected_rows where chunk_seq >= $since)
+            )
+        order by chunk_seq
+        """,
+        {"since": since},
+    ).fetchall()
+    for chunk_seq, key in chunks:
+        plan_rejected_file(settings, warehouse, chunk_name(key), chunk_seq, None)
+
+
+def plan_rejected_file(
     settings: Settings, warehouse: duckdb.DuckDBPyConnection, name: str, chunk_seq: int | None, version: int | None
 ) -> None:
-    """Write down the file with the rejected rows of a chunk, or of a version of the customer importance.
+    """Decide on the file with what was rejected of a chunk, or of a version of the customer importance.
 
-    Belongs into the transaction that loads them. The file is called ``<name>.csv``; as long as another one is called so
-    (``chunk_7``, ``chunk_7.csv``), ``-<number>`` is added to the name. A name that is too long is cut, and has it too.
+    The file is called ``<name>.csv``; as long as another one is called so (``chunk_7``, ``chunk_7.csv``),
+    ``-<number>`` is added to the name. A name that is too long is cut, and has it too. One that a rebuild found in the
+    bucket is no other one when it holds the same bytes.
     """
-    rows = warehouse.execute(
-        """
-        select object_key, line_number, reason, line
-        from raw.rejected_rows
-        where chunk_seq = $chunk_seq or importance_version = $version
-        order by object_key, line_number
-        """,
-        {"chunk_seq": chunk_seq, "version": version},
-    ).fetchall()
+    asked = {"chunk_seq": chunk_seq, "version": version, "customers_prefix": settings.customers_prefix}
+    rows = run_sql(warehouse, "rejected", **asked).fetchall()
+    body = _as_csv(("object_key", "line_number", "reason", "line"), rows)
     folder, number = f"{settings.output_prefix}rejected/", f"-{chunk_seq or version}"
     longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(folder.encode()))
 
@@ -188,12 +213,16 @@ def plan_rejected_rows(
         return folder + name.encode()[: longest - len(end)].decode(errors="ignore") + end
 
     end = ".csv" if len(f"{name}.csv".encode()) <= longest else f"{number}.csv"
-    while warehouse.execute("select 1 from output.files where file_key = ?", [key(end)]).fetchone():
+    other = "select 1 from output.files where file_key = ? and (sha256 <> ? or chunk_seq is not null)"
+    while warehouse.execute(other, [key(end), hashlib.sha256(body).hexdigest()]).fetchone():
         end = number + end
-    plan(warehouse, key(end), _as_csv(("object_key", "line_number", "reason", "line"), rows), chunk_seq=chunk_seq)
+    warehouse.execute("delete from output.files where file_key = ?", [key(end)])
+    plan(warehouse, key(end), body, chunk_seq=chunk_seq, row_count=len(rows))
 
 
-def plan(warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str | None) -> None:
+def plan(
+    warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str | datetime | None
+) -> None:
     """Decide that a file goes out with these bytes.
 
     Args:
@@ -207,17 +236,17 @@ def put_planned(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConn
     """Put every file that was decided on and is not known to be out: manifests, then what they announce."""
     planned = warehouse.execute(
         """
-        select file_key, body
+        select file_key, body, row_count
         from output.files
         where put_at is null
         order by manifest_number nulls last, file_number nulls last, file_key
         """
     ).fetchall()
-    for key, body in planned:
+    for key, body, rows in planned:
         put = store.put if key == manifest.latest_key(settings) else store.put_new
         put(key, body)
         warehouse.execute("update output.files set put_at = ?, body = null where file_key = ?", [utc_now(), key])
-        log.info("put %s", key)
+        log.info("put %s%s", key, "" if rows is None else f" ({rows} rows)")
 
 
 def _local(moment: datetime, zone: ZoneInfo) -> str:

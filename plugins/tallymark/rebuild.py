@@ -81,6 +81,7 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
     aside = settings.model_copy(update={"warehouse": _aside(settings.warehouse), **unlimited})
     _remove(aside)
     with connect(aside) as warehouse:
+        _keep_rejected_files(aside, store, warehouse)
         for row in rows:
             _restore_chunk(aside, store, warehouse, row, chunks.get((row["chunk_key"], row["etag"])))
         versions = [row for content in manifests for row in content["importance_versions"]]
@@ -128,8 +129,21 @@ def _restore_chunk(
     with transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:
-            insert_rows(settings, warehouse, {row["chunk_seq"]: (chunk, files)})
+            insert_rows(warehouse, {row["chunk_seq"]: files})
             log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
+        if row.get("reason") != MISSING:
+            output.plan_rejected(settings, warehouse, since=row["chunk_seq"])
+
+
+def _keep_rejected_files(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Plan the files of what was rejected as they are; a chunk whose file is one of them finds it by its bytes.
+
+    The others stay, and their names are not given again: files of chunks that are missing, of versions of the customer
+    importance that no chunk was looked at with, and of chunks that are still to be taken again.
+    """
+    with transaction(warehouse):
+        for stored in store.list(f"{settings.output_prefix}rejected/"):
+            output.plan(warehouse, stored.key, store.get(stored), put_at=as_utc(stored.last_modified))
 
 
 def _restore_files(
@@ -155,12 +169,8 @@ def _restore_files(
 
 
 def _restore_times(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
-    """When files were put, as far as the bucket tells; rejected rows of chunks that are missing keep their files."""
-    known = {key for (key,) in warehouse.execute("select file_key from output.files").fetchall()}
-    missing = warehouse.execute("select 1 from raw.chunks where reason = ?", [MISSING]).fetchone()
+    """When files were put, as far as the bucket tells."""
     for stored in store.list(settings.output_prefix):
-        if missing and stored.key not in known and stored.key.startswith(f"{settings.output_prefix}rejected/"):
-            output.plan(warehouse, stored.key, store.get(stored))
         warehouse.execute(
             "update output.files set put_at = ?, body = null where file_key = ?",
             [as_utc(stored.last_modified), stored.key],

@@ -52,4 +52,6 @@ def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
         parts.append(f"{export['detections']:,} detections in {export['files']:,} files")
         if export["held"]:
             parts.append(f"{export['held']:,} held back to fill a file")
+        if export.get("to_put_right"):
+            parts.append(f"{export['to_put_right']:,} refusals to be put right: see Detections")
     return "; ".join(parts) + "."

@@ -58,6 +58,7 @@ def _prepare(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> dict[s
     objects = {}
     with transaction(warehouse):
         run_sql(warehouse, "snapshot_tables")
+        run_sql(warehouse, "open_refusals")
         _refresh_nearest(warehouse)
         sealed = dict(warehouse.execute("select kind, max(last_id) from snapshot.parts group by kind").fetchall())
         final_ids = dict(zip(("ledger", "detections"), run_sql(warehouse, "snapshot_final").fetchone(), strict=True))

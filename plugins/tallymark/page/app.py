@@ -34,6 +34,7 @@ FROM_HERE_ONLY = {
     "Cache-Control": "no-cache",
 }
 EVERYTHING = 2**62
+REFUSED = ("refusals", "conflicts", "rejected_rows")
 MAX_REFUSED = 50
 
 app = FastAPI(
@@ -168,17 +169,16 @@ def merchants(snapshot: Snapshot, merchant: Text = "", page: Page = 1, limit: Li
 
 @app.get("/api/chunks")
 def chunks(snapshot: Snapshot, state: Text = "", chunk: Text = "", page: Page = 1, limit: Limit = 25) -> dict[str, Any]:
-    """The ledger, newest first, and the latest of what was refused."""
+    """The ledger, newest first, what is to be put right, and the latest of what was refused."""
     if not snapshot.is_published():
-        return {**_about(snapshot), "found": 0, "rows": [], "rejected_rows": [], "conflicts": [], "importance": []}
+        return {**_about(snapshot), "found": 0, "rows": [], **{name: [] for name in REFUSED}, "importance": []}
     chosen = {"state": state, "chunk": chunk}
     return {
         **_about(snapshot),
         **snapshot.query("chunk_count", **chosen)[0],
         "totals": snapshot.query("arrived")[0],
         "rows": snapshot.query("chunks", **chosen, limit=limit, offset=(page - 1) * limit),
-        "rejected_rows": snapshot.query("rejected_rows", limit=MAX_REFUSED),
-        "conflicts": snapshot.query("conflicts", limit=MAX_REFUSED),
+        **{name: snapshot.query(name, limit=MAX_REFUSED) for name in REFUSED},
         "importance": snapshot.query("importance"),
     }
 
@@ -187,6 +187,12 @@ def chunks(snapshot: Snapshot, state: Text = "", chunk: Text = "", page: Page = 
 def chunks_csv(snapshot: Snapshot, state: Text = "", chunk: Text = "") -> StreamingResponse:
     """All chunks that the filters leave, newest first."""
     return _csv(snapshot, "chunks", state=state, chunk=chunk, limit=EVERYTHING, offset=0)
+
+
+@app.get("/api/refusals.csv")
+def refusals_csv(snapshot: Snapshot) -> StreamingResponse:
+    """What is to be put right, the latest first, as many as the snapshot has."""
+    return _csv(snapshot, "refusals", limit=EVERYTHING)
 
 
 @app.get("/api/conflicts.csv")

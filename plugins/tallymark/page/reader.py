@@ -94,7 +94,7 @@ class Reader:
             path.write_bytes(current)
             cursor.begin()
             try:
-                cursor.execute("create or replace table current as from read_parquet(?)", [str(path)])
+                cursor.execute((SQL_FOLDER / "current.sql").read_text(), {"path": str(path)})
                 parts = cursor.execute("select coalesce(parts, []) from current").fetchone()[0]
                 self._load_parts(cursor, Path(folder), parts)
                 cursor.execute((SQL_FOLDER / "open.sql").read_text())

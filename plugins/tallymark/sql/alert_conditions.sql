@@ -3,45 +3,6 @@ with accepted as (
     select * from raw.chunks where state = 'accepted'
 ),
 
-rejected_chunks as (
-    select
-        'rejected chunk' as kind,
-        chunk_key as about,
-        arg_max(reason, chunk_seq) || '. Put a corrected object under the same key.' as message
-    from raw.chunks
-    where state = 'rejected' and chunk_key not in (select chunk_key from accepted)
-    group by chunk_key
-),
-
-rejected_importance as (
-    select
-        'rejected customer importance' as kind,
-        'version ' || importance_version as about,
-        reason || '. The last good version stays in force.' as message
-    from raw.importance_versions
-    where state = 'rejected' and loaded_at = (select max(loaded_at) from raw.importance_versions)
-),
-
-conflicts as (
-    select
-        'conflict' as kind,
-        chunk_key as about,
-        'was taken before and now has ETag ' || arg_max(etag, seen_at)
-        || '. Its new content is not counted. If it holds other transactions, put them under a new key.' as message
-    from raw.conflicts
-    where seen_at > $now - interval 1 day
-    group by chunk_key
-),
-
-refused_chunks as (
-    select
-        'waiting chunk' as kind,
-        chunk_key as about,
-        'S3 refuses it and answers for others; it is tried again. ' || reason as message
-    from raw.refused_chunks
-    where refused_at > $now - interval 1 day and chunk_key not in (select chunk_key from raw.chunks)
-),
-
 last_chunk as (
     select
         accepted.chunk_key,
@@ -115,13 +76,7 @@ no_detections as (
         and coalesce(max(detections.detected_at), min(accepted.loaded_at)) < $now - to_seconds($quiet_seconds)
 )
 
-select kind, about, message from rejected_chunks
-union all
-select kind, about, message from rejected_importance
-union all
-select kind, about, message from conflicts
-union all
-select kind, about, message from refused_chunks
+select kind, about, message from open_refusals($now)
 union all
 select kind, about, message from lag
 union all

@@ -32,6 +32,14 @@ conflicts as (
     select * from raw.conflicts order by seen_at desc, chunk_key limit $rejected_rows
 ),
 
+refusals as (
+    select * from open_refusals($published_at)
+),
+
+latest_refusals as (
+    select * from refusals order by seen_at desc, kind, about limit $rejected_rows
+),
+
 importance_versions as (
     select * exclude (digest) from raw.importance_versions order by importance_version desc limit 20
 )
@@ -41,6 +49,7 @@ select
     $time_zone as time_zone,
     (select coalesce(max(file_number), 0) from output.files) as detection_files,
     (select count(*) from raw.conflicts) as conflict_count,
+    (select count(*) from refusals) as refusal_count,
     (select count(*) from merchants) as merchant_count,
     (select list(last_thresholds) from last_thresholds) as thresholds,
     (select list(key order by kind, last_id) from snapshot.parts) as parts,
@@ -50,4 +59,5 @@ select
     (select list(nearest order by merchant, pattern_id, distance, customer) from nearest) as nearest,
     (select list(rejected_rows) from rejected_rows) as rejected_rows,
     (select list(conflicts) from conflicts) as conflicts,
+    (select list(latest_refusals) from latest_refusals) as refusals,
     (select list(importance_versions) from importance_versions) as importance_versions

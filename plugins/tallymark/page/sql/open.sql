@@ -4,6 +4,7 @@ create or replace table merchants as select unnest(merchants, recursive := true)
 create or replace table nearest as select unnest(nearest, recursive := true) from current;
 create or replace table rejected_rows as select unnest(rejected_rows, recursive := true) from current;
 create or replace table conflicts as select unnest(conflicts, recursive := true) from current;
+create or replace table refusals as select unnest(refusals, recursive := true) from current;
 create or replace table importance_versions as select unnest(importance_versions, recursive := true) from current;
 create or replace table thresholds as select unnest(thresholds, recursive := true) from current;
 

@@ -70,6 +70,7 @@ function element(tag, attributes = {}, ...children) {
 }
 
 const link = (href, text, attributes = {}) => element("a", { href, ...attributes }, text);
+const fileLink = (key, text, label) => link(`files/${key.split("/").map(encodeURIComponent).join("/")}`, text, { download: "", "aria-label": label });
 
 function here(changes, part) {
   const query = new URLSearchParams(address);
@@ -269,6 +270,12 @@ async function showArrived() {
   const filters = { state: chosen("state"), chunk: chosen("chunk") }, limit = 10;
   const data = await getPage("api/chunks", "chunks_page", { ...filters, limit });
   const totals = data.totals ?? {};
+  const rejected = (row) => {
+    const [text, what] = row.state === "rejected"
+      ? ["whole", `why chunk ${row.chunk_seq} was rejected whole`]
+      : [count(row.rows_rejected), `the ${row.rows_rejected} rejected rows of chunk ${row.chunk_seq}`];
+    return row.rejected_file ? fileLink(row.rejected_file, text, `Download ${what}`) : text;
+  };
   numbers("arrived-numbers", [
     ["Chunks", count(totals.chunks ?? 0)], ["Rows in them", count(totals.rows_in_file ?? 0)],
     ["Rows accepted", count(totals.rows_accepted ?? 0)], ["Rows rejected", count(totals.rows_rejected ?? 0)],
@@ -281,7 +288,7 @@ async function showArrived() {
     ["State", (row) => row.state, "short"],
     ["Rows", (row) => count(row.rows_in_file), "number"],
     ["Accepted", (row) => count(row.rows_accepted), "number"],
-    ["Rejected", (row) => (row.rejected_file ? link(`files/${row.rejected_file.split("/").map(encodeURIComponent).join("/")}`, count(row.rows_rejected), { download: "", "aria-label": `Download the ${row.rows_rejected} rejected rows of chunk ${row.chunk_seq}` }) : count(row.rows_rejected)), "number"],
+    ["Rejected", rejected, "number"],
     ["First error", (row) => row.first_error ?? "", "words"],
     ["Detections", (row) => count(row.detections), "number"],
     ["Landed", (row) => time(row.landed_at), "short"],
@@ -290,6 +297,12 @@ async function showArrived() {
     ["ETag", (row) => element("code", {}, row.etag), "short"],
   ], data.rows, data.snapshot.published_at ? "No chunk matches." : "No chunk has been taken yet.");
   pages("chunks_page", data.found, limit, "arrived");
+  const open = data.snapshot.to_put_right ?? 0;
+  table("refusals-table", open > data.refusals.length ? `The latest ${count(data.refusals.length)} of ${count(open)}.` : "", [
+    ["What", (row) => row.kind, "short"], ["About", (row) => row.about, "key"], ["Reason, and what to do", (row) => row.message, "words"],
+    ["Seen", (row) => time(row.seen_at), "short"],
+    ["File", (row) => row.rejected_file && fileLink(row.rejected_file, "reason", `Download the reason why ${row.about} was rejected`), "short"],
+  ], data.refusals, "Nothing: whatever was refused was put right.");
   table("conflicts-table", data.conflicts.length ? "Their new content was not counted. If it holds other transactions, put them under a new key." : "", [
     ["Key", (row) => row.chunk_key, "key"], ["Taken as chunk", (row) => count(row.chunk_seq), "number"],
     ["Reason", (row) => `taken with ETag ${row.taken_etag}, now ${row.etag}`, "words"], ["Landed", (row) => time(row.landed_at), "short"], ["Seen", (row) => time(row.seen_at), "short"],
@@ -304,12 +317,20 @@ async function showArrived() {
   return data;
 }
 
+// Told again to a screen reader only when the number changes.
+function showToPutRight(number) {
+  const text = `${many(number, "refusal")} to be put right. `;
+  if (!$("to-put-right").textContent.startsWith(text)) $("to-put-right").replaceChildren(text, link("#refusals", "See which, and what to do"));
+  $("to-put-right").hidden = !number;
+}
+
 async function refresh() {
   try {
     const found = await showFound();
     const [, , arrived] = await Promise.all([showKeepingUp(), showMerchants(), showArrived()]);
     const snapshot = arrived.snapshot;
     $("as-of").textContent = snapshot.published_at ? `As of ${time(snapshot.published_at)} (${zone})` : "No run has exported yet";
+    showToPutRight(snapshot.to_put_right ?? 0);
     $("problem").hidden = !snapshot.problem;
     $("problem").textContent = snapshot.problem ? `This page may be behind: ${snapshot.problem}` : "";
     document.body.dataset.ready = found.found;
