@@ -1,25 +1,24 @@
 """Settings that cannot be used say so at once."""
 
 import pytest
-from pydantic import ValidationError
-from tallymark.settings import Settings
+from tallymark.settings import Settings, SettingsError
 
 
 @pytest.mark.parametrize("name", ["raw.duckdb", "Output.db", "snapshot", "main.duckdb", "temp.duckdb", "system.duckdb"])
 def test_a_warehouse_that_is_called_like_a_schema(tmp_path, name):
-    with pytest.raises(ValidationError, match=r"would be a database called .* another name, such as warehouse\.duckdb"):
+    with pytest.raises(SettingsError, match=r"would be a database called .* another name, such as warehouse\.duckdb"):
         Settings(warehouse=tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["it's.duckdb", 'a"b.duckdb', "a;b.duckdb", "a#b/w.duckdb", "a?b/w.duckdb", "w\n.db"])
 def test_a_warehouse_whose_name_is_read_as_something_else(tmp_path, name):
-    with pytest.raises(ValidationError, match=r"has .* in it, which is read as something else; rename it"):
+    with pytest.raises(SettingsError, match=r"has .* in it, which is read as something else; rename it"):
         Settings(warehouse=tmp_path / name)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/"])
 def test_a_warehouse_that_is_a_folder(path):
-    with pytest.raises(ValidationError, match="is a folder; name a file in it"):
+    with pytest.raises(SettingsError, match="is a folder; name a file in it"):
         Settings(warehouse=path)
 
 

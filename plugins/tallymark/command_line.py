@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -41,10 +42,10 @@ def command(main: Callable[[], int | None]) -> Callable[[], int]:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Arguments that cannot be used are a UserError."""
+    """Arguments that cannot be used are a UserError, which names them as make does: BATCH, not --batch."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+        raise UserError(re.sub(r"^argument --([a-z]+)", lambda found: found[1].upper(), message))
 
 
 def whole_number(at_least: int, of: str) -> Callable[[str], int]:
@@ -81,6 +82,7 @@ def must_be_writable(path: Path, name: str) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
+        why = "it is a file" if path.is_file() else error.strerror
         raise UserError(
-            f"Nothing can be written into {path.absolute()} ({error.strerror}); {name} must be a folder of yours"
+            f"Nothing can be written into {path.absolute()} ({why}); {name} must be a folder that you may write into"
         ) from error

@@ -24,9 +24,9 @@ import psutil
 from botocore.config import Config
 
 from tallymark import generate, summary
-from tallymark.command_line import ArgumentParser, command
+from tallymark.command_line import ArgumentParser, command, must_be_a_folder
 from tallymark.errors import UserError
-from tallymark.feed import SourceError, check_source, open_source
+from tallymark.feed import check_source, open_source
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import S3Store
 
@@ -133,17 +133,16 @@ def find_source(data: Path) -> Path:
     """The file of transactions in a folder.
 
     Raises:
-        StackError: when there is none, or it cannot be replayed.
+        UserError: when there is none.
+        SourceError: when it cannot be replayed.
     """
-    if not data.is_dir():
-        raise StackError(f"{data.absolute()} is no folder")
+    must_be_a_folder(data, "DATA", "transactions.csv(.gz)")
     sources = [path for name in ("transactions.csv.gz", "transactions.csv") if (path := data / name).is_file()]
     if not sources:
-        raise StackError(f"There is neither transactions.csv.gz nor transactions.csv in {data.absolute()}")
-    try:
-        check_source(sources[0])
-    except SourceError as error:
-        raise StackError(str(error)) from error
+        raise UserError(
+            f"There is neither transactions.csv.gz nor transactions.csv in {data.absolute()}, which DATA must hold"
+        )
+    check_source(sources[0])
     return sources[0]
 
 
