@@ -86,7 +86,9 @@ clean:  ## removes the virtual environment and local data
 	rm -rf .venv .local
 
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tallymark needs Python 3.11 or newer; try make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("ERROR: Tallymark needs Python " \
+		"3.11, 3.12 or 3.13, and %s is %d.%d. Choose another one, as in: make PYTHON=python3.12" \
+		% ((sys.executable,) + sys.version_info[:2]))'
 	@echo "Installing into .venv, which takes a minute or two ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt

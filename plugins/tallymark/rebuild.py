@@ -233,7 +233,7 @@ def main() -> None:
     if arguments.command == "verify":
         result = manifest.verify(settings, store)
     else:
-        must_be_writable(settings.warehouse.absolute().parent, "the warehouse's folder")
+        must_be_writable(settings.warehouse.absolute().parent, "what holds the warehouse")
         result = rebuild(settings, store, arguments.without_missing)
     print(json.dumps(result))
 
