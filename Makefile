@@ -5,34 +5,38 @@ TALLYMARK := PYTHONPATH=plugins $(BIN)/python -m tallymark
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 BENCH := PYTHONPATH=plugins:. $(BIN)/python -m benchmarks
 
+# Values reach the commands as "$$DATA", from the environment that make gives them, so that no apostrophe ends them.
+export DATA OUT BATCH VARS SHUFFLE KILLS SEED ONLY
+
 .PHONY: help demo up down replay verify rebuild certify test test-system test-all test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
 
 demo: .venv/installed  ## X and Y over generated data, or DATA=<folder with transactions.csv(.gz)>, with a summary
-	@$(TALLYMARK).local_stack demo $(if $(DATA),--data '$(DATA)')
+	@$(TALLYMARK).local_stack demo $(if $(DATA),--data="$$DATA")
 
 up: .venv/installed  ## the same, but it stays; prints the address of the Airflow UI
-	@$(TALLYMARK).local_stack up $(if $(DATA),--data '$(DATA)')
+	@$(TALLYMARK).local_stack up $(if $(DATA),--data="$$DATA")
 
 down: .venv/installed  ## stops what make up started
 	@$(TALLYMARK).local_stack down
 
 replay: .venv/installed  ## DATA=<folder like the bucket> OUT=<folder> [BATCH=<chunks>] [VARS='<dbt vars, YAML>']
-	@$(TALLYMARK).replay '$(or $(DATA),$(error DATA=<folder> is missing))' '$(or $(OUT),$(error OUT=<folder> is missing))' \
-		$(if $(BATCH),--batch $(BATCH)) $(if $(VARS),--vars '$(VARS)')
+	@$(TALLYMARK).replay $(if $(DATA),"$$DATA",$(error DATA=<folder> is missing)) \
+		$(if $(OUT),"$$OUT",$(error OUT=<folder> is missing)) $(if $(BATCH),--batch="$$BATCH") $(if $(VARS),--vars="$$VARS")
 
 verify: .venv/installed  ## proves from the bucket, or DATA=<folder like the bucket>, that every detection file is there
-	@$(TALLYMARK).rebuild verify $(if $(DATA),--data '$(DATA)') $(if $(OUT),--out '$(OUT)')
+	@$(TALLYMARK).rebuild verify $(if $(DATA),--data="$$DATA") $(if $(OUT),--out="$$OUT")
 
 rebuild: .venv/installed  ## makes a lost warehouse again from the bucket, or DATA=<folder> [OUT=<folder of make replay>]
-	@$(TALLYMARK).rebuild rebuild $(if $(DATA),--data '$(DATA)') $(if $(OUT),--out '$(OUT)') \
+	@$(TALLYMARK).rebuild rebuild $(if $(DATA),--data="$$DATA") $(if $(OUT),--out="$$OUT") \
 		$(if $(WITHOUT_MISSING),--without-missing)
 
 certify: .venv/installed  ## one digest of what comes out, however chunks are batched: [DATA=<folder>] [SHUFFLE=<seed>] [VARS=...]
-	@PYTHONWARNINGS=ignore:resource_tracker $(TALLYMARK).certify $(if $(DATA),'$(DATA)') $(if $(SHUFFLE),--shuffle $(SHUFFLE)) $(if $(KILLS),--kills $(KILLS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(VARS),--vars '$(VARS)')
+	@PYTHONWARNINGS=ignore:resource_tracker $(TALLYMARK).certify $(if $(DATA),"$$DATA") \
+		$(if $(SHUFFLE),--shuffle="$$SHUFFLE") $(if $(KILLS),--kills="$$KILLS") \
+		$(if $(SEED),--seed="$$SEED") $(if $(VARS),--vars="$$VARS")
 
 test: .venv/installed-dev lint  ## everything to know before pushing, on a busy machine too: no clock, no browser decides it
 	@$(PYTEST) -n 2 --dist loadfile --durations 10 -m 'not system'
@@ -54,10 +58,10 @@ outages: .venv/installed-dev  ## lets S3 fail in every way and writes docs/relia
 	@TALLYMARK_FIGURES=1 $(PYTEST) tests/test_outages.py
 
 bench: .venv/installed-bench  ## measures it all [DATA=<folder>] [ONLY=<measurement,...>], 40 minutes; writes docs/performance.md
-	@$(BENCH) $(if $(DATA),--data '$(DATA)') $(if $(ONLY),--only '$(ONLY)')
+	@$(BENCH) $(if $(DATA),--data="$$DATA") $(if $(ONLY),--only="$$ONLY")
 
 bench-quick: .venv/installed-bench  ## smaller variants of the same, a few minutes
-	@$(BENCH) --quick $(if $(DATA),--data '$(DATA)') $(if $(ONLY),--only '$(ONLY)')
+	@$(BENCH) --quick $(if $(DATA),--data="$$DATA") $(if $(ONLY),--only="$$ONLY")
 
 screenshots: .venv/installed-dev  ## lets the browser tests write the pictures in docs/images
 	@TALLYMARK_SCREENSHOTS=1 $(PYTEST) tests/test_browser.py
@@ -66,11 +70,12 @@ audit-dependencies:  ## looks the locked versions up in the database of known ho
 	@$(PYTHON) -m venv .local/pip-audit && .local/pip-audit/bin/pip install -q --disable-pip-version-check pip-audit
 	@.local/pip-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-dev.txt -r requirements-bench.txt
 
-docs: .venv/installed  ## documents the dbt project in one page, docs/models.html, which the page Detections links to
+docs: .venv/installed  ## writes docs/settings.md, and docs/models.html about the dbt project, which the page Detections links to
 	@cd dbt_project && TALLYMARK_WAREHOUSE=../.local/docs/warehouse.duckdb ../$(BIN)/dbt --quiet docs generate --static \
 		--empty-catalog --profiles-dir . --target-path ../.local/docs --log-path ../.local/docs
 	@cp .local/docs/static_index.html docs/models.html
 	@echo "docs/models.html"
+	@$(TALLYMARK).settings
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .
@@ -81,7 +86,9 @@ clean:  ## removes the virtual environment and local data
 	rm -rf .venv .local
 
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tallymark needs Python 3.11 or newer; try make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("ERROR: Tallymark needs Python " \
+		"3.11, 3.12 or 3.13, and %s is %d.%d. Choose another one, as in: make PYTHON=python3.12" \
+		% ((sys.executable,) + sys.version_info[:2]))'
 	@echo "Installing into .venv, which takes a minute or two ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt

@@ -98,10 +98,25 @@ def test_a_feed_source_adds_mechanism_x(airflow_home):
     assert found["dags"]["detect_patterns"]["schedule"] == "@continuous"
 
 
-def test_a_setting_that_makes_no_sense_is_named(airflow_home):
-    found = described(airflow_home, TALLYMARK_TIME_ZONE="Kolkata")
+WRONG = {
+    "TALLYMARK_VARS": (
+        '{"child_min_transactions": "many"}',
+        ": child_min_transactions is 'many': it must be a number from 0 to 999999999999 with at most 6 decimals",
+    ),
+    "TALLYMARK_SCHEDULE": ("hour", " is 'hour': it must be five fields of cron, or @continuous, @hourly, ..."),
+    "TALLYMARK_MAX_CHUNKS_PER_RUN": ("200000", " is '200000': it must be less than or equal to 100000"),
+    "TALLYMARK_TIME_ZONE": ("India", " is 'India': it must be an IANA time zone, such as Asia/Kolkata or UTC"),
+    "TALLYMARK_OWNER_LINK": ("me", " is 'me': it must begin with https:// or mailto:"),
+}
+
+
+def test_settings_that_cannot_be_used_are_the_last_lines_of_the_import_error(airflow_home):
+    found = described(airflow_home, **{name: value for name, (value, _) in WRONG.items()})
+    first, *others = [f"{name}{says}" for name, (_, says) in WRONG.items()]
     assert found["dags"] == {}
-    assert all("time_zone" in error and "is not an IANA time zone" in error for error in found["errors"].values())
+    assert len(found["errors"]) == 3
+    for error in found["errors"].values():
+        assert error.splitlines()[-5:] == [f"tallymark.settings.SettingsError: {first}", *others]
 
 
 IN_THE_UI = """

@@ -85,8 +85,9 @@ def test_by_hand_with_unit_tests_on_an_empty_warehouse(tmp_path):
     assert done.stdout.count("PASS") > 40
 
 
-def test_by_hand_on_an_empty_warehouse_without_unit_tests(tmp_path):
-    done = dbt(tmp_path / "warehouse.duckdb", "run")
+@pytest.mark.parametrize("command", [["run"], ["build", "--exclude-resource-type", "unit_test"]], ids=" ".join)
+def test_by_hand_where_no_warehouse_is_yet(tmp_path, command):
+    done = dbt(tmp_path / "warehouse.duckdb", *command)
     assert done.returncode == 0, done.stdout
     assert table(tmp_path / "warehouse.duckdb", "select * from detections") == []
 

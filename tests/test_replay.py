@@ -48,6 +48,44 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     ]
 
 
+def run(monkeypatch, capsys, data, vars: str = "{}") -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command."""
+    monkeypatch.setattr("sys.argv", ["replay", str(data), str(data / "out"), "--vars", vars])
+    code = replay_module.main()
+    return code, *capsys.readouterr()
+
+
+def test_the_same_again_with_other_thresholds_says_that_these_did_not_count(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")
+    for number in (1, 2):
+        write_chunk(tmp_path, f"chunk_{number}", [Row("C", "M", "F", "1")] * 30)
+    assert run(monkeypatch, capsys, tmp_path)[0] == 0
+    code, out, error = run(
+        monkeypatch,
+        capsys,
+        tmp_path,
+        "{child_min_transactions: 60, upgrade_weight_aggregate: avg, dei_min_female_customers: 100.0}",
+    )
+    assert (code, out) == (1, "")
+    assert error == (
+        f"ERROR: All 2 chunks are in {tmp_path / 'out'} already, and were decided on with the thresholds of then: "
+        "child_min_transactions was 80 and is 60, upgrade_weight_aggregate was sum and is avg. What was decided stays. "
+        "To see what other thresholds find, give another OUT\n"
+    )
+    write_chunk(tmp_path, "chunk_3", [Row("C", "M", "F", "1")])
+    code, out, _ = run(monkeypatch, capsys, tmp_path, "{child_min_transactions: 60}")
+    assert (code, out) == (0, '{"chunks": 1, "detections": 1, "files": 1}\n')
+    assert f"Chunks that were in {tmp_path / 'out'} before keep what was decided on them: child_min_" in caplog.text
+
+
+def test_the_same_again_says_that_there_was_nothing_new(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")
+    write_chunk(tmp_path, "chunk_1", [Row("C", "M", "F", "1")])
+    for vars in ("{child_max_average_amount: 22.5}", "{child_max_average_amount: '22.50'}"):
+        assert run(monkeypatch, capsys, tmp_path, vars)[0] == 0
+    assert f"All 1 chunks are in {tmp_path / 'out'} already: there was nothing new." in caplog.text
+
+
 def test_a_folder_without_chunks_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no chunk_"):
         replay(tmp_path, tmp_path / "out")
@@ -58,9 +96,8 @@ def test_a_batch_that_is_no_number_of_chunks(tmp_path, batch, monkeypatch, capsy
     write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
     monkeypatch.setattr("sys.argv", ["replay", str(tmp_path), str(tmp_path / "out"), "--batch", batch])
     monkeypatch.setattr(replay_module, "replay", lambda **_: pytest.fail("it ran"))
-    with pytest.raises(SystemExit):
-        replay_module.main()
-    assert f"'{batch}' is not a number of chunks: 1 or more" in capsys.readouterr().err
+    assert replay_module.main() == 1
+    assert f"ERROR: BATCH: '{batch}' is not a number of chunks: 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch", [-1, 0])

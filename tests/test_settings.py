@@ -1,28 +1,119 @@
 """Settings that cannot be used say so at once."""
 
+import json
+import re
+
 import pytest
-from pydantic import ValidationError
-from tallymark.settings import Settings
+from tallymark.settings import PAGE, Settings, SettingsError, describe, known_vars, read_vars
 
 
 @pytest.mark.parametrize("name", ["raw.duckdb", "Output.db", "snapshot", "main.duckdb", "temp.duckdb", "system.duckdb"])
 def test_a_warehouse_that_is_called_like_a_schema(tmp_path, name):
-    with pytest.raises(ValidationError, match=r"would be a database called .* another name, such as warehouse\.duckdb"):
+    with pytest.raises(SettingsError, match=r"would be a database called .* another name, such as warehouse\.duckdb"):
         Settings(warehouse=tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["it's.duckdb", 'a"b.duckdb', "a;b.duckdb", "a#b/w.duckdb", "a?b/w.duckdb", "w\n.db"])
 def test_a_warehouse_whose_name_is_read_as_something_else(tmp_path, name):
-    with pytest.raises(ValidationError, match=r"has .* in it, which is read as something else; rename it"):
+    with pytest.raises(SettingsError, match=r"has .* in it, which is read as something else; rename it"):
         Settings(warehouse=tmp_path / name)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/"])
 def test_a_warehouse_that_is_a_folder(path):
-    with pytest.raises(ValidationError, match="is a folder; name a file in it"):
+    with pytest.raises(SettingsError, match="is a folder; name a file in it"):
         Settings(warehouse=path)
 
 
 @pytest.mark.parametrize("name", ["warehouse", "ware house.duckdb", "it's/raw/w.db", "a.b.c", "ünï.duckdb", "1.duckdb"])
 def test_other_names_are_good(tmp_path, name):
     assert Settings(warehouse=tmp_path / name).warehouse == tmp_path / name
+
+
+WRONG = {
+    "max_chunks_per_run": ("abc", " is 'abc': it must be a valid integer"),
+    "max_object_bytes": ("1.5", " is '1.5': it must be a valid integer"),
+    "full_listing_seconds": ("-1", " is '-1': it must be greater than or equal to 0"),
+    "lag_limit_seconds": ("nan", " is 'nan': it must be a finite number"),
+    "hold_remainder_seconds": ("inf", " is 'inf': it must be a finite number"),
+    "alert_many_times": ("1", " is '1': it must be greater than 1"),
+    "bucket": ("", " is '': it must have at least 1 character"),
+    "schedule": ("61 * * * *", " is '61 * * * *': it must be five fields of cron, or @continuous, @hourly, ..."),
+    "audit_schedule": (
+        "* * * * * *",
+        " is '* * * * * *': it must be five fields of cron, or @continuous, @hourly, ...",
+    ),
+    "time_zone": ("America", " is 'America': it must be an IANA time zone, such as Asia/Kolkata or UTC"),
+    "owner_link": ("javascript:x", " is 'javascript:x': it must begin with https:// or mailto:"),
+    "vars": ("{a", " is '{a': it must be JSON like {\"child_min_transactions\": 60} (Expecting property name"),
+}
+
+
+def set_variables(monkeypatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"TALLYMARK_{name.upper()}", value)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_a_sentence_that_names_the_variable(monkeypatch, name):
+    value, says = WRONG[name]
+    set_variables(monkeypatch, **{name: value})
+    with pytest.raises(SettingsError) as error:
+        Settings()
+    assert str(error.value).startswith(f"TALLYMARK_{name.upper()}{says}")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_several_wrong_values_are_a_line_each(monkeypatch):
+    set_variables(monkeypatch, no_such="1", **{name: value for name, (value, _) in WRONG.items()})
+    with pytest.raises(SettingsError) as error:
+        Settings(feed_chunk_rows=0)
+    unknown, *lines = str(error.value).splitlines()
+    assert unknown.startswith("unknown settings: TALLYMARK_NO_SUCH. There are: TALLYMARK_BUCKET, ")
+    expected = {f"TALLYMARK_{name.upper()} is" for name in WRONG} | {"feed_chunk_rows is"}
+    assert {" ".join(line.split()[:2]) for line in lines} == expected
+    assert len(lines) == len(expected)
+
+
+@pytest.mark.parametrize("schedule", ["* * * * *", "*/5 8-18 * * MON-FRI", "@continuous", "@hourly", "@daily"])
+def test_schedules_of_airflow(schedule):
+    assert Settings(schedule=schedule, audit_schedule=schedule).schedule == schedule
+
+
+@pytest.mark.parametrize("vars", ["[1]", "7", "null", "abc", '"abc"', ""])
+def test_vars_that_are_no_mapping(monkeypatch, vars):
+    set_variables(monkeypatch, vars=vars)
+    with pytest.raises(SettingsError, match=f"TALLYMARK_VARS is {re.escape(repr(vars))}: it must be JSON like "):
+        Settings()
+    with pytest.raises(SettingsError, match=f"VARS is {re.escape(repr(vars))}: it must be YAML like "):
+        read_vars(vars)
+
+
+NUMBER = "it must be a number from 0 to 999999999999 with at most 6 decimals"
+
+
+@pytest.mark.parametrize(
+    "value", ["abc", -1, "-1", True, None, [1], 1e-7, 10**12, "1.1234567", "", "1,5", float("nan")]
+)
+def test_a_threshold_that_is_no_number(monkeypatch, value):
+    with pytest.raises(SettingsError) as error:
+        Settings(vars={"child_min_transactions": value, "upgrade_weight_aggregate": "median"})
+    assert str(error.value).splitlines() == [
+        f"vars: child_min_transactions is {value!r}: {NUMBER}",
+        "vars: upgrade_weight_aggregate is 'median': it must be sum, avg, min or max",
+    ]
+
+
+@pytest.mark.parametrize("value", [0, 60, "60", " 60 ", 22.5, "0.000001", 999_999_999_999])
+def test_a_threshold_that_does(monkeypatch, value):
+    given = {name: value for name in known_vars() if name != "upgrade_weight_aggregate"}
+    given |= {"upgrade_weight_aggregate": "max"}
+    set_variables(monkeypatch, vars=json.dumps(given))
+    assert Settings().vars == given
+
+
+def test_the_page_lists_every_setting_and_every_var_as_the_code_has_them():
+    assert PAGE.read_text() == describe(), "make docs writes it"
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", describe(), re.MULTILINE))
+    assert list(rows) == [*(f"TALLYMARK_{name.upper()}" for name in Settings.model_fields), *known_vars()]
+    assert all(len(meaning) > 10 for meaning in rows.values())

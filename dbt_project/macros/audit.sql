@@ -20,9 +20,11 @@
 
 {#- Detections of a pattern that differ from the first rows, per merchant and customer, of the CTE `held`, which has
     one row per chunk at whose end the pattern held. Chunks before the first one in chunk_thresholds were looked at by
-    another warehouse, before this one was rebuilt: what was detected there counts as given. -#}
+    another warehouse, before this one was rebuilt: what was detected there counts as given.
+    batch_detections gives a new warehouse the columns of the evidence. -#}
 {% macro detections_that_differ(pattern_id, evidence) %}
     {%- set columns = (['chunk_seq', 'merchant', 'customer'] + evidence) | join(', ') %}
+    -- depends_on: {{ ref('batch_detections') }}
     detections as (
         select * from {{ source('released', 'detections') }}
         where pattern_id = '{{ pattern_id }}'

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from tallymark.errors import UserError
 from tallymark.invoke_dbt import invoke, parse
 from tallymark.settings import Settings
 from tallymark.warehouse import broken, connect, shows_a_broken_file, utc_now
@@ -14,7 +15,7 @@ log = logging.getLogger(__name__)
 GOOD = ("success", "pass", "skipped")
 
 
-class BuildError(RuntimeError):
+class BuildError(UserError, RuntimeError):
     """A model or a sanity test failed; nothing may be exported."""
 
 

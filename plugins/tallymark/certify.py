@@ -5,7 +5,6 @@ files in their order, the files of rejected rows, and what the manifests say; ev
 in which file is left out: a remainder goes out in the same run, so that depends on how chunks were taken together.
 """
 
-import argparse
 import csv
 import gzip
 import hashlib
@@ -23,13 +22,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from tallymark import manifest
-from tallymark.feed import feed_transactions, open_source
+from tallymark.command_line import ArgumentParser, command, must_be_a_folder, whole_number
+from tallymark.errors import UserError
+from tallymark.feed import check_source, feed_transactions, open_source
 from tallymark.generate import generate
 from tallymark.replay import replay
-from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.settings import PROJECT_ROOT, Settings, read_vars
 from tallymark.store import FolderStore
 from tallymark.warehouse import connect
 
@@ -42,7 +41,7 @@ SECONDS_TO_START = 1
 DIFFERENCES_SHOWN = 5
 
 
-class CertifyError(RuntimeError):
+class CertifyError(UserError, RuntimeError):
     """What is to be replayed is not there, or a replay failed."""
 
 
@@ -71,11 +70,13 @@ def lay_out(source: Path, data: Path, shuffle: int | None = None) -> None:
 
     Raises:
         CertifyError: when the transactions are not there.
+        SourceError: when they cannot be cut into chunks.
     """
     found = [path for name in ("transactions.csv.gz", "transactions.csv") if (path := source / name).is_file()]
     if not found:
         raise CertifyError(f"{source} holds neither input/transactions/ nor transactions.csv(.gz)")
     feed_source = found[0]
+    check_source(feed_source)
     if shuffle is not None:
         shutil.copytree(source, data / "shuffled", ignore=lambda _, names: {n for n in names if "transactions" in n})
         with open_source(feed_source) as file:
@@ -217,36 +218,36 @@ def certify(data: Path, ways: Iterable[Way]) -> bool:
     return is_equal
 
 
-def main() -> None:
+@command
+def main() -> bool:
     """Command line: see ``make certify`` in the README."""
-    parser = argparse.ArgumentParser(prog="make certify", description=__doc__)
+    parser = ArgumentParser(prog="make certify", description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", help="laid out like the bucket, or with transactions.csv(.gz)")
     parser.add_argument("--out", type=Path, default=PROJECT_ROOT / ".local" / "certify", help="is emptied first")
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="put the rows in another order before cutting them")
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=whole_number(0, "kills"), default=20)
     parser.add_argument("--seed", type=int, default=1, help="of the random batches and kills")
-    parser.add_argument("--vars", type=yaml.safe_load, default={}, help="dbt vars, as YAML")
+    parser.add_argument("--vars", default="{}", help="dbt vars, as YAML")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)
-    out = arguments.out
+    out, data, vars = arguments.out, arguments.data, read_vars(arguments.vars)
+    Settings(vars=vars)
+    if data:
+        must_be_a_folder(data, "DATA", "input/transactions/chunk_*, or transactions.csv(.gz)")
     shutil.rmtree(out, ignore_errors=True)
-    data = arguments.data or out / "generated"
-    if not arguments.data:
+    if not data:
+        data = out / "generated"
         generate(data)
-    try:
-        if (data / "input/transactions").is_dir():
-            if arguments.shuffle is not None:
-                raise CertifyError("Only a whole file can be shuffled; these are chunks already")
-        else:
-            lay_out(data, out / "data", arguments.shuffle)
-            data = out / "data"
-        ways = replay_in_every_way(data, out, arguments.vars, arguments.kills, arguments.seed)
-        is_equal = certify(data, ways)
-    except (CertifyError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    if (data / "input/transactions").is_dir():
+        if arguments.shuffle is not None:
+            raise CertifyError("Only a whole file can be shuffled; these are chunks already")
+    else:
+        lay_out(data, out / "data", arguments.shuffle)
+        data = out / "data"
+    is_equal = certify(data, replay_in_every_way(data, out, vars, arguments.kills, arguments.seed))
     print(json.dumps({"equal": is_equal}))
-    sys.exit(not is_equal)
+    return not is_equal
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tallymark.csv_lines import RejectedError, read_header, split_lines
+from tallymark.errors import UserError
 from tallymark.load import TRANSACTIONS
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -18,7 +19,7 @@ from tallymark.store import Store
 log = logging.getLogger(__name__)
 
 
-class SourceError(ValueError):
+class SourceError(UserError, ValueError):
     """A file of transactions cannot be replayed; the message says why."""
 
 
@@ -32,7 +33,7 @@ def feed_transactions(settings: Settings, store: Store) -> int:
         Number of chunks put.
 
     Raises:
-        FileExistsError: when the bucket holds another customer importance.
+        OtherContentError: when the bucket holds another customer importance.
     """
     source = settings.feed_source
     for importance in source.parent.glob("customer_importance.csv*"):

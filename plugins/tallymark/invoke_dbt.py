@@ -7,12 +7,13 @@ from typing import Any
 from unittest.mock import patch
 
 from tallymark import ledger_copy
+from tallymark.errors import UserError
 from tallymark.settings import DBT_PROJECT, Settings
 
 _parsed: dict[tuple[str, str], Any] = {}
 
 
-class DbtError(RuntimeError):
+class DbtError(UserError, RuntimeError):
     """dbt cannot read the project, or cannot set up the warehouse."""
 
 

@@ -4,7 +4,6 @@
 Everything listens on loopback only and keeps its files in ``.local/``.
 """
 
-import argparse
 import json
 import os
 import secrets
@@ -25,7 +24,9 @@ import psutil
 from botocore.config import Config
 
 from tallymark import generate, summary
-from tallymark.feed import SourceError, check_source, open_source
+from tallymark.command_line import ArgumentParser, command, must_be_a_folder
+from tallymark.errors import UserError
+from tallymark.feed import check_source, open_source
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import S3Store
 
@@ -35,7 +36,7 @@ START_TIMEOUT_SECONDS = 180
 STALL_TIMEOUT_SECONDS = 180
 
 
-class StackError(RuntimeError):
+class StackError(UserError, RuntimeError):
     """Something did not start, stopped by itself, or stands still; the message names its log."""
 
 
@@ -132,17 +133,16 @@ def find_source(data: Path) -> Path:
     """The file of transactions in a folder.
 
     Raises:
-        StackError: when there is none, or it cannot be replayed.
+        UserError: when there is none.
+        SourceError: when it cannot be replayed.
     """
-    if not data.is_dir():
-        raise StackError(f"{data.absolute()} is no folder")
+    must_be_a_folder(data, "DATA", "transactions.csv(.gz)")
     sources = [path for name in ("transactions.csv.gz", "transactions.csv") if (path := data / name).is_file()]
     if not sources:
-        raise StackError(f"There is neither transactions.csv.gz nor transactions.csv in {data.absolute()}")
-    try:
-        check_source(sources[0])
-    except SourceError as error:
-        raise StackError(str(error)) from error
+        raise UserError(
+            f"There is neither transactions.csv.gz nor transactions.csv in {data.absolute()}, which DATA must hold"
+        )
+    check_source(sources[0])
     return sources[0]
 
 
@@ -458,21 +458,17 @@ def _left(state: dict) -> list[psutil.Process]:
     return left
 
 
+@command
 def main() -> int:
     """Command line of ``make demo``, ``make up`` and ``make down``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=["demo", "up", "down"])
     parser.add_argument("--data", type=Path, help="folder with transactions.csv(.gz), customer_importance.csv(.gz)")
     arguments = parser.parse_args()
-    try:
-        if arguments.command == "down":
-            return down()
-        return {"demo": demo, "up": up}[arguments.command](arguments.data)
-    except StackError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    if arguments.command == "down":
+        return down()
+    Settings()
+    return {"demo": demo, "up": up}[arguments.command](arguments.data)
 
 
 if __name__ == "__main__":

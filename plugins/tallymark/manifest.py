@@ -20,13 +20,14 @@ from typing import Any
 
 import duckdb
 
+from tallymark.errors import UserError
 from tallymark.settings import Settings
 from tallymark.store import Store
 
 FILE_COLUMNS = "file_key, file_number, row_count, first_detection_id, last_detection_id, sha256"
 
 
-class ManifestError(RuntimeError):
+class ManifestError(UserError, RuntimeError):
     """Manifests, or the files that they announce, are missing or were changed; the message says which."""
 
 

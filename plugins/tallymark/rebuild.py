@@ -8,7 +8,6 @@ Where rows are lost for good, a chunk or a version of the customer importance, t
 there as given: it recomputes only chunks that have a row in ``chunk_thresholds``.
 """
 
-import argparse
 import json
 import logging
 import sys
@@ -24,7 +23,9 @@ from tallymark import ledger_copy, manifest, output
 from tallymark.bucket import open_bucket
 from tallymark.build import build
 from tallymark.chunks import Chunk, find_chunks
+from tallymark.command_line import ArgumentParser, command, must_be_a_folder, must_be_writable
 from tallymark.csv_lines import judge_rows
+from tallymark.errors import UserError
 from tallymark.importance import restore_versions
 from tallymark.load import insert_rows, read_chunk
 from tallymark.settings import Settings
@@ -43,7 +44,7 @@ UNLIMITED = 2**62
 MISSING = "was missing or changed when the warehouse was made again"
 
 
-class RebuildError(RuntimeError):
+class RebuildError(UserError, RuntimeError):
     """The bucket does not hold what the manifests name; nothing was changed."""
 
 
@@ -215,9 +216,10 @@ def _remove(settings: Settings) -> None:
     ledger_copy.forget(settings)
 
 
+@command
 def main() -> None:
     """Command line: see ``make rebuild`` and ``make verify`` in the README."""
-    parser = argparse.ArgumentParser(prog="make", description=__doc__)
+    parser = ArgumentParser(prog="make", description=__doc__)
     parser.add_argument("command", choices=("rebuild", "verify"))
     parser.add_argument("--data", type=Path, help="a folder laid out like the bucket, instead of the bucket")
     parser.add_argument("--out", type=Path, help="the folder that make replay wrote into")
@@ -225,16 +227,26 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = Settings(**{"warehouse": arguments.out / "warehouse.duckdb"} if arguments.out else {})
+    if arguments.out and not arguments.data:
+        raise UserError("OUT is a folder that make replay wrote; give DATA, which it read, too")
+    if arguments.data:
+        must_be_a_folder(arguments.data, "DATA", f"{settings.transactions_prefix}chunk_*")
+    if arguments.out:
+        must_be_a_folder(arguments.out, "OUT", "what make replay wrote")
     store = FolderStore(arguments.data, target=arguments.out) if arguments.data else open_bucket(settings)
-    try:
-        if arguments.command == "verify":
-            result = manifest.verify(settings, store)
-        else:
-            result = rebuild(settings, store, arguments.without_missing)
-    except (RuntimeError, FileExistsError) as error:
-        sys.exit(f"{error}")
+    if not any(store.list(manifest.folder(settings))):
+        where = arguments.out or arguments.data or f"The bucket {settings.bucket}"
+        raise UserError(
+            f"{where} holds no {manifest.folder(settings)}*, so nothing was ever exported there. "
+            "If something was, check DATA and OUT, or TALLYMARK_BUCKET and TALLYMARK_OUTPUT_PREFIX"
+        )
+    if arguments.command == "verify":
+        result = manifest.verify(settings, store)
+    else:
+        must_be_writable(settings.warehouse.absolute().parent, "what holds the warehouse")
+        result = rebuild(settings, store, arguments.without_missing)
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,18 +1,29 @@
 """The pipeline over a folder that is laid out like the bucket, without S3 and without a scheduler."""
 
-import argparse
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
 
-import yaml
-
-from tallymark.settings import Settings
+from tallymark.chunks import find_chunks
+from tallymark.command_line import ArgumentParser, command, must_be_a_folder, must_be_writable, whole_number
+from tallymark.errors import UserError
+from tallymark.settings import Settings, known_vars, read_vars
 from tallymark.steps import build, export_detections, load_chunks, unfinished_work, waiting_chunks
 from tallymark.store import FolderStore
+from tallymark.warehouse import connect
+
+log = logging.getLogger(__name__)
+
+LAYOUT = "input/transactions/chunk_* and input/customers/*, like the bucket"
+
+
+class NoChunksError(UserError, FileNotFoundError):
+    """There is nothing to replay."""
 
 
 def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars: dict | None = None) -> dict[str, int]:
@@ -28,13 +39,20 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
         What happened in this call: numbers of ``chunks``, ``detections`` and ``files``.
 
     Raises:
-        FileNotFoundError: when ``data`` holds no chunk, and nothing is left to be finished.
+        SettingsError: when ``vars`` cannot be used.
+        NoChunksError: when ``data`` holds no chunk, and nothing is left to be finished.
+        UserError: when ``out`` cannot be written into.
     """
     settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, hold_remainder_seconds=0)
     store = FolderStore(data, target=out)
     objects = list(store.list(settings.transactions_prefix))
-    if not objects and not unfinished_work(settings):
-        raise FileNotFoundError(f"{data / settings.transactions_prefix} holds no chunk_* to replay")
+    if not find_chunks(objects, settings.transactions_prefix) and not unfinished_work(settings):
+        must_be_a_folder(data, "DATA", LAYOUT)
+        raise NoChunksError(
+            f"{data / settings.transactions_prefix} holds no chunk_* to replay. DATA must be a folder with {LAYOUT}; "
+            "one with transactions.csv(.gz) is for make demo and make certify"
+        )
+    must_be_writable(out, "OUT")
     sizes = batch if isinstance(batch, Iterator) else repeat(max(len(objects), 1) if batch is None else batch)
     done = Counter(chunks=0, detections=0, files=0)
     while waiting_chunks(settings, objects) or unfinished_work(settings):
@@ -49,23 +67,62 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     return dict(done)
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of chunks: 1 or more")
-    return int(text)
+def other_thresholds(settings: Settings) -> list[str]:
+    """Thresholds that were others when chunks in the warehouse were decided on, each as ``name was 80 and is 60``."""
+    in_force = known_vars() | settings.vars
+    with connect(settings, read_only=True) as warehouse:
+        found = warehouse.execute("select distinct * exclude (chunk_seq) from chunk_thresholds")
+        names = [column[0] for column in found.description]
+        rows = found.fetchall()
+    return sorted(
+        {
+            f"{name} was {_shown(value)} and is {_shown(in_force[name])}"
+            for row in rows
+            for name, value in zip(names, row, strict=True)
+            if value is not None and name in in_force and _shown(value) != _shown(in_force[name])
+        }
+    )
 
 
+def _shown(threshold: object) -> str:
+    """A number as short as it can be, so that equal ones are equal text."""
+    text = str(threshold).strip()
+    return f"{Decimal(text).normalize():f}" if text[:1].isdecimal() else text
+
+
+def _chunks_taken(settings: Settings) -> int:
+    with connect(settings, read_only=True) as warehouse:
+        return warehouse.execute("select count(distinct chunk_key) from raw.chunks").fetchone()[0]
+
+
+@command
 def main() -> None:
     """Command line: see ``make replay`` in the README."""
-    parser = argparse.ArgumentParser(prog="make replay", description=__doc__)
+    parser = ArgumentParser(prog="make replay", description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--batch", type=_at_least_one, help="chunks per micro-batch; all at once unless given")
-    parser.add_argument("--vars", type=yaml.safe_load, default={}, help="dbt vars, as YAML")
+    parser.add_argument(
+        "--batch", type=whole_number(1, "chunks"), help="chunks per micro-batch; all at once unless given"
+    )
+    parser.add_argument("--vars", default="{}", help="dbt vars, as YAML")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print(json.dumps(replay(**vars(arguments))))
+    vars = read_vars(arguments.vars)
+    done = replay(arguments.data, arguments.out, arguments.batch, vars)
+    settings = Settings(warehouse=arguments.out / "warehouse.duckdb", vars=vars)
+    others = ", ".join(other_thresholds(settings))
+    if not any(done.values()):
+        taken = f"All {_chunks_taken(settings)} chunks are in {arguments.out} already"
+        if others:
+            raise UserError(
+                f"{taken}, and were decided on with the thresholds of then: {others}. What was decided stays. "
+                "To see what other thresholds find, give another OUT"
+            )
+        log.info("%s: there was nothing new.", taken)
+    elif others:
+        log.warning("Chunks that were in %s before keep what was decided on them: %s", arguments.out, others)
+    print(json.dumps(done))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,24 +1,64 @@
-"""Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``."""
+"""Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``.
 
+``python -m tallymark.settings`` writes docs/settings.md.
+"""
+
+import json
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from croniter import croniter
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tallymark.errors import UserError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
+PAGE = PROJECT_ROOT / "docs" / "settings.md"
 # The file's name without its ending is the name of the database, and is read before these schemas.
 NO_DATABASES = ("raw", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
 # Of the tests and benchmarks.
 NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_KILLS", "SCREENSHOTS"}
 # What Kubernetes and Docker tell of a service that is called tallymark.
 OF_A_SERVICE = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_.*)?|NAME|ENV_.*")
+
+# What Airflow takes for a schedule besides five fields of cron.
+SCHEDULES = {"@continuous", "@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"}
+# As the macros threshold and weight_aggregate have it.
+WEIGHT_AGGREGATES = ("sum", "avg", "min", "max")
+EXAMPLE = '{"child_min_transactions": 60}'
+THRESHOLD = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
+
+INTRODUCTION = """\
+# Settings
+
+Made by `make docs` from [settings.py](../plugins/tallymark/settings.py) and
+[dbt_project.yml](../dbt_project/dbt_project.yml).
+
+Settings are environment variables. One that cannot be used, or that nothing is called, is an error that says so; in
+Airflow it is an import error of the DAGs.
+
+| variable | default | meaning |
+| --- | --- | --- |"""
+THRESHOLDS = """
+## Thresholds
+
+dbt vars. Others are given as JSON in `TALLYMARK_VARS`, or as YAML in `VARS=` of `make replay` and `make certify` and in
+`--vars` of dbt. Chunks that an export released keep what was decided on them.
+
+| var | default | meaning |
+| --- | --- | --- |"""
+
+
+class SettingsError(UserError, ValueError):
+    """Settings that cannot be used, a line each: the variable that was set, its value, and what is allowed."""
 
 
 def limit(name: str, value: int) -> str:
@@ -30,68 +70,87 @@ class Settings(BaseSettings):
     """Where the data is and how it is processed.
 
     Raises:
-        pydantic.ValidationError: naming the variable, when a value cannot be used, or when nothing is called so.
+        SettingsError: when values cannot be used, or when nothing is called so.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TALLYMARK_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TALLYMARK_", frozen=True, allow_inf_nan=False)
 
-    bucket: str = "customer-transactions-detection"
-    transactions_prefix: str = "input/transactions/"
-    customers_prefix: str = "input/customers/"
-    output_prefix: str = "output/"
-    aws_conn_id: str = "aws_default"
+    bucket: str = Field("customer-transactions-detection", min_length=1, description="Name of the S3 bucket.")
+    transactions_prefix: str = Field("input/transactions/", description="Where chunks land in the bucket.")
+    customers_prefix: str = Field("input/customers/", description="Where the customer importance is in the bucket.")
+    output_prefix: str = Field(
+        "output/", description="Where detection files, rejected rows and manifests go in the bucket."
+    )
+    aws_conn_id: str = Field("aws_default", description="Airflow connection for S3.")
 
     warehouse: Path = Field(
         PROJECT_ROOT / "warehouse.duckdb", description="The DuckDB file; only one process writes it."
     )
-    vars: dict = Field({}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON.")
+    vars: Annotated[dict, NoDecode] = Field(
+        {}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON."
+    )
 
-    schedule: str = Field("* * * * *", description="A cron expression, or @continuous.")
-    audit_schedule: str = Field("30 3 * * *", description="When audit_patterns runs: a cron expression, UTC.")
+    schedule: str = Field(
+        "* * * * *", description="When detect_patterns runs: a cron expression (UTC), or @continuous."
+    )
+    audit_schedule: str = Field("30 3 * * *", description="When audit_patterns runs: a cron expression (UTC).")
     max_chunks_per_run: int = Field(
-        100, ge=1, description="Chunks in one micro-batch; the rest waits for the next run."
+        100, ge=1, le=100_000, description="Chunks in one micro-batch at most; the rest waits for the next run."
     )
     full_listing_seconds: float = Field(
         300,
         ge=0,
-        description="How often the whole prefix is listed, once it holds more chunks than one call shows; a late chunk "
-        "waits so long at most.",
+        description="How often the whole prefix is listed, in seconds, once it holds more than the 1,000 chunks that "
+        "one call shows; a late chunk waits so long at most.",
     )
     max_object_bytes: int = Field(
-        128 * 2**20, ge=1, description="A chunk whose objects are larger together is rejected whole, without a look."
+        128 * 2**20,
+        ge=1,
+        description="A chunk whose objects are larger together, in bytes, is rejected whole, without a look.",
     )
     max_unpacked_bytes: int = Field(
-        128 * 2**20, ge=1, description="A chunk whose objects unpack to more together is rejected whole."
+        128 * 2**20, ge=1, description="A chunk whose objects unpack to more bytes together is rejected whole."
     )
 
     time_zone: str = Field("Asia/Kolkata", description="IANA name; of the two times in a detection file.")
     hold_remainder_seconds: float = Field(
-        0, ge=0, description="How long detections that do not fill a file wait for more; 0: not at all."
+        0, ge=0, description="How many seconds detections that do not fill a file wait for more; 0: not at all."
     )
 
     lag_limit_seconds: float = Field(
         180,
         gt=0,
-        description="Longer than this from landing to file: it has fallen behind.",
+        description="More seconds than this from landing to file: it has fallen behind.",
     )
     standstill_seconds: float = Field(
-        900, gt=0, description="Nothing has landed for longer than this: the stream stands still."
+        900, gt=0, description="Nothing has landed for more seconds than this: the stream stands still."
     )
 
     alert_email: str = Field("", description="Who gets alerts by e-mail, with commas between; empty: nobody.")
     alert_smtp_conn_id: str = Field("smtp_default", description="Airflow connection that sends them, if it exists.")
     alert_slack_conn_id: str = Field(
-        "slack_default", description="Airflow connection of a Slack webhook, if it exists."
+        "slack_default", description="Airflow connection of a Slack webhook for alerts, if it exists."
     )
-    alert_quiet_hours: float = Field(24, gt=0, description="No detection for longer than this is unusual.")
+    alert_quiet_hours: float = Field(24, gt=0, description="No detection for more hours than this is unusual.")
     alert_many_times: float = Field(10, gt=1, description="So many times the usual detections a chunk are unusual.")
     owner_link: str = Field("", description="https: or mailto: link behind the DAGs' owner; empty: none.")
 
     feed_source: Path | None = Field(
         None, description="transactions.csv(.gz) that feed_transactions replays; unset: no such DAG."
     )
-    feed_chunk_rows: int = Field(10_000, ge=1)
-    feed_interval_seconds: float = Field(1.0, ge=0)
+    feed_chunk_rows: int = Field(10_000, ge=1, description="Rows in a chunk of feed_transactions.")
+    feed_interval_seconds: float = Field(
+        1.0, ge=0, description="Seconds from one chunk of feed_transactions to the next."
+    )
+
+    def __init__(self, **given: Any):
+        wrong = list(_unknown_variables())
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            wrong += [line for found in error.errors() for line in _as_sentences(found, given)]
+        if wrong:
+            raise SettingsError("\n".join(wrong))
 
     @property
     def limits(self) -> list[str]:
@@ -112,43 +171,53 @@ class Settings(BaseSettings):
     def _usable_file(cls, path: Path) -> Path:
         if path.stem.lower() in NO_DATABASES:
             raise ValueError(
-                f"{path} would be a database called {path.stem}, which means something else in SQL. "
+                f"it would be a database called {path.stem}, which means something else in SQL. "
                 "Give the file another name, such as warehouse.duckdb"
             )
         if not path.name or path.is_dir():
-            raise ValueError(f"{path} is a folder; name a file in it, such as {path / 'warehouse.duckdb'}")
+            raise ValueError(f"it is a folder; name a file in it, such as {path / 'warehouse.duckdb'}")
         if found := re.findall(r"""[?#]|['";\x00-\x1f](?=[^/]*$)""", str(path)):
-            raise ValueError(f"{str(path)!r} has {found[0]!r} in it, which is read as something else; rename it")
+            raise ValueError(f"it has {found[0]!r} in it, which is read as something else; rename it")
         return path
 
-    @model_validator(mode="before")
+    @field_validator("vars", mode="before")
     @classmethod
-    def _known_variables(cls, given: Any) -> Any:
-        prefix = cls.model_config["env_prefix"]
-        names = {name.upper().removeprefix(prefix) for name in os.environ if name.upper().startswith(prefix)}
-        unknown = names - {name.upper() for name in cls.model_fields} - NOT_SETTINGS
-        unknown = sorted(f"{prefix}{name}" for name in unknown if not OF_A_SERVICE.fullmatch(name))
-        if unknown:
-            known = ", ".join(f"{prefix}{name.upper()}" for name in cls.model_fields)
-            raise ValueError(f"unknown settings: {', '.join(unknown)}. There are: {known}")
-        return given
+    def _from_json(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            return _mapping(json.loads(given))
+        except ValueError as error:
+            raise ValueError(f"it must be JSON like {EXAMPLE} ({error})") from error
 
     @field_validator("vars")
     @classmethod
     def _known_vars(cls, given: dict) -> dict:
-        if unknown := [str(name) for name in given if name not in known_vars()]:
-            raise ValueError(
-                f"unknown vars: {', '.join(unknown)}. Those of dbt_project.yml are: {', '.join(known_vars())}"
-            )
+        if wrong := list(_wrong_vars(given)):
+            raise ValueError("\n".join(wrong))
         return given
+
+    @field_validator("schedule", "audit_schedule")
+    @classmethod
+    def _known_schedule(cls, schedule: str) -> str:
+        if schedule not in SCHEDULES and not (len(schedule.split()) == 5 and croniter.is_valid(schedule)):
+            raise ValueError("it must be five fields of cron, or @continuous, @hourly, ...")
+        return schedule
+
+    @field_validator("owner_link")
+    @classmethod
+    def _known_link(cls, link: str) -> str:
+        if link and not re.fullmatch(r"(https?://|mailto:)\S+", link):
+            raise ValueError("it must begin with https:// or mailto:")
+        return link
 
     @field_validator("time_zone")
     @classmethod
     def _known_time_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{name!r} is not an IANA time zone, such as Asia/Kolkata or UTC") from error
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError("it must be an IANA time zone, such as Asia/Kolkata or UTC") from error
         return name
 
     @field_validator("transactions_prefix", "customers_prefix", "output_prefix")
@@ -157,7 +226,86 @@ class Settings(BaseSettings):
         return prefix.rstrip("/") + "/" if prefix.strip("/") else ""
 
 
+def _unknown_variables() -> Iterator[str]:
+    prefix = Settings.model_config["env_prefix"]
+    names = {name.upper().removeprefix(prefix) for name in os.environ if name.upper().startswith(prefix)}
+    unknown = names - {name.upper() for name in Settings.model_fields} - NOT_SETTINGS
+    unknown = sorted(f"{prefix}{name}" for name in unknown if not OF_A_SERVICE.fullmatch(name))
+    if unknown:
+        known = ", ".join(map(_variable, Settings.model_fields))
+        yield f"unknown settings: {', '.join(unknown)}. There are: {known}"
+
+
+def _variable(field: str) -> str:
+    return f"{Settings.model_config['env_prefix']}{field.upper()}"
+
+
+def _as_sentences(found: dict[str, Any], given: dict[str, Any]) -> Iterator[str]:
+    """Lines about one of pydantic's errors; a field that was not given by the code is named as its variable."""
+    field, value = found["loc"][0], found["input"]
+    name = field if field in given else _variable(field)
+    if found["type"] == "value_error":
+        said = str(found["ctx"]["error"])
+    else:
+        said = re.sub(r"^\w+ should", "it must", found["msg"].partition(",")[0])
+    for line in said.splitlines():
+        shown = f"{name} is {str(value) if isinstance(value, Path) else value!r}" if line.startswith("it ") else name
+        yield f"{shown}: {line}"
+
+
 @cache
-def known_vars() -> list[str]:
-    """Names of the dbt vars that there are."""
-    return list(yaml.safe_load((DBT_PROJECT / "dbt_project.yml").read_text())["vars"])
+def known_vars() -> dict[str, Any]:
+    """The dbt vars that there are, with their defaults."""
+    return yaml.safe_load((DBT_PROJECT / "dbt_project.yml").read_text())["vars"]
+
+
+def read_vars(text: str) -> dict:
+    """dbt vars as YAML, as command lines take them.
+
+    Raises:
+        SettingsError: when it is no mapping.
+    """
+    try:
+        return _mapping(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError) as error:
+        why = getattr(error, "problem", error)
+        raise SettingsError(f"VARS is {text!r}: it must be YAML like {EXAMPLE} ({why})") from error
+
+
+def _mapping(found: Any) -> dict:
+    if not isinstance(found, dict):
+        raise ValueError("there are no names with values in it")
+    return found
+
+
+def _wrong_vars(given: dict) -> Iterator[str]:
+    if unknown := [str(name) for name in given if name not in known_vars()]:
+        yield f"unknown vars: {', '.join(unknown)}. Those of dbt_project.yml are: {', '.join(known_vars())}"
+    for name, value in given.items():
+        if name == "upgrade_weight_aggregate":
+            if value not in WEIGHT_AGGREGATES:
+                yield f"{name} is {value!r}: it must be sum, avg, min or max"
+        elif name in known_vars() and not THRESHOLD.fullmatch(str(value).strip()):
+            yield f"{name} is {value!r}: it must be a number from 0 to 999999999999 with at most 6 decimals"
+
+
+def describe() -> str:
+    """The page docs/settings.md: every setting, and every dbt var."""
+    settings = [
+        f"| `{_variable(name)}` | {_as_code(field.default)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    meanings = dict(re.findall(r"^  (\w+): \S+ +# (.+)$", (DBT_PROJECT / "dbt_project.yml").read_text(), re.MULTILINE))
+    thresholds = [f"| `{name}` | {_as_code(default)} | {meanings[name]} |" for name, default in known_vars().items()]
+    return "\n".join([INTRODUCTION, *settings, THRESHOLDS, *thresholds, ""])
+
+
+def _as_code(default: Any) -> str:
+    if isinstance(default, Path):
+        default = default.relative_to(PROJECT_ROOT)
+    return "" if default in (None, "") else f"`{default}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(describe())
+    print(PAGE.relative_to(PROJECT_ROOT))

@@ -14,6 +14,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from tallymark.errors import UserError
+
 # No call waits for more than about two minutes: four tries of at most 25 seconds, and the pauses between them.
 ATTEMPTS = 4
 # The folder, at the top of a FolderStore, of files that are being written: no object is there.
@@ -49,11 +51,11 @@ class StoredObject:
         return cls(entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"])
 
 
-class ObjectChangedError(RuntimeError):
+class ObjectChangedError(UserError, RuntimeError):
     """An object is no longer the one that was listed."""
 
 
-class BucketError(RuntimeError):
+class BucketError(UserError, RuntimeError):
     """S3 did not do what it was asked; the message says what was asked, of whom, and what to do."""
 
 
@@ -67,6 +69,10 @@ class RefusedError(BucketError):
     def __init__(self, message: str, is_archived: bool = False):
         super().__init__(message)
         self.is_archived = is_archived
+
+
+class OtherContentError(UserError, FileExistsError):
+    """A key that must never change holds other content."""
 
 
 class CutShortError(RuntimeError):
@@ -95,7 +101,7 @@ class Store(Protocol):
         """Put an object that must never change; nothing happens if it is there already.
 
         Raises:
-            FileExistsError: when the key holds other content.
+            OtherContentError: when the key holds other content.
         """
 
     def put(self, key: str, body: bytes) -> None:
@@ -104,7 +110,7 @@ class Store(Protocol):
 
 def _must_be_equal(key: str, existing: bytes, body: bytes) -> None:
     if existing != body:
-        raise FileExistsError(
+        raise OtherContentError(
             f"{key} is there already and holds other content ({len(existing)} bytes instead of {len(body)}). "
             "It was left as it is. Does another warehouse write to the same prefix?"
         )

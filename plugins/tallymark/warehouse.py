@@ -12,6 +12,7 @@ import duckdb
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from tallymark import ledger_copy
+from tallymark.errors import UserError
 from tallymark.invoke_dbt import update_schema
 from tallymark.settings import DBT_PROJECT, Settings
 
@@ -31,7 +32,7 @@ SIGNS_OF_A_BROKEN_FILE = (
 )
 
 
-class WarehouseError(RuntimeError):
+class WarehouseError(UserError, RuntimeError):
     """The warehouse cannot be used; the message says why and what to do."""
 
 
