@@ -364,8 +364,8 @@ def test_with_the_keyboard_alone(stream, open_page):
 def test_what_airflow_shows_of_runs(stream):
     runs = stream.api("/api/v2/dags/detect_patterns/dagRuns?limit=100")["dag_runs"]
     notes = [run["note"] for run in runs if run["note"]]
-    assert sum(int(re.match(r"(\d+) chunks", note)[1]) for note in notes) == CHUNKS
-    assert any("1 conflicts" in note for note in notes)
+    assert sum(int(re.match(r"(\d+) chunk", note)[1]) for note in notes) == CHUNKS
+    assert any("1 conflict;" in note for note in notes)
     events = stream.api("/api/v2/assets/events?limit=100")["asset_events"]
     files = [file for event in events for file in event["extra"]["files"]]
     found = stream.api("/tallymark/api/detections?limit=1")

@@ -214,16 +214,17 @@ def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_pa
 def test_the_note_of_a_run():
     from tallymark.run_note import summary
 
-    loaded = {"accepted": 3, "rejected": 0, "conflict": 0, "rows_accepted": 29_998, "rows_rejected": 2}
+    chunks = {"chunks_accepted": 3, "chunks_rejected": 0, "chunks_in_conflict": 0}
+    loaded = {**chunks, "rows_accepted": 29_998, "rows_rejected": 2}
     exported = {"detections": 51, "files": 2, "held": 0, "to_put_right": 0}
     assert summary(None, None) == ""
-    assert summary(loaded, exported) == "3 chunks with 29,998 rows; 2 rows rejected; 51 detections in 2 files."
+    assert summary(loaded, exported) == "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files."
     assert summary(loaded, exported | {"to_put_right": 2}) == (
-        "3 chunks with 29,998 rows; 2 rows rejected; 51 detections in 2 files; "
+        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; "
         "2 refusals to be put right: see Detections."
     )
-    assert summary(loaded | {"conflict": 1}, None) == (
-        "3 chunks with 29,998 rows; 2 rows rejected; 1 conflicts; nothing exported."
+    assert summary(loaded | {"chunks_in_conflict": 1}, None) == (
+        "3 chunks with 29,998 rows; 2 rejected rows; 1 conflict; nothing exported."
     )
 
 

@@ -99,7 +99,7 @@ def test_what_is_no_chunk_by_its_ending_is_said(settings, bucket, caplog):
         "x.txt",
     ):
         put(bucket, name, GOOD)
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     [said] = [text for text in caplog.messages if text.startswith("IGNORED")]
     assert said.startswith("IGNORED: input/transactions/chunk_1.parquet and 1 more are no chunks by their names.")
 
@@ -121,7 +121,7 @@ def test_one_rule_says_what_is_input_to_chunks_and_importance(settings, bucket):
     ):
         for name, body in {**rubbish, "part-0.csv": content}.items():
             put(bucket, name, body, folder)
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     with connect(settings, read_only=True) as warehouse:
         assert warehouse.execute("select importance_version, rows_in_file from raw.chunks").fetchall() == [(1, 1)]
         weights = warehouse.execute("select weight from raw.customer_importance order by 1").fetchall()
@@ -133,7 +133,7 @@ def test_nothing_but_empty_parts_is_rejected(settings, bucket):
         for name, body in EMPTY.items():
             put(bucket, name, body, folder)
     put(bucket, "chunk_1/_SUCCESS", "")
-    assert load.load_chunks(settings, bucket)["rejected"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_rejected"] == 1
     with connect(settings, read_only=True) as warehouse:
         assert warehouse.execute("select reason from raw.chunks").fetchall() == [("holds no line",)]
         assert warehouse.execute("select reason from raw.importance_versions").fetchall() == [("holds no line",)]

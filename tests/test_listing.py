@@ -41,19 +41,19 @@ def bucket(settings, tmp_path) -> Counting:
 @pytest.mark.parametrize("name", ["chunk_99990.csv", "chunk_9999a", "chunk_10000", "chunk_10000.csv"])
 def test_the_next_chunk_is_found_without_listing_all(settings, bucket, name):
     put(bucket, name, GOOD)
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     assert ("input/transactions/", "") not in bucket.listed
     assert len(bucket.listed) == 4  # two places, and once more for what landed meanwhile
 
 
 def test_a_late_chunk_is_found_now_and_then(settings, bucket):
     put(bucket, "chunk_0", GOOD)
-    assert load.load_chunks(settings, bucket)["accepted"] == 0
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 0
     long_ago = time.time() - settings.full_listing_seconds - 1
     os.utime(settings.beside("listed"), (long_ago, long_ago))
     put(bucket, "chunk_00", GOOD)
     listing.found_nothing(settings, [listing.Place("one"), listing.Place("two")])
-    assert load.load_chunks(settings, bucket)["accepted"] == 2
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
     assert len(listing.places(settings)) == 2, "the next full listing is due later"
 
 
@@ -69,7 +69,7 @@ def test_what_lands_meanwhile_is_taken_too(settings, tmp_path):
 
     bucket = Busy(tmp_path)
     put(bucket, "chunk_1", GOOD)
-    assert load.load_chunks(settings, bucket, max_chunks=3)["accepted"] == 3
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket, max_chunks=3)["chunks_accepted"] == 3
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     chunks = [(number, f"input/transactions/chunk_{number}") for number in range(1, 5)]
     assert query(settings, "select chunk_seq, chunk_key from raw.chunks order by 1") == chunks

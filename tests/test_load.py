@@ -103,7 +103,7 @@ def test_bad_input(settings, bucket):
         if state == "rejected":
             assert rejected_file(settings, bucket, chunk_seq) == [[by_number[f"{number:03d}b"][0], "", reason, ""]]
     assert not wrong, "\n".join(map(str, wrong))
-    assert taken["rejected"] == sum("chunk" in case for case in CASES)
+    assert taken["chunks_rejected"] == sum("chunk" in case for case in CASES)
 
 
 def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> list[list[str]]:
@@ -213,7 +213,13 @@ def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypat
     counts = load.load_chunks(settings, bucket)
     monkeypatch.setattr(load, "GROUP_CHARACTERS", 1)
     assert load.load_chunks(apart, bucket) == counts
-    assert counts == {"accepted": 4, "rejected": 1, "conflict": 0, "rows_accepted": 6, "rows_rejected": 4}
+    assert counts == {
+        "chunks_accepted": 4,
+        "chunks_rejected": 1,
+        "chunks_in_conflict": 0,
+        "rows_accepted": 6,
+        "rows_rejected": 4,
+    }
     for table in ("transactions", "rejected_rows", "chunks"):
         rows = f"select * exclude ({{}}) from raw.{table} order by all"
         rows = rows.format("y_started_at, loaded_at") if table == "chunks" else rows.replace(" exclude ({})", "")
@@ -223,9 +229,9 @@ def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypat
 def test_natural_order_late_chunks_and_max_chunks(settings, bucket):
     for number in (10, 2, 1):
         put(bucket, f"chunk_{number}", GOOD)
-    assert load.load_chunks(settings, bucket, max_chunks=2)["accepted"] == 2
+    assert load.load_chunks(settings, bucket, max_chunks=2)["chunks_accepted"] == 2
     put(bucket, "chunk_0", GOOD)
-    assert load.load_chunks(settings, bucket)["accepted"] == 2
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
     keys = query(settings, "select chunk_key from raw.chunks order by chunk_seq")
     assert [key.rpartition("_")[2] for (key,) in keys] == ["1", "2", "0", "10"]
 
@@ -234,18 +240,18 @@ def test_a_taken_key_with_another_etag_is_a_conflict_once(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     put(bucket, "chunk_1", GOOD + GOOD.splitlines()[1])
-    assert load.load_chunks(settings, bucket)["conflict"] == 1
-    assert load.load_chunks(settings, bucket)["conflict"] == 0
+    assert load.load_chunks(settings, bucket)["chunks_in_conflict"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_in_conflict"] == 0
     assert query(settings, "select count(*) from raw.transactions") == [(1,)]
     assert query(settings, "select chunk_key from raw.conflicts") == [("input/transactions/chunk_1",)]
 
 
 def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
     put(bucket, "chunk_1", "no header\n")
-    assert load.load_chunks(settings, bucket)["rejected"] == 1
-    assert load.load_chunks(settings, bucket)["rejected"] == 0
+    assert load.load_chunks(settings, bucket)["chunks_rejected"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_rejected"] == 0
     put(bucket, "chunk_1", GOOD)
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [(1, "rejected"), (2, "accepted")]
 
 
@@ -256,7 +262,7 @@ def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, b
     conflicts = []
     for content in contents:
         put(bucket, "chunk_1", content)
-        conflicts.append(load.load_chunks(settings, bucket)["conflict"])
+        conflicts.append(load.load_chunks(settings, bucket)["chunks_in_conflict"])
         assert work.waiting_chunks(settings, bucket.list("input/")) == []
     assert conflicts == [0, 0, 1, 0, 0]
     assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [
@@ -283,7 +289,7 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
     ):
         limited = settings.model_copy(update=changed)
         taken = load.load_chunks(limited, bucket)
-        assert (taken["accepted"], taken["rejected"]) == expected, changed
+        assert (taken["chunks_accepted"], taken["chunks_rejected"]) == expected, changed
         assert work.waiting_chunks(limited, bucket.list("input/")) == []
     chunks = query(settings, "select chunk_seq, chunk_key[26:26], state, importance_version from raw.chunks order by 1")
     assert chunks == [
@@ -309,7 +315,7 @@ def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
         copy.unlink()
         if left is not None:
             copy.write_bytes(left)
-        assert load.load_chunks(settings, bucket)["accepted"] == 0
+        assert load.load_chunks(settings, bucket)["chunks_accepted"] == 0
         assert work.waiting_chunks(settings, bucket.list("input/")) == []
     assert query(settings, "select count(*) from raw.transactions") == [(2,)]
 
@@ -335,7 +341,7 @@ def test_a_warehouse_that_is_restored_alone_takes_again_what_it_lacks(settings, 
     load.load_chunks(settings, bucket)
     way(backup, settings.warehouse)
     assert is_there_work(settings, bucket)
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     finish(settings, bucket)
 
 
@@ -346,7 +352,7 @@ def test_a_warehouse_that_is_deleted_alone_and_made_by_somebody_else(settings, b
     with connect(settings):
         pass
     assert is_there_work(settings, bucket)
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
 def test_a_warehouse_that_is_changed_by_somebody_else_is_looked_at(settings, bucket):
@@ -367,7 +373,7 @@ def test_two_warehouses_in_one_folder_share_nothing(tmp_path, bucket):
         if number % 3 == 0:
             put(bucket, f"chunk_{number}", GOOD)
         assert is_there_work(settings, bucket)
-        assert load.load_chunks(settings, bucket)["accepted"] == 1
+        assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
         finish(settings, bucket)
 
 
@@ -377,7 +383,7 @@ def test_a_lost_copy_of_the_ledger_does_not_put_known_chunks_before_new_ones(set
     load.load_chunks(settings, bucket)
     ledger_copy.forget(settings)
     put(bucket, "chunk_4", GOOD)
-    assert load.load_chunks(settings, bucket, max_chunks=1)["accepted"] == 1
+    assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
 
 
 def test_a_poke_reads_no_more_the_more_chunks_were_taken(settings, bucket):
@@ -466,7 +472,7 @@ def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settin
     with pytest.raises(ObjectChangedError, match="chunk_1"):
         load.load_chunks(settings, bucket, objects=listed)
     assert query(settings, "select count(*) from raw.transactions") == [(0,)]
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
 def test_an_object_that_is_too_large_is_rejected_whole(settings, bucket):
@@ -500,7 +506,7 @@ def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypa
         put(bucket, f"chunk_2/{name}", GOOD * 6)
     monkeypatch.setattr(FolderStore, "get", lambda *_: pytest.fail("it was fetched"))
     limited = settings.model_copy(update={"max_object_bytes": len(GOOD) * 10 - 1})
-    assert load.load_chunks(limited, bucket)["rejected"] == 2
+    assert load.load_chunks(limited, bucket)["chunks_rejected"] == 2
 
 
 def test_parts_that_unpack_to_too_much_together(settings, bucket):
@@ -508,7 +514,7 @@ def test_parts_that_unpack_to_too_much_together(settings, bucket):
         put(bucket, f"chunk_1/{name}", gzip.compress(GOOD.encode() * 6))
     put(bucket, "chunk_1/_SUCCESS", "")
     limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) * 10})
-    assert load.load_chunks(limited, bucket)["rejected"] == 1
+    assert load.load_chunks(limited, bucket)["chunks_rejected"] == 1
     [(reason,)] = query(settings, "select reason from raw.chunks")
     assert "max_unpacked_bytes" in reason
 
@@ -522,7 +528,7 @@ def test_plain_parts_count_for_the_limit_of_what_is_unpacked(settings, bucket, r
     put(bucket, "chunk_2", "customer,merchant,gender,amount\n")
     limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) + rest})
     taken = load.load_chunks(limited, bucket)
-    assert (taken["rejected"], taken["accepted"]) == (1, 1)
+    assert (taken["chunks_rejected"], taken["chunks_accepted"]) == (1, 1)
     [(reason,)] = query(settings, "select reason from raw.chunks where state = 'rejected'")
     assert "max_unpacked_bytes" in reason
 
@@ -566,7 +572,7 @@ def test_folders(settings, bucket):
     assert "header lacks customer" in rows[0][1]
     assert query(settings, "select customer from raw.transactions") == [("C1",), ("C2",)]
     put(bucket, "chunk_1 unfinished/_SUCCESS", "")
-    assert load.load_chunks(settings, bucket)["accepted"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
 def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, caplog):
@@ -576,7 +582,7 @@ def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, c
     assert not [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
     put(bucket, "chunk_2", GOOD.replace("C1", "C2"))
     put(bucket, "chunk_4", GOOD)
-    assert load.load_chunks(settings, bucket)["accepted"] == 2
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
     late, twice = [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
     assert late.startswith("LATE: input/transactions/chunk_2 turned up after input/transactions/chunk_3")
     assert twice.startswith("TWICE: input/transactions/chunk_4 has the same content as input/transactions/chunk_1.")
@@ -651,7 +657,7 @@ def test_a_chunk_that_s3_refuses_waits_and_the_others_go_on(settings, refusing, 
     for number in (1, 2, 3):
         put(refusing, f"chunk_{number}", GOOD)
     refusing.codes[FIRST] = code
-    while load.load_chunks(settings, refusing, max_chunks)["accepted"]:
+    while load.load_chunks(settings, refusing, max_chunks)["chunks_accepted"]:
         [warning] = [text for text in caplog.messages if text.startswith("WAITS")]
         assert FIRST in warning and code in warning
         caplog.clear()
@@ -659,7 +665,7 @@ def test_a_chunk_that_s3_refuses_waits_and_the_others_go_on(settings, refusing, 
     [(key, reason)] = query(settings, "select chunk_key, reason from raw.refused_chunks")
     assert key == FIRST and code in reason
     del refusing.codes[FIRST]
-    assert load.load_chunks(settings, refusing)["accepted"] == 1
+    assert load.load_chunks(settings, refusing)["chunks_accepted"] == 1
     chunks = [(1, f"{FIRST[:-1]}2"), (2, f"{FIRST[:-1]}3"), (3, FIRST)]
     assert query(settings, "select chunk_seq, chunk_key from raw.chunks order by 1") == chunks
     assert query(settings, "select count(*) from raw.refused_chunks") == [(0,)]
@@ -679,7 +685,7 @@ def test_a_bucket_that_refuses_everything_fails_the_run(settings, refusing, code
         load.load_chunks(settings, refusing, max_chunks=1)
     assert is_there_work(settings, refusing)
     refusing.codes.clear()
-    assert load.load_chunks(settings, refusing)["accepted"] == 8
+    assert load.load_chunks(settings, refusing)["chunks_accepted"] == 8
 
 
 def test_a_chunk_that_waits_for_s3_is_no_reason_for_a_run_for_a_while(settings, refusing, monkeypatch):

@@ -164,7 +164,7 @@ def test_an_outage_that_passes_while_loading(bucket, settings, name, kind):
     """Twice in a row: found out and tried again within the call."""
     expected = put_three_chunks(bucket)
     bucket.proxy.faults = [Fault(kind, {"list": LISTING, "get": CHUNKS}[name], times=2)]
-    assert load_chunks(settings, bucket.store)["accepted"] == 3
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == 3
     assert bucket.proxy.done == [kind, kind]
     assert sorted(customers(settings)) == sorted(expected)
     count(bucket, name)
@@ -188,7 +188,7 @@ def test_an_outage_that_stays_while_loading(bucket, settings, kind):
     if kind != "truncated_listing":
         assert sorted(customers(settings)) == sorted(expected[:100])
     bucket.proxy.faults = []
-    assert load_chunks(settings, bucket.store)["accepted"] == (3 if kind == "truncated_listing" else 2)
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == (3 if kind == "truncated_listing" else 2)
     assert sorted(customers(settings)) == sorted(expected)
     count(bucket, "list" if kind == "truncated_listing" else "get")
 
@@ -202,9 +202,9 @@ def test_chunks_that_are_refused(bucket, settings):
     for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
         assert named in str(raised.value)
     bucket.proxy.faults = [Fault("refused_403", CHUNKS + "chunk_2")]
-    assert load_chunks(settings, bucket.store)["accepted"] == 2
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == 2
     bucket.proxy.faults = []
-    assert load_chunks(settings, bucket.store)["accepted"] == 1
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == 1
     assert sorted(customers(settings)) == sorted(expected)
     count(bucket, "get")
 
@@ -215,7 +215,7 @@ def test_a_listing_that_lacks_chunks_for_a_while(bucket, settings):
         body = f"{HEADER}\n{lines(number * 10, number * 10 + 10)}".encode()
         bucket.store.client.put_object(Bucket="bucket", Key=f"input/transactions/chunk_{number}", Body=body)
     bucket.proxy.faults = [Fault("lacks_objects", LISTING + ".*transactions", times=2)]
-    assert [load_chunks(settings, bucket.store)["accepted"] for _ in range(3)] == [3, 3, 0]
+    assert [load_chunks(settings, bucket.store)["chunks_accepted"] for _ in range(3)] == [3, 3, 0]
     assert len(customers(settings)) == len(set(customers(settings))) == 60
     count(bucket, "list")
 
@@ -228,7 +228,7 @@ def test_a_listing_that_lacks_a_part_of_a_folder(bucket, settings):
     bucket.proxy.faults = [Fault("lacks_objects", LISTING + ".*transactions", times=1)]
     bucket.store.client.put_object(Bucket="bucket", Key="input/transactions/chunk_3/part-00002.csv", Body=b"")
     loaded = load_chunks(settings, bucket.store)
-    assert (loaded["rows_accepted"], loaded["conflict"]) == (50, 1)
+    assert (loaded["rows_accepted"], loaded["chunks_in_conflict"]) == (50, 1)
     assert len(customers(settings)) == 50
 
 
@@ -407,7 +407,7 @@ def holder(settings) -> Iterator[subprocess.Popen]:
 def test_a_warehouse_that_is_open_elsewhere_is_waited_for(bucket, settings, holder, monkeypatch):
     put_three_chunks(bucket)
     monkeypatch.setattr(warehouse._open.retry, "sleep", lambda seconds: (holder.kill(), time.sleep(seconds)))
-    assert load.load_chunks(settings, bucket.store)["accepted"] == 3
+    assert load.load_chunks(settings, bucket.store)["chunks_accepted"] == 3
 
 
 def test_a_warehouse_that_stays_open_elsewhere_is_said_to_be(bucket, settings, holder, monkeypatch):

@@ -44,8 +44,8 @@ class Stream:
         for part in ("keeping-up", "detections", "merchants", "chunks"):
             assert self.site.json(f"/api/{part}")["snapshot"]["to_put_right"] == len(refusals)
         assert len(self.site.get("/api/refusals.csv").text.splitlines()) == len(refusals) + 1
-        note = f"; {len(refusals)} refusals to be put right: see Detections." if refusals else "files."
-        assert summary(loaded, exported).endswith(note)
+        number = {0: "", 1: "1 refusal"}.get(len(refusals), f"{len(refusals)} refusals")
+        assert summary(loaded, exported).endswith(f"; {number} to be put right: see Detections.") == bool(refusals)
         return [(row["kind"], row["about"]) for row in refusals]
 
 

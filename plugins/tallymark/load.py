@@ -51,8 +51,8 @@ def load_chunks(
         objects: what was found in the bucket already, instead of listings of all of it.
 
     Returns:
-        How many chunks were ``accepted``, ``rejected`` whole or recorded as a ``conflict``, and how many
-        ``rows_accepted`` and ``rows_rejected`` the accepted ones have; if S3 ``refused`` any, how many wait for that.
+        ``chunks_accepted``, ``chunks_rejected`` whole and ``chunks_in_conflict``, and ``rows_accepted`` and
+        ``rows_rejected`` of the accepted ones; ``chunks_waiting``, if S3 refused any.
 
     Raises:
         ObjectChangedError: when an object was replaced between listing and reading; try again.
@@ -63,7 +63,7 @@ def load_chunks(
     left = settings.max_chunks_per_run if max_chunks is None else max_chunks
     if left < 1:
         raise ValueError(f"max_chunks is {left}; a run takes 1 chunk or more")
-    taken = Counter(accepted=0, rejected=0, conflict=0, rows_accepted=0, rows_rejected=0)
+    taken = Counter(chunks_accepted=0, chunks_rejected=0, chunks_in_conflict=0, rows_accepted=0, rows_rejected=0)
     refused: dict[Chunk, RefusedError] = {}
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:
@@ -75,7 +75,7 @@ def load_chunks(
         while waiting := _waiting(settings, store, objects, refused)[:left]:
             seen_as = list(zip(waiting, ledger.seen_as(settings, warehouse, waiting), strict=True))
             conflicts = [chunk for chunk, how in seen_as if how == "conflict"]
-            taken["conflict"] += _record_conflicts(warehouse, conflicts)
+            taken["chunks_in_conflict"] += _record_conflicts(warehouse, conflicts)
             read = _read(
                 settings, store, [chunk for chunk, how in seen_as if how == "new"], importance_version, refused
             )
@@ -90,7 +90,7 @@ def load_chunks(
         if refused:
             if not _answers(store, warehouse, taken, refused):
                 raise next(iter(refused.values()))
-            taken["refused"] = len(refused)
+            taken["chunks_waiting"] = len(refused)
         _record_refused(settings, warehouse, refused)
     return dict(taken)
 
@@ -136,7 +136,7 @@ def _answers(
     store: Store, warehouse: duckdb.DuckDBPyConnection, taken: Mapping[str, int], refused: Mapping[Chunk, RefusedError]
 ) -> bool:
     """Whether S3 answers for other objects, so that it is these that it refuses, and not us."""
-    if taken["accepted"] or any(error.is_archived for error in refused.values()):
+    if taken["chunks_accepted"] or any(error.is_archived for error in refused.values()):
         return True
     last = warehouse.execute(
         "select chunk_key from raw.chunks where rows_in_file is not null order by chunk_seq desc limit 1"
@@ -229,8 +229,8 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
             log.info("%s: %d rows accepted, %d rejected", entry.chunk.key, accepted, rejected)
     rejected_whole = sum(1 for entry in entries if entry.reason)
     return {
-        "accepted": len(entries) - rejected_whole,
-        "rejected": rejected_whole,
+        "chunks_accepted": len(entries) - rejected_whole,
+        "chunks_rejected": rejected_whole,
         "rows_accepted": sum(accepted for accepted, _ in counts),
         "rows_rejected": sum(rejected for _, rejected in counts),
     }

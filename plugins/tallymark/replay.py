@@ -60,7 +60,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
         build(settings)
         exported = export_detections(settings, store)
         done.update(
-            chunks=loaded["accepted"] + loaded["rejected"],
+            chunks=loaded["chunks_accepted"] + loaded["chunks_rejected"],
             detections=exported["detections"],
             files=exported["files"],
         )

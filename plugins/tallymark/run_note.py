@@ -35,23 +35,27 @@ def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
     """One line from what the two tasks returned; empty when the run found nothing to do."""
     if not load:
         return ""
-    parts = [f"{load['accepted']:,} chunks with {load['rows_accepted']:,} rows"]
+    parts = [f"{_counted(load['chunks_accepted'], 'chunk')} with {_counted(load['rows_accepted'], 'row')}"]
     parts += [
-        f"{load[name]:,} {words}"
-        for name, words in {
-            "rows_rejected": "rows rejected",
-            "rejected": "chunks rejected",
-            "conflict": "conflicts",
-            "refused": "chunks waiting, as S3 refuses them",
+        _counted(load[name], what)
+        for name, what in {
+            "rows_rejected": "rejected row",
+            "chunks_rejected": "rejected chunk",
+            "chunks_in_conflict": "conflict",
+            "chunks_waiting": "waiting chunk",
         }.items()
         if load.get(name)
     ]
     if export is None:
         parts.append("nothing exported")
     else:
-        parts.append(f"{export['detections']:,} detections in {export['files']:,} files")
+        parts.append(f"{_counted(export['detections'], 'detection')} in {_counted(export['files'], 'file')}")
         if export["held"]:
-            parts.append(f"{export['held']:,} held back to fill a file")
-        if export.get("to_put_right"):
-            parts.append(f"{export['to_put_right']:,} refusals to be put right: see Detections")
+            parts.append(f"{_counted(export['held'], 'detection')} held back to fill a file")
+        if export["to_put_right"]:
+            parts.append(f"{_counted(export['to_put_right'], 'refusal')} to be put right: see Detections")
     return "; ".join(parts) + "."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
