@@ -23,6 +23,7 @@ from pathlib import Path
 import boto3
 import psutil
 from botocore.config import Config
+from dotenv import dotenv_values
 
 from tallymark import generate, summary
 from tallymark.feed import SourceError, check_source, open_source
@@ -88,7 +89,7 @@ class Stack:
         return S3Store(client, self.settings.bucket)
 
     def environment(self) -> dict[str, str]:
-        """For Airflow's processes; what makes tasks start quickly is explained in docs/decisions/."""
+        """For Airflow's processes: this stack's paths, ports and secrets, and what airflow.env has."""
         settings, airflow_home = self.settings, self.root / "airflow"
         connection = {
             "conn_type": "aws",
@@ -96,7 +97,9 @@ class Stack:
             "password": self.secret_key,
             "extra": {"endpoint_url": self.s3_url, "region_name": "us-east-1"},
         }
-        return os.environ | {
+        return {
+            **os.environ,
+            **dotenv_values(PROJECT_ROOT / "airflow.env"),
             "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
             "TALLYMARK_WAREHOUSE": str(settings.warehouse),
             "TALLYMARK_FEED_SOURCE": str(settings.feed_source),
@@ -109,22 +112,11 @@ class Stack:
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.execution_port}/execution/",
-            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
-            "AIRFLOW__CORE__MP_START_METHOD": "forkserver",
-            "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": "airflow.executors.local_executor,tallymark.preload",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.root / "passwords.json"),
-            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home}/airflow.db",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.root / "logs" / "tasks"),
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
 
 
