@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 import urllib.error
 import urllib.request
@@ -35,7 +36,7 @@ PAGE = [
 
 
 @pytest.fixture
-def running(tmp_path, monkeypatch):
+def running(tmp_path, monkeypatch, capsys):
     """A running stack whose Mechanism X has nothing to put, and its processes by name."""
     monkeypatch.setenv("TALLYMARK_VARS", json.dumps(THRESHOLDS))
     source = tmp_path / "source"
@@ -69,8 +70,9 @@ def wait_for(question, what: str) -> None:
         time.sleep(0.3)
 
 
-def test_from_a_chunk_in_s3_to_a_file(running):
+def test_from_a_chunk_in_s3_to_a_file(running, capsys):
     stack, processes = running
+    it_says_what_is_up(capsys.readouterr().out)
     client, bucket, settings = stack.bucket.client, stack.settings.bucket, stack.settings
     chunks, importance = stream()
 
@@ -103,11 +105,34 @@ def test_from_a_chunk_in_s3_to_a_file(running):
     rejected = (written / "rejected/chunk_2.csv").read_text().splitlines()
     assert rejected[1:] == ['input/transactions/chunk_2.csv,62,has 3 fields instead of 10,"C1,too,short"']
 
+    all_of_airflow_is_healthy(stack)
     no_secret_in_logs(stack)
     nobody_gets_in_without_a_login(stack)
     the_page_shows(stack, len(expected))
     local_stack.stop([processes["s3"].pid])
     the_log_of_a_failed_task_ends_with_what_to_do(stack)
+
+
+def it_says_what_is_up(output: str) -> None:
+    lines = re.findall(r"^ +\d+ s   (.+)$", output, re.MULTILINE)
+    assert lines == [
+        "S3 server is up",
+        "Airflow's database is ready",
+        "Airflow's UI is up",
+        "Airflow's scheduler is up",
+    ]
+
+
+def all_of_airflow_is_healthy(stack: local_stack.Stack) -> None:
+    """As Airflow's home page shows it: the triggerer too, which starts last."""
+    answer: dict = {}
+
+    def is_healthy() -> bool:
+        answer.update(json.loads(ask(stack, "/api/v2/monitor/health")))
+        return all(part["status"] == "healthy" for part in answer.values())
+
+    wait_for(is_healthy, "all of Airflow is healthy")
+    assert set(answer) == {"metadatabase", "scheduler", "triggerer", "dag_processor"}
 
 
 def no_secret_in_logs(stack: local_stack.Stack) -> None:

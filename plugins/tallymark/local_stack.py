@@ -22,6 +22,7 @@ from pathlib import Path
 import boto3
 import psutil
 from botocore.config import Config
+from dotenv import dotenv_values
 
 from tallymark import generate, summary
 from tallymark.command_line import ArgumentParser, command, must_be_a_folder
@@ -34,6 +35,7 @@ LOCAL = PROJECT_ROOT / ".local"
 UI_PORT = 8080
 START_TIMEOUT_SECONDS = 180
 STALL_TIMEOUT_SECONDS = 180
+STOP_SECONDS = 3
 
 
 class StackError(UserError, RuntimeError):
@@ -48,6 +50,7 @@ class Stack:
         root: folder of its S3 data, warehouse, Airflow metadata and logs.
         source: the transactions that Mechanism X replays.
         reserved: bound sockets that keep the three ports from others until they are listened to.
+        laid_out_at: when it was, on the clock that time.monotonic() reads, seconds.
     """
 
     root: Path
@@ -59,6 +62,7 @@ class Stack:
     secret_key: str
     password: str
     reserved: list[socket.socket] = field(repr=False)
+    laid_out_at: float = field(default_factory=time.monotonic)
 
     @property
     def ui_url(self) -> str:
@@ -89,7 +93,7 @@ class Stack:
         return S3Store(client, self.settings.bucket)
 
     def environment(self) -> dict[str, str]:
-        """For Airflow's processes; what makes tasks start quickly is explained in docs/decisions/."""
+        """For Airflow's processes: this stack's paths, ports and secrets, and what airflow.env has."""
         settings, airflow_home = self.settings, self.root / "airflow"
         connection = {
             "conn_type": "aws",
@@ -97,7 +101,9 @@ class Stack:
             "password": self.secret_key,
             "extra": {"endpoint_url": self.s3_url, "region_name": "us-east-1"},
         }
-        return os.environ | {
+        return {
+            **os.environ,
+            **dotenv_values(PROJECT_ROOT / "airflow.env"),
             "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
             "TALLYMARK_WAREHOUSE": str(settings.warehouse),
             "TALLYMARK_FEED_SOURCE": str(settings.feed_source),
@@ -110,22 +116,11 @@ class Stack:
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.execution_port}/execution/",
-            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
-            "AIRFLOW__CORE__MP_START_METHOD": "forkserver",
-            "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": "airflow.executors.local_executor,tallymark.preload",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.root / "passwords.json"),
-            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home}/airflow.db",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.root / "logs" / "tasks"),
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
 
 
@@ -193,7 +188,7 @@ def reserve_port(wanted: int = 0) -> socket.socket:
 
 
 def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
-    """Start the S3 server and Airflow and wait until they answer; returns the processes by name.
+    """Start the S3 server and Airflow, wait until they answer, and say so; returns the processes by name.
 
     Args:
         feeds: let Mechanism X put chunks, from where it stopped if it did before.
@@ -202,17 +197,22 @@ def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
         StackError: when one of them does not come up; all of them are stopped then.
     """
     processes = {}
+    airflow, environment = [sys.executable, "-m", "airflow"], stack.environment()
     try:
         (stack.root / "s3" / stack.settings.bucket).mkdir(parents=True, exist_ok=True)
         rclone = [_script("rclone"), "--config", "/dev/null", "serve", "s3", "--addr", f"127.0.0.1:{stack.s3_port}"]
         rclone += ["--dir-cache-time", "1s", str(stack.root / "s3")]
         key = {"RCLONE_AUTH_KEY": f'"{stack.access_key},{stack.secret_key}"'}
-        processes["s3"] = _spawn(stack, "s3", rclone, os.environ | key)
-        environment = stack.environment()
-        set_up = _spawn(stack, "set-up", [sys.executable, "-m", "tallymark.airflow_setup"], environment)
-        if set_up.wait(START_TIMEOUT_SECONDS):
+        s3 = processes["s3"] = _spawn(stack, "s3", rclone, os.environ | key)
+        command = [sys.executable, "-m", "tallymark.airflow_setup"]
+        set_up = processes["set-up"] = _spawn(stack, "set-up", command, environment)
+        _wait_until_up(stack, {"s3": s3}, "s3", "S3 server", lambda: _s3_answers(stack, s3))
+        with suppress(subprocess.TimeoutExpired):
+            set_up.wait(START_TIMEOUT_SECONDS)
+        if set_up.poll() != 0:
             raise StackError(f"Airflow's database could not be set up: see {_log(stack, 'set-up')}")
-        airflow = [sys.executable, "-m", "airflow"]
+        del processes["set-up"]
+        _say(stack, "Airflow's database is ready")
         for name, arguments in {
             "api-server": _api_server("core", stack.ui_port),
             "execution-api": _api_server("execution", stack.execution_port),
@@ -220,28 +220,57 @@ def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
             "scheduler": ["scheduler", "--skip-serve-logs"],
         }.items():
             processes[name] = _spawn(stack, name, airflow + arguments, environment)
-        _wait_until_up(stack, processes)
+        _wait_until_up(
+            stack, processes, "api-server", "Airflow's UI", lambda: _ui_answers(stack, processes["api-server"])
+        )
+        _wait_until_up(
+            stack, processes, "scheduler", "Airflow's scheduler", lambda: _health(stack)["scheduler"] == "healthy"
+        )
         if feeds:
-            _start_feed(stack)
+            _wait_until_up(stack, processes, "dag-processor", "Mechanism X", lambda: _trigger_feed(stack))
+        # No task needs it, so nothing waits for it; without one Airflow's home page shows red.
+        processes["triggerer"] = _spawn(stack, "triggerer", [*airflow, "triggerer", "--skip-serve-logs"], environment)
     except BaseException:
         stop([process.pid for process in processes.values()])
         raise
     return processes
 
 
-def _start_feed(stack: Stack) -> None:
-    login = {"username": "admin", "password": stack.password}
-
-    def is_triggered() -> bool:
-        token = _post(f"{stack.ui_url}/auth/token", login)["access_token"]
-        _post(f"{stack.ui_url}/api/v2/dags/feed_transactions/dagRuns", {"logical_date": None}, token)
-        return True
-
+def _wait_until_up(
+    stack: Stack, processes: dict[str, subprocess.Popen], name: str, what: str, answers: Callable[[], bool]
+) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while (missing := _missing(is_triggered)) is not None:
+    while (missing := _missing(answers)) is not None:
+        check_alive(stack, processes)
         if time.monotonic() > deadline:
-            raise StackError(f"feed_transactions cannot be triggered ({missing}): see {_log(stack, 'dag-processor')}")
+            raise StackError(f"{what} is not up after {START_TIMEOUT_SECONDS} s ({missing}): see {_log(stack, name)}")
         time.sleep(0.2)
+    _say(stack, f"{what} is up")
+
+
+def _say(stack: Stack, what: str) -> None:
+    print(f"{time.monotonic() - stack.laid_out_at:5.0f} s   {what}", flush=True)
+
+
+def _s3_answers(stack: Stack, server: subprocess.Popen) -> bool:
+    stack.bucket.client.head_bucket(Bucket=stack.settings.bucket)
+    return listens(server, stack.s3_port)
+
+
+def _ui_answers(stack: Stack, server: subprocess.Popen) -> bool:
+    return bool(_health(stack)) and listens(server, stack.ui_port)
+
+
+def _health(stack: Stack) -> dict[str, str]:
+    """What Airflow says of its parts: ``healthy``, ``unhealthy`` or None."""
+    with urllib.request.urlopen(f"{stack.ui_url}/api/v2/monitor/health", timeout=5) as answer:
+        return {part: found["status"] for part, found in json.load(answer).items()}
+
+
+def _trigger_feed(stack: Stack) -> bool:
+    token = _post(f"{stack.ui_url}/auth/token", {"username": "admin", "password": stack.password})["access_token"]
+    _post(f"{stack.ui_url}/api/v2/dags/feed_transactions/dagRuns", {"logical_date": None}, token)
+    return True
 
 
 def _post(url: str, body: dict, token: str | None = None) -> dict:
@@ -274,27 +303,6 @@ def _spawn(stack: Stack, name: str, command: list[str], environment: dict[str, s
         )
 
 
-def _wait_until_up(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
-    def s3_answers() -> bool:
-        stack.bucket.client.head_bucket(Bucket=stack.settings.bucket)
-        return listens(processes["s3"], stack.s3_port)
-
-    def airflow_answers() -> bool:
-        with urllib.request.urlopen(f"{stack.ui_url}/api/v2/monitor/health", timeout=5) as answer:
-            is_healthy = json.load(answer)["scheduler"]["status"] == "healthy"
-        return is_healthy and listens(processes["api-server"], stack.ui_port)
-
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    for name, answers in {"s3": s3_answers, "api-server": airflow_answers}.items():
-        while (missing := _missing(answers)) is not None:
-            check_alive(stack, processes)
-            if time.monotonic() > deadline:
-                raise StackError(
-                    f"{name} did not start in {START_TIMEOUT_SECONDS} s ({missing}): see {_log(stack, name)}"
-                )
-            time.sleep(0.2)
-
-
 def listens(process: subprocess.Popen, port: int) -> bool:
     """Whether it is this process, or one that it started, that listens to a port."""
     started = psutil.Process(process.pid)
@@ -319,17 +327,38 @@ def check_alive(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
 
 
 def stop(pids: list[int]) -> None:
-    """End processes and all that they started: asked twice, then killed."""
-    alive = []
+    """End processes and all that they started; returns when they have ended.
+
+    Those that started the others are asked, and after STOP_SECONDS what is left is killed. Airflow's scheduler would
+    wait for its tasks, and they fail, or heed no signal, while the servers that they need go away. So a task is killed
+    at once, behind the worker that would tell of it, and the next scheduler begins it anew.
+    """
+    given, started = [], []
     for pid in pids:
-        if psutil.pid_exists(pid):
+        with suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            alive += [process, *process.children(recursive=True)]
-    for asked, seconds in ((signal.SIGINT, 5), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-        for process in alive:
-            if process.is_running() and (process.pid in pids or asked != signal.SIGINT):
-                process.send_signal(asked)
-        alive = psutil.wait_procs(alive, timeout=seconds)[1]
+            started += process.children(recursive=True)
+            given.append(process)
+    asked = [process for process in given if process not in started]
+    for task in filter(_leads_a_group, started):
+        with suppress(psutil.NoSuchProcess):
+            _send(signal.SIGKILL, [task.parent(), task])
+    _send(signal.SIGINT, asked)
+    psutil.wait_procs(asked, timeout=STOP_SECONDS)
+    _send(signal.SIGKILL, [*asked, *started])
+    psutil.wait_procs(asked, timeout=5)
+
+
+def _send(number: signal.Signals, processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _leads_a_group(process: psutil.Process) -> bool:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid) == process.pid
+    return False
 
 
 @contextmanager
@@ -357,16 +386,15 @@ def _watch(stack: Stack, processes: dict[str, subprocess.Popen], expected: int) 
         StackError: when nothing moves for STALL_TIMEOUT_SECONDS.
     """
     before, moved_at = None, time.monotonic()
-    started_at = moved_at
     while True:
         check_alive(stack, processes)
         now = summary.progress(stack.settings, stack.bucket)
         if now != before:
             before, moved_at = now, time.monotonic()
-            print(
-                f"{moved_at - started_at:5.0f} s   chunks landed {now.landed:3d} of {expected}, "
+            _say(
+                stack,
+                f"chunks landed {now.landed:3d} of {expected}, "
                 f"loaded {now.loaded:3d}   detections {now.detections:4d} in {now.files} files",
-                flush=True,
             )
         if now.loaded >= expected and now.finished:
             return
@@ -419,8 +447,10 @@ def up(data: Path | None) -> int:
     started = [(process.pid, psutil.Process(process.pid).create_time()) for process in processes.values()]
     state.touch(0o600)
     state.write_text(json.dumps({"says": says, "booted_at": psutil.boot_time(), "processes": started}))
+    files = root / "s3" / stack.settings.bucket / stack.settings.output_prefix / "detections"
     print(f"{says}\nWhat it finds, and why: {stack.ui_url}/plugin/detections")
-    print(f"Detection files: {root / 's3' / stack.settings.bucket / stack.settings.output_prefix / 'detections'}")
+    print(f"Detection files: {files}\n  once there are any: tail -n 3 {files}/*")
+    print(f"Warehouse: {stack.settings.warehouse}\n  open it with DuckDB; while it is open there, the stream waits")
     print(f"The stream is running. Logs: {root / 'logs'}. Stop it with: make down", flush=True)
     return 0
 
