@@ -403,10 +403,11 @@ def test_a_run_that_failed_and_what_its_log_ends_with(stream, browser, login):
     page.get_by_text("wait_for_chunk").first.wait_for()
     page.wait_for_timeout(3_000)
     picture(page, "grid")
+    page.set_viewport_size({"width": 1500, "height": 550})
     page.goto(f"{stream.stack.ui_url}/dags/detect_patterns/runs/{failed[0]['dag_run_id']}/tasks/wait_for_chunk")
     last = page.get_by_text("connection aws_default, and the network.", exact=True)
     last.wait_for()
     page.wait_for_timeout(1_000)
-    assert 0 < last.bounding_box()["y"] < 800
+    assert 0 < last.bounding_box()["y"] < 550
     picture(page, "failed")
     context.close()
