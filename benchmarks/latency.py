@@ -1,9 +1,16 @@
-"""From landing to detection through S3 and Airflow: 60 chunks, one a second, X and Y start together."""
+"""From landing to detection through S3 and Airflow: 60 chunks, one a second, X and Y start together.
+
+Beside it the same with a DAG of the same shape whose steps do nothing (empty_steps.py): what Airflow alone costs.
+"""
 
 import gzip
+import json
 import os
+import shutil
 import sqlite3
 import time
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import cycle, islice, pairwise
 from pathlib import Path
@@ -13,6 +20,7 @@ import duckdb
 from tallymark import ledger_copy, work
 from tallymark.feed import open_source
 from tallymark.local_stack import Stack, check_alive, new_stack, running
+from tallymark.settings import PROJECT_ROOT
 
 from benchmarks.common import CHUNK_ROWS, Measured, Options, fresh, quantile
 
@@ -20,8 +28,42 @@ CHUNKS = 60
 STALL_SECONDS = 180
 
 
+class EmptyStack(Stack):
+    """A stack that has Mechanism X, and empty_steps instead of Mechanism Y."""
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
+            "BENCHMARK_ROOT": str(self.root),
+            "BENCHMARK_BUCKET": self.settings.bucket,
+        }
+
+
 def measure(options: Options) -> Measured:
-    return through_airflow(options, "latency", "@continuous", CHUNKS)
+    found = through_airflow(options, "latency", "@continuous", CHUNKS)
+    empty = _empty(options, CHUNKS)
+    found.figures["latency_empty_p50"] = (quantile(empty, 0.5), "s")
+    found.figures["latency_empty_p95"] = (quantile(empty, 0.95), "s")
+    found.figures["latency_over_empty"] = (found.figures["latency_p50"][0] / quantile(empty, 0.5), "times")
+    return found
+
+
+def _empty(options: Options, chunks: int) -> list[float]:
+    """Seconds from each chunk's landing to the end of the empty steps of the run that found it."""
+    root = fresh("empty")
+    made = new_stack(root, _source(root / "source", options.data, chunks) / "transactions.csv.gz")
+    stack = EmptyStack(**{part.name: getattr(made, part.name) for part in fields(made)})
+    (root / "dags").mkdir()
+    for dag in (PROJECT_ROOT / "dags/feed_transactions.py", PROJECT_ROOT / "benchmarks/empty_steps.py"):
+        shutil.copy(dag, root / "dags")
+    noted = root / "noted.json"
+
+    def count() -> int:
+        return len(json.loads(noted.read_text())) if noted.exists() else 0
+
+    with running(stack) as processes:
+        _wait(stack, processes, count, lambda done: done >= chunks)
+    return [at - _landed_at(stack, key) for key, at in json.loads(noted.read_text()).items()]
 
 
 def through_airflow(options: Options, name: str, schedule: str, chunks: int) -> Measured:
@@ -48,18 +90,32 @@ def _source(folder: Path, data: Path, chunks: int) -> Path:
 
 
 def _wait_until_done(stack: Stack, processes: dict, chunks: int) -> None:
+    def taken() -> int:
+        return len(ledger_copy.last_keys(stack.settings, chunks))
+
+    _wait(stack, processes, taken, lambda done: done >= chunks and not work.is_open(stack.settings))
+    time.sleep(3)  # Airflow writes down the end of the last export.
+
+
+def _wait(stack: Stack, processes: dict, count: Callable[[], int], is_enough: Callable[[int], bool]) -> None:
+    """Wait until enough chunks were counted.
+
+    Raises:
+        RuntimeError: when the count has not changed for STALL_SECONDS.
+    """
     before, moved_at = None, time.monotonic()
-    while True:
+    while not is_enough(done := count()):
         check_alive(stack, processes)
-        taken = len(ledger_copy.last_keys(stack.settings, chunks))
-        if taken >= chunks and not work.is_open(stack.settings):
-            time.sleep(3)  # Airflow writes down the end of the last export.
-            return
-        if taken != before:
-            before, moved_at = taken, time.monotonic()
+        if done != before:
+            before, moved_at = done, time.monotonic()
         if time.monotonic() > moved_at + STALL_SECONDS:
             raise RuntimeError(f"nothing has moved for {STALL_SECONDS} s; logs are in {stack.root / 'logs'}")
         time.sleep(0.5)
+
+
+def _landed_at(stack: Stack, key: str) -> float:
+    """Seconds since 1970; the S3 server's file is finished just before it answers the PUT."""
+    return (stack.root / "s3" / stack.settings.bucket / key).stat().st_mtime
 
 
 def _moment(text: str) -> float:
@@ -96,8 +152,7 @@ def _read(stack: Stack, name: str) -> Measured:
     landed, lags, work_seconds = [], [], []
     loads = {run: start for run, task, start, _ in tasks if task == "load"}
     for key, put_at, released_at in chunks:
-        # The S3 server's file is finished just before it answers the PUT.
-        at = (stack.root / "s3" / stack.settings.bucket / key).stat().st_mtime
+        at = _landed_at(stack, key)
         end = put_at or next(end for start, end in exports if start <= released_at <= end)
         landed.append(at)
         lags.append(end - at)
