@@ -47,7 +47,7 @@ backup:  ## TO=<new folder>: of docker compose, the warehouse and Airflow's meta
 	@umask 077 && mkdir -p "$$(dirname "$$TO")" && mkdir "$$TO"
 	@trap '$(COMPOSE) start scheduler' EXIT; trap 'exit 130' INT; $(COMPOSE) stop scheduler \
 		&& $(COMPOSE) exec -T postgres pg_dump -U tallymark -Fc tallymark >"$$TO/metadata.dump" \
-		&& $(COMPOSE) run --rm --no-deps -T set-up tar -C /data -c . >"$$TO/warehouse.tar" \
+		&& $(COMPOSE) run --rm --no-deps -T set-up tar -C /data -c -f - . >"$$TO/warehouse.tar" \
 		&& ls -l "$$TO"
 
 restore:  ## FROM=<folder of make backup>: puts both in place of what is there
@@ -59,7 +59,7 @@ restore:  ## FROM=<folder of make backup>: puts both in place of what is there
 	@$(COMPOSE) exec -T postgres dropdb --if-exists --force -U tallymark tallymark
 	@$(COMPOSE) exec -T postgres createdb -U tallymark tallymark
 	@$(COMPOSE) exec -T postgres pg_restore -U tallymark -d tallymark --exit-on-error <"$$FROM/metadata.dump"
-	@$(COMPOSE) run --rm --no-deps -T set-up sh -c 'find /data -mindepth 1 -delete && tar -C /data -x' \
+	@$(COMPOSE) run --rm --no-deps -T set-up sh -c 'find /data -mindepth 1 -delete && tar -C /data -x -f -' \
 		<"$$FROM/warehouse.tar"
 	@$(COMPOSE) up -d
 

@@ -66,7 +66,7 @@ class Server:
         self.run(*self.compose, "up", "-d")
 
     def container(self, service: str) -> str:
-        return self.run(*self.compose, "ps", "-q", service).strip()
+        return self.run(*self.compose, "ps", "-a", "-q", service).strip()
 
     def inspect(self, service: str) -> dict:
         return json.loads(self.run("docker", "inspect", self.container(service)))[0]["State"]
