@@ -225,7 +225,7 @@ def test_a_killed_container_comes_back_and_the_stream_goes_on(server, service):
 
 
 def test_down_and_up_goes_on_and_all_is_as_undisturbed(server, tmp_path):
-    before = {key: None for key in server.files()}
+    before = server.files()
     server.run(*server.compose, "down")
     server.up()
     wait_for(lambda: len(server.taken()) == CHUNKS, "all chunks were taken", meanwhile=server.up)
