@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 TALLYMARK := PYTHONPATH=plugins $(BIN)/python -m tallymark
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 BENCH := PYTHONPATH=plugins:. $(BIN)/python -m benchmarks
 
 # Values reach the commands as "$$DATA", from the environment that make gives them, so that no apostrophe ends them.
-export DATA OUT BATCH VARS SHUFFLE KILLS SEED ONLY
+export DATA OUT BATCH VARS SHUFFLE KILLS SEED ONLY TO FROM
 
-.PHONY: help demo up down replay verify rebuild certify test test-system test-all test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
+.PHONY: help demo up down replay verify rebuild certify secrets backup restore test test-system test-all test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
@@ -38,14 +39,41 @@ certify: .venv/installed  ## one digest of what comes out, however chunks are ba
 		$(if $(SHUFFLE),--shuffle="$$SHUFFLE") $(if $(KILLS),--kills="$$KILLS") \
 		$(if $(SEED),--seed="$$SEED") $(if $(VARS),--vars="$$VARS")
 
+secrets:  ## writes .env for docker-compose.yaml, with fresh secrets; docs/operations.md goes on from there
+	@PYTHONPATH=plugins $(PYTHON) -m tallymark.env_file
+
+backup:  ## TO=<new folder>: of docker compose, the warehouse and Airflow's metadata; no chunk is taken meanwhile
+	@test -n "$$TO" || { echo "ERROR: TO=<new folder> is missing" >&2; exit 1; }
+	@umask 077 && mkdir -p "$$(dirname "$$TO")" && mkdir "$$TO"
+	@trap '$(COMPOSE) start scheduler' EXIT; trap 'exit 130' INT; $(COMPOSE) stop scheduler \
+		&& $(COMPOSE) exec -T postgres pg_dump -U tallymark -Fc tallymark >"$$TO/metadata.dump" \
+		&& $(COMPOSE) run --rm --no-deps -T set-up tar -C /data -c -f - . >"$$TO/warehouse.tar" \
+		&& ls -l "$$TO"
+
+restore:  ## FROM=<folder of make backup>: puts both in place of what is there
+	@test -f "$$FROM/metadata.dump" && test -f "$$FROM/warehouse.tar" \
+		|| { echo "ERROR: FROM=<folder of make backup> is missing" >&2; exit 1; }
+	@$(COMPOSE) stop api-server scheduler dag-processor triggerer clean
+	@$(COMPOSE) up -d postgres
+	@until $(COMPOSE) exec -T postgres pg_isready -q -h 127.0.0.1 -U tallymark; do sleep 1; done
+	@$(COMPOSE) exec -T postgres dropdb --if-exists --force -U tallymark tallymark
+	@$(COMPOSE) exec -T postgres createdb -U tallymark tallymark
+	@$(COMPOSE) exec -T postgres pg_restore -U tallymark -d tallymark --exit-on-error <"$$FROM/metadata.dump"
+	@$(COMPOSE) run --rm --no-deps -T set-up sh -c 'find /data -mindepth 1 -delete && tar -C /data -x -f -' \
+		<"$$FROM/warehouse.tar"
+	@$(COMPOSE) up -d
+
 test: .venv/installed-dev lint  ## everything to know before pushing, on a busy machine too: no clock, no browser decides it
-	@$(PYTEST) -n 2 --dist loadfile --durations 10 -m 'not system'
+	@$(PYTEST) -n 2 --dist loadfile --durations 10 -m 'not system and not docker'
 
 test-system: .venv/installed-dev  ## what depends on time, a browser, many kills or outages; before a release
 	@$(PYTEST) -n 2 --dist loadfile --durations 10 -m system
 
 test-all: .venv/installed-dev lint  ## both
-	@$(PYTEST) -n 2 --dist loadfile
+	@$(PYTEST) -n 2 --dist loadfile -m 'not docker'
+
+test-compose: .venv/installed-dev  ## docker-compose.yaml from nothing, under kills, stopped, backed up; wants a Docker engine
+	@$(PYTEST) --durations 10 -m docker
 
 test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and more; figures in docs/reliability/
 	@TALLYMARK_FIGURES=1 TALLYMARK_KILLS=$(or $(KILLS),160) TALLYMARK_AIRFLOW_KILLS=$(or $(AIRFLOW_KILLS),20) \

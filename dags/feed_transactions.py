@@ -6,7 +6,7 @@ up. Triggered again, it goes on behind the last chunk in the bucket. The DAG is 
 `TALLYMARK_FEED_SOURCE` names a file, as in the demo: in production, chunks come from somebody else.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from airflow.sdk import dag, task
 from tallymark.bucket import open_bucket
@@ -23,7 +23,7 @@ SETTINGS = Settings()
     description="A stand-in that puts a chunk of transactions into the bucket every second.",
     doc_md=__doc__,
     tags=["tallymark", "stand-in"],
-    default_args={"owner": "tallymark", "retries": 3},
+    default_args={"owner": "tallymark", "retries": 3, "retry_delay": timedelta(seconds=5)},
 )
 def feed_transactions():
     @task(doc_md="Puts one chunk a second until the source is used up.")

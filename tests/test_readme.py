@@ -14,9 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import servers
-import yaml
 from conftest import csv_text
-from dotenv import dotenv_values
 from oracle import Row
 from tallymark import local_stack
 from tallymark.settings import NOT_SETTINGS, PROJECT_ROOT, Settings
@@ -130,15 +128,6 @@ def test_the_commands_for_a_real_bucket(checkout):
         }
     wait_for(lambda: not any(runs(process) for process in family), "all of it has ended")
     assert subprocess.check_output(["git", "status", "--porcelain"], cwd=checkout, text=True) == ""
-
-
-def test_airflow_is_set_in_one_place():
-    """Containers repeat none of it; only the address that the UI listens to is another one in there."""
-    wanted = dotenv_values(PROJECT_ROOT / "airflow.env")
-    assert wanted and not any(value.startswith(("/", '"', "'")) for value in wanted.values())
-    service = yaml.safe_load((PROJECT_ROOT / "docker-compose.yaml").read_text())["services"]["scheduler"]
-    assert service["env_file"] == ["airflow.env"]
-    assert set(service["environment"]) & set(wanted) == {"AIRFLOW__API__HOST"}
 
 
 def test_what_is_named_is_there():

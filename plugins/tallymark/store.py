@@ -112,7 +112,8 @@ def _must_be_equal(key: str, existing: bytes, body: bytes) -> None:
     if existing != body:
         raise OtherContentError(
             f"{key} is there already and holds other content ({len(existing)} bytes instead of {len(body)}). "
-            "It was left as it is. Does another warehouse write to the same prefix?"
+            "It was left as it is. Does another warehouse write to the same prefix? "
+            "If this one is an old copy, make it anew: make rebuild"
         )
 
 

@@ -1,0 +1,13 @@
+FROM python:3.11-slim
+ENV PYTHONUNBUFFERED=1 PYTHONPATH=/tallymark/plugins
+COPY requirements.txt requirements-docker.txt /tmp/
+RUN pip install --no-cache-dir -r /tmp/requirements.txt -r /tmp/requirements-docker.txt
+# Volumes that are new take over whose these folders are.
+RUN useradd --uid 10001 --create-home tallymark && install -d -o tallymark -g tallymark /data /logs /feed
+WORKDIR /tallymark
+COPY dags dags
+COPY plugins plugins
+COPY dbt_project dbt_project
+# Containers cannot write here, and each task would compile it again.
+RUN python -m compileall -q dags plugins
+USER tallymark

