@@ -3,11 +3,14 @@
 import gzip
 
 import pytest
-from conftest import detected, write_chunk
+from conftest import detected, exported, write_chunk
 from oracle import Row
+from tallymark import manifest
 from tallymark import replay as replay_module
+from tallymark.audit import audit
 from tallymark.generate import generate
 from tallymark.load import load_chunks
+from tallymark.rebuild import rebuild
 from tallymark.replay import replay
 from tallymark.settings import Settings
 from tallymark.store import FolderStore
@@ -46,6 +49,24 @@ def test_it_goes_on_where_it_stopped(tmp_path):
         (1, "PatId2", "M", "C"),
         (2, "PatId2", "N", "C"),
     ]
+
+
+def test_the_input_of_a_bucket_that_has_an_output_of_its_own(tmp_path):
+    """As of the demo: what others found in it under other thresholds is neither read nor continued."""
+    bucket, out = tmp_path / "bucket", tmp_path / "out"
+    write_chunk(bucket, "chunk_1", [Row(customer, "M", "F", "1") for customer in ("C1", "C2") for _ in range(60)])
+    write_chunk(bucket, "chunk_2", [Row("C2", "M", "F", "1")] * 20)
+    assert replay(bucket, bucket, batch=1) == {"chunks": 2, "detections": 1, "files": 1}
+    before = exported(bucket)
+    given = {"child_min_transactions": 60}
+    assert replay(bucket, out, batch=1, vars=given) == {"chunks": 2, "detections": 2, "files": 1}
+    assert replay(bucket, out, vars=given) == {"chunks": 0, "detections": 0, "files": 0}
+    assert exported(bucket) == before
+    settings, store = Settings(warehouse=out / "warehouse.duckdb"), FolderStore(bucket, target=out)
+    assert manifest.verify(settings, store)["rows"] == 2
+    assert audit(settings, store)["detection_files"] == 1
+    settings.warehouse.unlink()
+    assert rebuild(settings, store) == {"chunks": 2, "detections": 2, "files": 1}
 
 
 def run(monkeypatch, capsys, data, vars: str = "{}") -> tuple[int, str, str]:

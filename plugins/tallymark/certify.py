@@ -141,7 +141,7 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
         ManifestError: when a detection file is missing or not the one that was announced.
     """
     settings = Settings(warehouse=way.out / "warehouse.duckdb")
-    store = FolderStore(data, target=way.out)
+    store = FolderStore(data, target=way.out, written=settings.output_prefix)
     manifest.verify(settings, store)
     with connect(settings, read_only=True) as warehouse:
         parts = {table: _rows(warehouse, table) for table in TABLES}

@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from tallymark import ledger_copy, manifest, output
-from tallymark.bucket import open_bucket
 from tallymark.build import build
 from tallymark.chunks import Chunk, find_chunks
 from tallymark.command_line import ArgumentParser, command, must_be_a_folder, must_be_writable
@@ -216,6 +215,15 @@ def _remove(settings: Settings) -> None:
     ledger_copy.forget(settings)
 
 
+def _open(settings: Settings, data: Path | None, out: Path | None) -> Store:
+    if data:
+        return FolderStore(data, target=out, written=settings.output_prefix)
+    # Airflow makes its folders when it is imported, and is needed for its connection alone.
+    from tallymark.bucket import open_bucket
+
+    return open_bucket(settings)
+
+
 @command
 def main() -> None:
     """Command line: see ``make rebuild`` and ``make verify`` in the README."""
@@ -233,7 +241,7 @@ def main() -> None:
         must_be_a_folder(arguments.data, "DATA", f"{settings.transactions_prefix}chunk_*")
     if arguments.out:
         must_be_a_folder(arguments.out, "OUT", "what make replay wrote")
-    store = FolderStore(arguments.data, target=arguments.out) if arguments.data else open_bucket(settings)
+    store = _open(settings, arguments.data, arguments.out)
     if not any(store.list(manifest.folder(settings))):
         where = arguments.out or arguments.data or f"The bucket {settings.bucket}"
         raise UserError(

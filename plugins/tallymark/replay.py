@@ -44,7 +44,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
         UserError: when ``out`` cannot be written into.
     """
     settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, hold_remainder_seconds=0)
-    store = FolderStore(data, target=out)
+    store = FolderStore(data, target=out, written=settings.output_prefix)
     objects = list(store.list(settings.transactions_prefix))
     if not find_chunks(objects, settings.transactions_prefix) and not unfinished_work(settings):
         must_be_a_folder(data, "DATA", LAYOUT)

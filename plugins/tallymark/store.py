@@ -264,10 +264,13 @@ class FolderStore:
     Attributes:
         root: what is listed and read.
         target: what is written, and listed and read too; the same folder unless given.
+        written: the prefix of what is written. With another target, what root holds there is somebody else's, such as
+            that of the bucket whose input is replayed, and is not seen.
     """
 
     root: Path
     target: Path | None = None
+    written: str = "output/"
     _etags: dict[tuple[str, int, int], str] = field(default_factory=dict, repr=False)
     _odd_paths: dict[str, Path] = field(default_factory=dict, repr=False)
 
@@ -276,7 +279,12 @@ class FolderStore:
             found = (path for path in (root / prefix.rpartition("/")[0]).rglob("*") if path.is_file())
             paths = {self._key(path.relative_to(root)): path for path in found}
             keys = sorted(
-                key for key in paths if key.startswith(prefix) and key > after and not key.startswith(UNFINISHED)
+                key
+                for key in paths
+                if key.startswith(prefix)
+                and key > after
+                and not key.startswith(UNFINISHED)
+                and not (self._is_in_target(key) and root != self.target)
             )
             for key in keys:
                 if key != paths[key].relative_to(root).as_posix():
@@ -284,6 +292,9 @@ class FolderStore:
                 status = paths[key].stat()
                 modified = datetime.fromtimestamp(status.st_mtime, UTC)
                 yield StoredObject(key, self._etag(paths[key], status), status.st_size, modified)
+
+    def _is_in_target(self, key: str) -> bool:
+        return self.target is not None and self.written != "" and key.startswith(self.written)
 
     @staticmethod
     def _key(path: Path) -> str:
@@ -297,8 +308,10 @@ class FolderStore:
 
     def get(self, stored: StoredObject) -> bytes:
         path = self._odd_paths.get(stored.key, self.root / stored.key)
+        if self.target and (self._is_in_target(stored.key) or not path.exists()):
+            path = self.target / stored.key
         try:
-            body = (path if path.exists() else (self.target or self.root) / stored.key).read_bytes()
+            body = path.read_bytes()
         except FileNotFoundError as error:
             raise ObjectChangedError(f"{stored.key} went away after it was listed") from error
         if hashlib.md5(body, usedforsecurity=False).hexdigest() != stored.etag:
