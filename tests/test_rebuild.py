@@ -1,5 +1,6 @@
 """The manifests in the bucket, and a lost warehouse made again from them."""
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -54,6 +55,8 @@ def processed(tmp_path_factory) -> Path:
     for number in range(1, 5):
         write_chunk(data, f"chunk_{number}", rows_of(number))
     (data / "input/transactions/chunk_2x").write_text("no header\n")
+    for packed in (data / "input/transactions/chunk_3", *(data / "input/customers").iterdir()):
+        packed.write_bytes(gzip.compress(packed.read_bytes()))
     replay(data, data / "out", batch=2, vars=VARS)
     return data
 
@@ -280,14 +283,14 @@ def test_a_missing_chunk_keeps_the_name_of_its_file(data, out):
 def test_customer_importance_that_was_replaced_is_a_new_version(data, out):
     detections = contents(out)["detections"]
     lose_warehouse(out)
-    old = (data / "input/customers/customer_importance.csv").read_text()
+    old = (data / "input/customers/customer_importance.csv").read_bytes()
     write_importance(data, [("U1", "M3", "1")])
     store = FolderStore(data, target=out)
     rebuild(settings(out), store)
     assert contents(out)["detections"] == detections
     write_chunk(data, "chunk_5", rows_of(5))
     replay(data, out, vars=VARS)
-    (data / "input/customers/customer_importance.csv").write_text(old)
+    (data / "input/customers/customer_importance.csv").write_bytes(old)
     write_chunk(data, "chunk_6", rows_of(6))
     replay(data, out, vars=VARS)
     with duckdb.connect(str(out / "warehouse.duckdb")) as warehouse:

@@ -4,10 +4,10 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import IO, Literal
 
 import duckdb
 
@@ -113,13 +113,21 @@ def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
     unpacked = body
     if key.lower().endswith(".gz") or body.startswith(GZIP_MAGIC):
         try:
-            unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes - before + 1)
+            unpacked = b"".join(_pieces(gzip.GzipFile(fileobj=io.BytesIO(body)), max_bytes - before))
         except (EOFError, OSError, zlib.error) as error:
             raise RejectedError(f"broken gzip: {error}") from error
     if before + len(unpacked) > max_bytes:
         together = " with what is before it" if before else ""
         raise RejectedError(f"unpacks{together} to more bytes than {limit('max_unpacked_bytes', max_bytes)}")
     return unpacked
+
+
+def _pieces(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
+    """What a file holds, until that is more than ``max_bytes``; one read would ask for that much memory at once."""
+    left = max_bytes
+    while left >= 0 and (piece := file.read(2**20)):
+        left -= len(piece)
+        yield piece
 
 
 def split_lines(content: bytes) -> tuple[str, list[int]]:
