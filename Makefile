@@ -15,32 +15,32 @@ help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
 
 demo: .venv/installed  ## X and Y over generated data, or DATA=<folder with transactions.csv(.gz)>, with a summary
-	@$(TALLYMARK).local_stack demo $(if $(DATA),--data="$$DATA")
+	@$(TALLYMARK) demo $(if $(DATA),--data="$$DATA")
 
 up: .venv/installed  ## the same, but it stays; prints the address of the Airflow UI
-	@$(TALLYMARK).local_stack up $(if $(DATA),--data="$$DATA")
+	@$(TALLYMARK) up $(if $(DATA),--data="$$DATA")
 
 down: .venv/installed  ## stops what make up started
-	@$(TALLYMARK).local_stack down
+	@$(TALLYMARK) down
 
 replay: .venv/installed  ## DATA=<folder like the bucket> OUT=<folder> [BATCH=<chunks>] [VARS='<dbt vars, YAML>']
-	@$(TALLYMARK).replay $(if $(DATA),"$$DATA",$(error DATA=<folder> is missing)) \
+	@$(TALLYMARK) replay $(if $(DATA),"$$DATA",$(error DATA=<folder> is missing)) \
 		$(if $(OUT),"$$OUT",$(error OUT=<folder> is missing)) $(if $(BATCH),--batch="$$BATCH") $(if $(VARS),--vars="$$VARS")
 
 verify: .venv/installed  ## proves from the bucket, or DATA=<folder like the bucket>, that every detection file is there
-	@$(TALLYMARK).rebuild verify $(if $(DATA),--data="$$DATA") $(if $(OUT),--out="$$OUT")
+	@$(TALLYMARK) verify $(if $(DATA),--data="$$DATA") $(if $(OUT),--out="$$OUT")
 
 rebuild: .venv/installed  ## makes a lost warehouse again from the bucket, or DATA=<folder> [OUT=<folder of make replay>]
-	@$(TALLYMARK).rebuild rebuild $(if $(DATA),--data="$$DATA") $(if $(OUT),--out="$$OUT") \
+	@$(TALLYMARK) rebuild $(if $(DATA),--data="$$DATA") $(if $(OUT),--out="$$OUT") \
 		$(if $(WITHOUT_MISSING),--without-missing)
 
 certify: .venv/installed  ## one digest of what comes out, however chunks are batched: [DATA=<folder>] [SHUFFLE=<seed>] [VARS=...]
-	@PYTHONWARNINGS=ignore:resource_tracker $(TALLYMARK).certify $(if $(DATA),"$$DATA") \
+	@PYTHONWARNINGS=ignore:resource_tracker $(TALLYMARK) certify $(if $(DATA),"$$DATA") \
 		$(if $(SHUFFLE),--shuffle="$$SHUFFLE") $(if $(KILLS),--kills="$$KILLS") \
 		$(if $(SEED),--seed="$$SEED") $(if $(VARS),--vars="$$VARS")
 
 secrets:  ## writes .env for docker-compose.yaml, with fresh secrets; docs/operations.md goes on from there
-	@PYTHONPATH=plugins $(PYTHON) -m tallymark.env_file
+	@PYTHONPATH=plugins $(PYTHON) -m tallymark secrets
 
 backup:  ## TO=<new folder>: of docker compose, the warehouse and Airflow's metadata; no chunk is taken meanwhile
 	@test -n "$$TO" || { echo "ERROR: TO=<new folder> is missing" >&2; exit 1; }
@@ -103,7 +103,7 @@ docs: .venv/installed  ## writes docs/settings.md, and docs/models.html about th
 		--empty-catalog --profiles-dir . --target-path ../.local/docs --log-path ../.local/docs
 	@cp .local/docs/static_index.html docs/models.html
 	@echo "docs/models.html"
-	@$(TALLYMARK).settings
+	@$(TALLYMARK) settings
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .

@@ -13,11 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tallymark import generate
-from tallymark.feed import open_source
+from tallymark.local import generate
+from tallymark.local.feed import open_source
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.steps import build, export_detections, load_chunks
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
 
 BENCH = PROJECT_ROOT / ".local" / "bench"
 CHUNK_ROWS = 10_000

@@ -3,7 +3,7 @@
 from statistics import median
 
 import psutil
-from tallymark.warehouse import connect
+from tallymark.warehouse.connection import connect
 
 from benchmarks.common import Measured, Options, chunk_bodies, fresh, micro_batch, new_objects, put_chunk, settings_of
 

@@ -3,10 +3,12 @@
 import random
 from pathlib import Path
 
-from tallymark import ledger
-from tallymark.steps import build, export_detections, load_chunks
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.intake import ledger
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
 
 from benchmarks.common import CHUNK_ROWS, HEADER, put_chunk, settings_of
 

@@ -4,7 +4,7 @@ import os
 import time
 
 import psutil
-from tallymark.local_stack import check_alive, new_stack, running
+from tallymark.local.stack import check_alive, new_stack, running
 
 from benchmarks.common import HEADER, Measured, Options, fresh
 

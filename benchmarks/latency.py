@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 
 import duckdb
-from tallymark import ledger_copy, work
-from tallymark.feed import open_source
-from tallymark.local_stack import Stack, check_alive, new_stack, running
+from tallymark.local.feed import open_source
+from tallymark.local.stack import Stack, check_alive, new_stack, running
 from tallymark.settings import PROJECT_ROOT
+from tallymark.warehouse import signals
 
 from benchmarks.common import CHUNK_ROWS, Measured, Options, fresh, quantile
 
@@ -91,9 +91,9 @@ def _source(folder: Path, data: Path, chunks: int) -> Path:
 
 def _wait_until_done(stack: Stack, processes: dict, chunks: int) -> None:
     def taken() -> int:
-        return len(ledger_copy.last_keys(stack.settings, chunks))
+        return len(signals.last_keys(stack.settings, chunks))
 
-    _wait(stack, processes, taken, lambda done: done >= chunks and not work.is_open(stack.settings))
+    _wait(stack, processes, taken, lambda done: done >= chunks and not signals.is_open(stack.settings))
     time.sleep(3)  # Airflow writes down the end of the last export.
 
 

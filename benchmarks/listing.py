@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import boto3
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
-from tallymark import ledger_copy
 from tallymark.settings import PROJECT_ROOT
+from tallymark.warehouse import signals
 
 from benchmarks.common import Measured, Options, fresh, settings_of, timed
 
@@ -62,8 +62,8 @@ def measure(options: Options) -> Measured:
             etag = backend.put_object(settings.bucket, key, b"x").etag.strip('"')
             seen.append((key, etag, ""))
         settings.warehouse.touch()
-        ledger_copy.make(settings, seen, taken_at=time.time())
-        ledger_copy.confirm(settings)
+        signals.make(settings, seen, taken_at=time.time())
+        signals.confirm(settings)
         poke = _sensor()
         context = {"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)}
         found = Measured()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from statistics import median
 
-from tallymark.warehouse import connect
+from tallymark.warehouse.connection import connect
 
 from benchmarks import plain, spark
 from benchmarks.common import (

@@ -16,16 +16,11 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
-from tallymark.bucket import open_bucket
+from tallymark.on_airflow.bucket import open_bucket
+from tallymark.on_airflow.defaults import DEFAULT_ARGS, owner_links
 from tallymark.settings import Settings
 
 SETTINGS = Settings()
-
-
-def _explain(context) -> None:
-    from tallymark.steps import explain_failure
-
-    explain_failure(context.get("exception"))
 
 
 @dag(
@@ -36,24 +31,17 @@ def _explain(context) -> None:
     description="Recomputes everything from the raw rows and compares it with what was kept and exported.",
     doc_md=__doc__,
     tags=["tallymark"],
-    owner_links={"tallymark": SETTINGS.owner_link} if SETTINGS.owner_link else {},
-    default_args={
-        "owner": "tallymark",
-        "pool": "warehouse",
-        "retries": 3,
-        "retry_delay": timedelta(seconds=30),
-        "on_retry_callback": _explain,
-        "on_failure_callback": _explain,
-    },
+    owner_links=owner_links(SETTINGS),
+    default_args=DEFAULT_ARGS | {"retry_delay": timedelta(seconds=30)},
 )
 def audit_patterns():
     @task(doc_md="Recomputes everything and compares. A difference is final; only an outage is tried again.")
     def audit() -> dict:
-        from tallymark import steps
+        from tallymark.audit.audit import AuditError, audit
 
         try:
-            return steps.audit(SETTINGS, open_bucket(SETTINGS))
-        except steps.AuditError as error:
+            return audit(SETTINGS, open_bucket(SETTINGS))
+        except AuditError as error:
             raise AirflowFailException(str(error)) from error
 
     audit()

@@ -25,17 +25,17 @@ and tests but exports nothing; the next run exports what a dry one held back.
 scheduled on the asset `detections`, which has an event for each run that wrote files.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from airflow.sdk import Asset, AssetAlias, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
-from tallymark.bucket import ChunkSensor, open_bucket
+from tallymark.on_airflow.bucket import ChunkSensor, open_bucket
+from tallymark.on_airflow.defaults import DEFAULT_ARGS, explain, owner_links
 from tallymark.settings import Settings
 
 SETTINGS = Settings()
 POKE_SECONDS = 1
 GIVE_UP_SECONDS = 50
-WAREHOUSE_POOL = "warehouse"
 DETECTIONS = Asset(name="detections", uri=f"s3://{SETTINGS.bucket}/{SETTINGS.output_prefix}detections")
 # Through an alias, as an asset that is an outlet itself has an event for each run, files or not.
 NEW_DETECTIONS = AssetAlias(name="new detections")
@@ -58,23 +58,19 @@ PARAMS = {
 
 
 def _is_there_work(files: list[dict], **context) -> bool:
-    from tallymark.steps import unfinished_work, waiting_chunks
+    from tallymark.intake.waiting import waiting_chunks
     from tallymark.store import StoredObject
+    from tallymark.warehouse.signals import unfinished_work
 
     waiting = waiting_chunks(SETTINGS, map(StoredObject.from_listing, files))
     return bool(waiting) or unfinished_work(SETTINGS)
 
 
-def _explain(context) -> None:
-    from tallymark.steps import explain_failure
-
-    explain_failure(context.get("exception"))
-
-
 def _tell_of_failure(context) -> None:
-    from tallymark.steps import alerts
+    from tallymark.on_airflow.notify import send
+    from tallymark.publish import alerts
 
-    alerts.run_failed(SETTINGS, context["run_id"], context["ti"].task_id, context.get("exception"))
+    alerts.run_failed(SETTINGS, send, context["run_id"], context["ti"].task_id, context.get("exception"))
 
 
 @dag(
@@ -85,18 +81,9 @@ def _tell_of_failure(context) -> None:
     description="From a chunk of transactions in S3 to a file of detections.",
     doc_md=__doc__,
     tags=["tallymark"],
-    owner_links={"tallymark": SETTINGS.owner_link} if SETTINGS.owner_link else {},
+    owner_links=owner_links(SETTINGS),
     params=PARAMS,
-    default_args={
-        "owner": "tallymark",
-        "pool": WAREHOUSE_POOL,
-        "retries": 3,
-        "retry_delay": timedelta(seconds=5),
-        "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(seconds=30),
-        "on_retry_callback": _explain,
-        "on_failure_callback": [_tell_of_failure, _explain],
-    },
+    default_args=DEFAULT_ARGS | {"on_failure_callback": [_tell_of_failure, explain]},
 )
 def detect_patterns():
     wait_for_chunk = ChunkSensor(
@@ -118,19 +105,21 @@ def detect_patterns():
 
     @task(multiple_outputs=False, doc_md="Takes new chunks into the warehouse, in natural order of their keys.")
     def load(is_there_work: bool | None, params=None) -> dict | None:
-        from tallymark import steps
+        from tallymark.on_airflow.notify import send
+        from tallymark.pipeline.load import load_chunks
+        from tallymark.publish import alerts
 
         # None, if somebody marked the sensor as a success by hand.
         if is_there_work is False:
-            steps.alerts.nothing_landed(SETTINGS)
+            alerts.nothing_landed(SETTINGS, send)
             return None
-        return steps.load_chunks(SETTINGS, open_bucket(SETTINGS), max_chunks=params["max_chunks"])
+        return load_chunks(SETTINGS, open_bucket(SETTINGS), max_chunks=params["max_chunks"])
 
     @task(multiple_outputs=False, doc_md="Runs dbt build. A failing sanity test holds the export back.")
     def build(loaded: dict | None) -> dict | None:
-        from tallymark import steps
+        from tallymark.pipeline.build import build
 
-        return None if loaded is None else steps.build(SETTINGS)
+        return None if loaded is None else build(SETTINGS)
 
     @task(
         multiple_outputs=False,
@@ -138,7 +127,9 @@ def detect_patterns():
         outlets=[NEW_DETECTIONS],
     )
     def export(built: dict | None, params=None, dag_run=None, outlet_events=None) -> dict | None:
-        from tallymark.steps import export_detections, report_dry_run, report_run
+        from tallymark.on_airflow.notify import send
+        from tallymark.pipeline.export import export_detections
+        from tallymark.publish.report import report_dry_run, report_run
 
         if built is None:
             return None
@@ -147,7 +138,7 @@ def detect_patterns():
             raise AirflowSkipException("Dry run: nothing was exported. The next run exports what this one found.")
         bucket = open_bucket(SETTINGS)
         exported = export_detections(SETTINGS, bucket)
-        put = report_run(SETTINGS, bucket, since=dag_run.start_date)
+        put = report_run(SETTINGS, bucket, send, since=dag_run.start_date)
         if put.keys:
             extra = {"detections": put.detections, "files": put.keys}
             outlet_events[NEW_DETECTIONS].add(DETECTIONS, extra=extra)

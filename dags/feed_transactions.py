@@ -6,10 +6,11 @@ up. Triggered again, it goes on behind the last chunk in the bucket. The DAG is 
 `TALLYMARK_FEED_SOURCE` names a file, as in the demo: in production, chunks come from somebody else.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from airflow.sdk import dag, task
-from tallymark.bucket import open_bucket
+from tallymark.on_airflow.bucket import open_bucket
+from tallymark.on_airflow.defaults import DEFAULT_ARGS
 from tallymark.settings import Settings
 
 SETTINGS = Settings()
@@ -23,12 +24,12 @@ SETTINGS = Settings()
     description="A stand-in that puts a chunk of transactions into the bucket every second.",
     doc_md=__doc__,
     tags=["tallymark", "stand-in"],
-    default_args={"owner": "tallymark", "retries": 3, "retry_delay": timedelta(seconds=5)},
+    default_args=DEFAULT_ARGS | {"pool": "default_pool"},
 )
 def feed_transactions():
     @task(doc_md="Puts one chunk a second until the source is used up.")
     def feed() -> int:
-        from tallymark import feed
+        from tallymark.local import feed
 
         return feed.feed_transactions(SETTINGS, open_bucket(SETTINGS))
 

@@ -6,7 +6,7 @@ Every task process loads this file, so that it imports nothing of the page: the 
 from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
-from tallymark import run_note
+from tallymark.on_airflow import run_note
 
 
 async def app(scope, receive, send) -> None:

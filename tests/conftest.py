@@ -12,9 +12,10 @@ from unittest.mock import patch
 
 import pytest
 from oracle import Detection, Row
-from tallymark import local_stack, snapshot
+from tallymark.local import stack as local_stack
+from tallymark.publish import snapshot
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.warehouse import connect
+from tallymark.warehouse.connection import connect
 
 # Where Airflow puts its configuration when a test imports it.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
@@ -87,7 +88,7 @@ def processes(tmp_path_factory):
 
     paths = os.pathsep.join(str(PROJECT_ROOT / folder) for folder in ("plugins", "tests"))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tallymark.preload", "crash"])
+    context.set_forkserver_preload(["tallymark.on_airflow.preload", "crash"])
     warehouse = tmp_path_factory.mktemp("parsed") / "warehouse.duckdb"
     variables = {"TALLYMARK_VARS": json.dumps(VARS), "TALLYMARK_WAREHOUSE": str(warehouse)}
     with patch.dict(os.environ, variables, PYTHONPATH=paths):

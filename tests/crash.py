@@ -10,9 +10,13 @@ from pathlib import Path
 import duckdb
 from dbt.events.types import NodeFinished
 from dbt_common.events.base_types import BaseEvent
-from tallymark import ledger, only_warnings, output, replay, warehouse, work
+from tallymark.intake import ledger
+from tallymark.local import replay
+from tallymark.pipeline import export
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import connection as warehouse
+from tallymark.warehouse import only_warnings, signals
 
 # Point -> the function around which it lies, and whether the process dies before or after it.
 POINTS: dict[str, tuple[object, str, str]] = {
@@ -22,10 +26,10 @@ POINTS: dict[str, tuple[object, str, str]] = {
     "chunk committed, copy of the ledger not": (ledger, "publish", "before"),
     "loaded, not built": (replay, "build", "before"),
     "built, no files planned": (replay, "export_detections", "before"),
-    "files planned, none put": (output, "put_planned", "before"),
+    "files planned, none put": (export, "put_planned", "before"),
     "file put, not noted": (FolderStore, "put_new", "after"),
     "some files noted, not others": (FolderStore, "put_new", "before"),
-    "all files noted": (work, "finish", "before"),
+    "all files noted": (signals, "finish", "before"),
 }
 # Calls while a warehouse is made: where the function is, its name, and which call of it.
 MAKING = [

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from conftest import write_chunk, write_importance
 from oracle import Row
-from tallymark.replay import replay
+from tallymark.local.replay import replay
 from tallymark.settings import Settings
-from tallymark.warehouse import connect
+from tallymark.warehouse.connection import connect
 
 MERCHANTS = 50
 THRESHOLDS = {

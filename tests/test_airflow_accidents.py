@@ -20,11 +20,12 @@ import figures
 import psutil
 import pytest
 from conftest import HEADER, csv_text, detected, exported, write_importance
-from tallymark import ledger_copy, local_stack, work
-from tallymark.manifest import verify
-from tallymark.replay import replay
-from tallymark.steps import audit
-from tallymark.store import FolderStore
+from tallymark.audit.audit import audit
+from tallymark.audit.verify import verify
+from tallymark.local import stack as local_stack
+from tallymark.local.replay import replay
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import signals
 from test_rebuild import VARS, rows_of, settings
 
 pytestmark = pytest.mark.system
@@ -97,7 +98,7 @@ class Airflow:
 
     def is_done(self) -> bool:
         settings = self.stack.settings
-        return len(ledger_copy.last_keys(settings, self.chunks + 1)) == self.chunks and not work.is_open(settings)
+        return len(signals.last_keys(settings, self.chunks + 1)) == self.chunks and not signals.is_open(settings)
 
     def finish(self) -> None:
         """Wait until everything that landed is out; a run is begun whenever none is there."""

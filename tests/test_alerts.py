@@ -16,12 +16,13 @@ from conftest import csv_text, write_chunk
 from many_detections import make_warehouse
 from oracle import Row
 from servers import SmtpServer
-from tallymark import alerts
-from tallymark.replay import replay
-from tallymark.report import report_dry_run, report_run
+from tallymark.local.replay import replay
+from tallymark.on_airflow.notify import send
+from tallymark.publish import alerts
+from tallymark.publish.report import report_dry_run, report_run
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -60,7 +61,7 @@ def settings(tmp_path) -> Settings:
 def alerts_after_export(settings: Settings) -> None:
     with connect(settings, read_only=True) as warehouse:
         found = alerts.conditions(settings, warehouse)
-    alerts.after_export(settings, found)
+    alerts.after_export(settings, send, found)
 
 
 def put(settings: Settings, sql: str, *values) -> None:
@@ -157,7 +158,7 @@ def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
     alerts_after_export(settings)
     assert mailbox.texts()[0].startswith("<p>REJECTED CHUNK")
     for _ in range(2):
-        alerts.run_failed(settings, "scheduled__1", "build", RuntimeError("Nothing is exported.\nmore"))
+        alerts.run_failed(settings, send, "scheduled__1", "build", RuntimeError("Nothing is exported.\nmore"))
     assert mailbox.texts() == [
         "<p>FAILED RUN: detect_patterns: scheduled__1 failed in build: Nothing is exported. Nothing is lost; the next "
         "run goes on where it stopped.</p>"
@@ -168,11 +169,11 @@ def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
 
 def test_a_stream_that_stands_still(settings, mailbox):
     put(settings, "delete from raw.chunks where chunk_seq = 3")
-    alerts.nothing_landed(settings)
+    alerts.nothing_landed(settings, send)
     assert mailbox.texts() == []
     impatient = settings.model_copy(update={"standstill_seconds": 0.01})
     for _ in range(2):
-        alerts.nothing_landed(impatient)
+        alerts.nothing_landed(impatient, send)
     (text,) = mailbox.texts()
     assert text.startswith("<p>STREAM STANDS STILL: input/transactions/: No chunk has landed for ")
     alerts_after_export(settings)
@@ -196,7 +197,7 @@ def test_a_mail_server_that_is_away_loses_no_alert(settings, mailbox, monkeypatc
         connection["extra"]["retry_limit"] = 1
         away.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
         alerts_after_export(settings)
-        alerts.run_failed(settings, "r1", "load", None)
+        alerts.run_failed(settings, send, "r1", "load", None)
     assert caplog.text.count("An alert could not be sent by SmtpNotifier") == 1
     alerts_after_export(settings)
     assert mailbox.texts() == []
@@ -236,12 +237,12 @@ def test_slack(settings, monkeypatch):
 
 def test_the_report_of_a_run(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    put_files = report_run(settings, FolderStore(tmp_path), since=LONG_AGO)
+    put_files = report_run(settings, FolderStore(tmp_path), send, since=LONG_AGO)
     assert (put_files.keys, put_files.detections) == (["output/detections/detections-00000001.csv"], 3)
     assert "PatId3   DEI-NEEDED  M1                                3 female customers: more than 2" in caplog.text
     assert (tmp_path / "output/snapshot/current.parquet").exists()
     caplog.clear()
-    nothing = report_run(settings, FolderStore(tmp_path), since=datetime.now(UTC) + timedelta(seconds=1))
+    nothing = report_run(settings, FolderStore(tmp_path), send, since=datetime.now(UTC) + timedelta(seconds=1))
     assert (nothing.keys, nothing.detections) == ([], 0)
     assert "No new detections." in caplog.text
 
@@ -249,7 +250,8 @@ def test_the_report_of_a_run(settings, tmp_path, caplog):
 def test_the_report_of_a_dry_run(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
-    from tallymark.steps import build, load_chunks
+    from tallymark.pipeline.build import build
+    from tallymark.pipeline.load import load_chunks
 
     load_chunks(settings, FolderStore(tmp_path))
     build(settings)

@@ -10,10 +10,10 @@ import duckdb
 import pytest
 from conftest import read_banksim, write_chunk, write_importance
 from oracle import Row
-from tallymark.audit import AuditError, audit
-from tallymark.replay import replay
+from tallymark.audit.audit import AuditError, audit
+from tallymark.local.replay import replay
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
 
 THRESHOLDS = {
     "upgrade_min_merchant_transactions": 100,

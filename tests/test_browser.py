@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import HEADER
 from servers import SmtpServer
-from tallymark import local_stack
-from tallymark.generate import generate
+from tallymark.local import stack as local_stack
+from tallymark.local.generate import generate
 from tallymark.settings import PROJECT_ROOT
 from test_alerts import Mailbox
 from test_end_to_end import wait_for

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from conftest import csv_text, write_chunk, write_importance
 from oracle import Row
-from tallymark.certify import CertifyError, Way, certify, lay_out, replay_in_every_way
+from tallymark.local.certify import CertifyError, Way, certify, lay_out, replay_in_every_way
 from test_end_to_end import THRESHOLDS
 from test_rebuild import rows_of
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tallymark.chunks import chunk_name, find_chunks, natural_order
+from tallymark.intake.chunks import chunk_name, find_chunks, natural_order
 from tallymark.store import StoredObject
 
 PREFIX = "input/transactions/"

@@ -5,7 +5,6 @@ import gzip
 import json
 import logging
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -14,15 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import HEADER, write_chunk
 from oracle import Row
-from tallymark import certify, command_line, generate, local_stack, rebuild
-from tallymark import replay as replay_module
-from tallymark.command_line import command
+from tallymark.__main__ import main
 from tallymark.errors import UserError
-from tallymark.replay import replay
+from tallymark.local import command_line, generate
+from tallymark.local.command_line import command
+from tallymark.local.replay import replay
 from tallymark.settings import PROJECT_ROOT
-
-# Their imports set up logging, which must not be to the streams of a test.
-COMMANDS = {module.__name__.removeprefix("tallymark.") for module in (certify, local_stack, rebuild, replay_module)}
 
 
 @pytest.fixture(autouse=True)
@@ -45,18 +41,20 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def told(monkeypatch, capsys, arguments: str) -> str:
-    """What a command tells on stderr before it ends with exit code 1: the name of its module, and arguments."""
-    module, *given = arguments.split()
-    assert module in COMMANDS
-    if module == "certify":
+    """What a command tells on stderr before it ends with exit code 1."""
+    name, *given = arguments.split()
+    if name == "certify":
         given.append("--out=certified")
-    monkeypatch.setattr("sys.argv", [module, *given])
-    with pytest.raises(SystemExit) as ended, pytest.warns(RuntimeWarning, match="found in sys.modules"):
-        runpy.run_module(f"tallymark.{module}", run_name="__main__")
-    assert ended.value.code == 1
+    assert run(monkeypatch, name, *given) == 1
     error = capsys.readouterr().err
     assert error.startswith("ERROR: ")
     return error.removeprefix("ERROR: ")
+
+
+def run(monkeypatch, *arguments: str) -> int:
+    """The exit code of ``python -m tallymark`` with arguments."""
+    monkeypatch.setattr("sys.argv", ["tallymark", *arguments])
+    return main()
 
 
 REPLAY = "must be a folder with input/transactions/chunk_* and input/customers/*, like the bucket"
@@ -81,17 +79,18 @@ MISTAKES = {
     "certify chunks --shuffle=x": "SHUFFLE: invalid int value: 'x'",
     "certify chunks --kills=-1": "KILLS: '-1' is not a number of kills: 0 or more",
     "certify chunks --vars={a": "VARS is '{a': it must be YAML",
-    "rebuild verify --data=none": "There is no folder {}/none; DATA must be",
-    "rebuild verify --data=file": "{}/file is a file; DATA must be",
-    "rebuild verify --data=chunks": "chunks holds no output/manifests/*, so nothing was ever exported there. ",
-    "rebuild verify --data=chunks --out=none": "There is no folder {}/none; OUT must be a folder with what make replay",
-    "rebuild rebuild --data=chunks --out=file": "{}/file is a file; OUT must be",
-    "rebuild rebuild --data=chunks --out=empty": "empty holds no output/manifests/*, so nothing was ever exported",
-    "rebuild rebuild --out=empty": "OUT is a folder that make replay wrote; give DATA, which it read, too",
-    "local_stack demo --data=none": "There is no folder {}/none; DATA must be a folder with transactions.csv(.gz)",
-    "local_stack up --data=file": "{}/file is a file; DATA must be",
-    "local_stack demo --data=empty": "There is neither transactions.csv.gz nor transactions.csv in {}/empty",
-    "local_stack up --data=broken": "broken/transactions.csv.gz cannot be read: ",
+    "verify --data=none": "There is no folder {}/none; DATA must be",
+    "verify --data=file": "{}/file is a file; DATA must be",
+    "verify --data=chunks": "chunks holds no output/manifests/*, so nothing was ever exported there. ",
+    "verify --data=chunks --out=none": "There is no folder {}/none; OUT must be a folder with what make replay",
+    "rebuild --data=chunks --out=file": "{}/file is a file; OUT must be",
+    "rebuild --data=chunks --out=empty": "empty holds no output/manifests/*, so nothing was ever exported",
+    "rebuild --out=empty": "OUT is a folder that make replay wrote; give DATA, which it read, too",
+    "demo --data=none": "There is no folder {}/none; DATA must be a folder with transactions.csv(.gz)",
+    "up --data=file": "{}/file is a file; DATA must be",
+    "demo --data=empty": "There is neither transactions.csv.gz nor transactions.csv in {}/empty",
+    "nonsense": "'nonsense' is no command; there are: demo, up, ",
+    "up --data=broken": "broken/transactions.csv.gz cannot be read: ",
 }
 
 
@@ -104,7 +103,7 @@ def test_a_mistake_is_told_in_a_sentence_and_nothing_is_touched(folder, monkeypa
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("command", ["replay chunks out", "certify chunks", "rebuild verify --data=chunks"])
+@pytest.mark.parametrize("command", ["replay chunks out", "certify chunks", "verify --data=chunks"])
 @pytest.mark.parametrize("name, value", [("MAX_CHUNKS_PER_RUN", "abc"), ("LAG_LIMIT_SECONDS", "0")])
 def test_a_wrong_setting_is_told_by_every_command(folder, monkeypatch, capsys, command, name, value):
     monkeypatch.setenv(f"TALLYMARK_{name}", value)
@@ -115,11 +114,11 @@ def test_a_wrong_setting_is_told_by_every_command(folder, monkeypatch, capsys, c
 def test_a_stack_is_not_begun_with_a_wrong_threshold(monkeypatch, capsys, command):
     monkeypatch.setenv("TALLYMARK_VARS", json.dumps({"child_min_transactions": -1}))
     monkeypatch.setattr(generate, "generate", lambda _: pytest.fail("it begins"))
-    says = told(monkeypatch, capsys, f"local_stack {command}")
+    says = told(monkeypatch, capsys, f"{command}")
     assert says.startswith("TALLYMARK_VARS: child_min_transactions is -1: it must be a number from 0 to ")
 
 
-@pytest.mark.parametrize("command", ["replay chunks out", "rebuild rebuild --data=chunks --out=out"])
+@pytest.mark.parametrize("command", ["replay chunks out", "rebuild --data=chunks --out=out"])
 def test_a_folder_that_is_read_only(folder, monkeypatch, capsys, command):
     replay(folder / "chunks", folder / "out")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
@@ -136,11 +135,9 @@ def test_a_folder_that_is_read_only(folder, monkeypatch, capsys, command):
 @pytest.mark.parametrize("name", ["it's", "a blank", 'a "quote"', "ünï"])
 def test_paths_with_odd_names_work(folder, monkeypatch, capsys, name):
     (folder / "chunks").rename(folder / name)
-    monkeypatch.setattr("sys.argv", ["replay", name, f"{name} out"])
-    assert replay_module.main() == 0
+    assert run(monkeypatch, "replay", name, f"{name} out") == 0
     assert json.loads(capsys.readouterr().out)["chunks"] == 1
-    monkeypatch.setattr("sys.argv", ["verify", "verify", f"--data={name}", f"--out={name} out"])
-    assert rebuild.main() == 0
+    assert run(monkeypatch, "verify", f"--data={name}", f"--out={name} out") == 0
     assert json.loads(capsys.readouterr().out)["manifests"] == 1
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
-from tallymark import env_file, health
+from tallymark.local import env_file
+from tallymark.on_airflow import health
 from tallymark.settings import PROJECT_ROOT, Settings
 
 TEXT = (PROJECT_ROOT / "docker-compose.yaml").read_text()
@@ -80,7 +81,7 @@ def test_a_service_that_stays_has_a_health_check_that_means_something(name):
     check = SERVICES[name]["healthcheck"]
     assert {"interval", "timeout", "retries", "start_period"} < set(check)
     if name in PARTS:
-        assert check["test"] == ["CMD", "python", "-m", "tallymark.health", PARTS[name]]
+        assert check["test"] == ["CMD", "python", "-m", "tallymark", "health", PARTS[name]]
 
 
 def test_what_others_wait_for_has_a_health_check_or_ends():
@@ -171,7 +172,7 @@ def test_git_and_the_image_leave_secrets_alone():
 def test_the_health_check(monkeypatch, status, code):
     answer = json.dumps({"scheduler": {"status": status}, "triggerer": {"status": "healthy"}})
     monkeypatch.setattr(health, "URL", f"data:application/json,{quote(answer)}")
-    assert health.main("scheduler") == code
+    assert health.main(["scheduler"]) == code
 
 
 def test_what_the_operations_name_is_there():

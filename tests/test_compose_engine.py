@@ -21,11 +21,14 @@ import pytest
 from conftest import csv_text, detected, exported
 from dotenv import dotenv_values
 from oracle import Row
-from tallymark import generate, local_stack, manifest
-from tallymark.feed import feed_transactions
-from tallymark.replay import replay
+from tallymark.local import generate
+from tallymark.local import stack as local_stack
+from tallymark.local.feed import feed_transactions
+from tallymark.local.replay import replay
+from tallymark.outbox import manifest
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.store import FolderStore, S3Store
+from tallymark.store.folder import FolderStore
+from tallymark.store.s3 import S3Store
 
 pytestmark = pytest.mark.docker
 
@@ -251,6 +254,6 @@ def test_a_back_up_restored_into_an_empty_set_up_goes_on(server, tmp_path):
     assert exported(server.download(tmp_path / "here"))[-1] == ("PatId2", "CHILD", "C1", "M1")
     for command in ("verify", "rebuild"):
         server.run(*server.compose, "stop", "scheduler")
-        server.run(*server.compose, *f"run --rm --no-deps -T scheduler python -m tallymark.rebuild {command}".split())
+        server.run(*server.compose, *f"run --rm --no-deps -T scheduler python -m tallymark {command}".split())
     server.run(*server.compose, "start", "scheduler")
     wait_for(lambda: server.is_well("scheduler"), "the scheduler is well with a rebuilt warehouse")

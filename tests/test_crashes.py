@@ -16,10 +16,10 @@ import crash
 import figures
 import pytest
 from conftest import detected, exported, write_chunk, write_importance
-from tallymark.manifest import verify
-from tallymark.replay import replay
-from tallymark.steps import audit
-from tallymark.store import FolderStore
+from tallymark.audit.audit import audit
+from tallymark.audit.verify import verify
+from tallymark.local.replay import replay
+from tallymark.store.folder import FolderStore
 from test_rebuild import VARS, rows_of, settings
 
 RANDOM_KILLS = int(os.environ.get("TALLYMARK_KILLS", 8))

@@ -10,11 +10,13 @@ import pytest
 from conftest import write_chunk
 from many_detections import make_warehouse
 from oracle import Row
-from tallymark import work
+from tallymark.pipeline.build import build
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.steps import build, load_chunks, unfinished_work
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import connect
+from tallymark.warehouse.signals import unfinished_work
 
 DESCRIBE = """
 import json, sys
@@ -200,7 +202,7 @@ print("DAGS", json.dumps(found))
 
 def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_path, monkeypatch):
     settings = make_warehouse(tmp_path)
-    work.begin(settings)
+    signals.begin(settings)
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
     before = settings.warehouse.read_bytes()
     returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
@@ -212,7 +214,7 @@ def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_pa
 
 
 def test_the_note_of_a_run():
-    from tallymark.run_note import summary
+    from tallymark.on_airflow.run_note import summary
 
     chunks = {"chunks_accepted": 3, "chunks_rejected": 0, "chunks_in_conflict": 0}
     loaded = {**chunks, "rows_accepted": 29_998, "rows_rejected": 2}
@@ -232,7 +234,7 @@ def test_the_note_of_a_run():
 def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_more(
     tmp_path, monkeypatch, due_in_seconds
 ):
-    from tallymark.bucket import ChunkSensor, ListingHook
+    from tallymark.on_airflow.bucket import ChunkSensor, ListingHook
 
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     with connect(settings):
@@ -252,7 +254,7 @@ def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_mo
     )
     assert not sensor.execute({})
     if due_in_seconds is None:
-        work.begin(settings)
+        signals.begin(settings)
     else:
-        work.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
+        signals.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
     assert sensor.execute({}) == (due_in_seconds != 3600)

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from conftest import detected, exported, write_chunk, write_importance
 from oracle import Row
-from tallymark import invoke_dbt
-from tallymark.replay import replay
+from tallymark.local.replay import replay
+from tallymark.pipeline.build import BuildError, build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import DBT_PROJECT, Settings
-from tallymark.steps import BuildError, build, export_detections, load_chunks
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import invoke_dbt
+from tallymark.warehouse.connection import connect
 
 THRESHOLDS = {
     "upgrade_min_merchant_transactions": 50,

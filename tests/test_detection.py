@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import csv_text, detected, read_banksim, write_chunk, write_importance
 from oracle import Row, detect
-from tallymark.replay import replay
+from tallymark.local.replay import replay
 
 AGGREGATES = ("sum", "avg", "min", "max")
 

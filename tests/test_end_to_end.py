@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import HEADER, csv_text, detected
 from oracle import Row, detect
-from tallymark import ledger_copy, local_stack, work
+from tallymark.local import stack as local_stack
+from tallymark.warehouse import signals
 
 THRESHOLDS = {
     "upgrade_min_merchant_transactions": 50,
@@ -80,10 +81,10 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
         client.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
     def taken() -> list[str]:
-        return ledger_copy.last_keys(settings, 100)[::-1]
+        return signals.last_keys(settings, 100)[::-1]
 
     def is_done(chunks: int) -> bool:
-        return len(taken()) == chunks and not work.is_open(settings)
+        return len(taken()) == chunks and not signals.is_open(settings)
 
     lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
     put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))

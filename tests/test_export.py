@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from conftest import exported
-from tallymark import output, work
+from tallymark.pipeline import export
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import connect
 
 NOON = datetime(2026, 1, 1, 12)
 
@@ -50,7 +51,7 @@ def test_how_rows_are_cut_into_files(settings, bucket):
     expected = []
     for chunk_seq, (count, files) in enumerate(cuts.items(), start=1):
         make(settings, count, chunk_seq)
-        exported_now = output.export_detections(settings, bucket)
+        exported_now = export.export_detections(settings, bucket)
         assert exported_now == {"detections": count, "files": len(files), "held": 0, "to_put_right": 0}
         expected += files
         assert sizes(bucket.root) == expected
@@ -67,7 +68,7 @@ def test_how_rows_are_cut_into_files(settings, bucket):
 )
 def test_columns_and_time_zone(settings, bucket, time_zone, shown):
     make(settings, 1)
-    output.export_detections(settings.model_copy(update={"time_zone": time_zone}), bucket)
+    export.export_detections(settings.model_copy(update={"time_zone": time_zone}), bucket)
     with (bucket.root / "output/detections/detections-00000001.csv").open(newline="") as file:
         header, row = csv.reader(file)
     assert header == ["YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId"]
@@ -77,7 +78,7 @@ def test_columns_and_time_zone(settings, bucket, time_zone, shown):
 def test_the_log_says_how_many_rows_were_put(settings, bucket, caplog):
     caplog.set_level("INFO")
     make(settings, 51)
-    output.export_detections(settings, bucket)
+    export.export_detections(settings, bucket)
     said = [text.removeprefix("put output/") for text in caplog.messages if text.startswith("put ")]
     detections = [f"detections/detections-0000000{number}.csv ({rows} rows)" for number, rows in ((1, 50), (2, 1))]
     assert said == ["manifests/manifest-00000001.json", *detections, "manifests/latest.json"]
@@ -88,7 +89,7 @@ def test_only_what_passed_its_tests_goes_out(settings, bucket):
     with connect(settings) as warehouse:
         warehouse.execute("delete from output.passed_builds")
     with pytest.raises(RuntimeError, match="models ran since the last dbt build that passed"):
-        output.export_detections(settings, bucket)
+        export.export_detections(settings, bucket)
     assert sizes(bucket.root) == []
 
 
@@ -114,9 +115,9 @@ def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
         broken.setattr(FolderStore, "_put_really", FolderStore.put_new, raising=False)
         broken.setattr(FolderStore, "put_new", put_new)
         with pytest.raises(Crash):
-            output.export_detections(settings, bucket)
+            export.export_detections(settings, bucket)
     make(settings, 3, chunk_seq=2)
-    output.export_detections(settings.model_copy(update={"time_zone": "UTC"}), bucket)
+    export.export_detections(settings.model_copy(update={"time_zone": "UTC"}), bucket)
     assert sizes(bucket.root) == [50, 50, 1, 3]
     assert [row[2] for row in exported(bucket.root)] == [f"C{n}" for n in range(1, 102)] + ["C1", "C2", "C3"]
     for number, offset in enumerate(["+05:30"] * 3 + ["+00:00"], start=1):
@@ -131,23 +132,23 @@ def test_a_file_with_other_content_is_never_replaced(settings, bucket):
     make(settings, 1)
     for _ in range(2):
         with pytest.raises(FileExistsError, match=r"00000001\.csv is there already and holds other"):
-            output.export_detections(settings, bucket)
+            export.export_detections(settings, bucket)
     assert path.read_text() == "somebody else's\n"
 
 
 def test_the_remainder_can_wait_for_more(settings, bucket):
     patient = settings.model_copy(update={"hold_remainder_seconds": 3600})
-    now = output.utc_now()
+    now = export.utc_now()
     make(settings, 51, detected_at=now)
-    assert output.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "to_put_right": 0}
-    assert not work.unfinished_work(patient)
+    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "to_put_right": 0}
+    assert not signals.unfinished_work(patient)
     make(settings, 49, chunk_seq=2, detected_at=now)
-    assert output.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "to_put_right": 0}
+    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "to_put_right": 0}
     make(settings, 2, chunk_seq=3, detected_at=now - timedelta(seconds=3601))
-    assert output.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0, "to_put_right": 0}
+    assert export.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0, "to_put_right": 0}
     assert sizes(bucket.root) == [50, 50, 2]
     make(settings, 1, chunk_seq=4, detected_at=now)
-    output.export_detections(patient, bucket)
-    assert not work.unfinished_work(patient)
-    work.finish(patient, held_until=datetime.now().astimezone() - timedelta(seconds=1))
-    assert work.unfinished_work(patient)
+    export.export_detections(patient, bucket)
+    assert not signals.unfinished_work(patient)
+    signals.finish(patient, held_until=datetime.now().astimezone() - timedelta(seconds=1))
+    assert signals.unfinished_work(patient)

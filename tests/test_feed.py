@@ -2,9 +2,9 @@
 
 import gzip
 
-from tallymark import feed
+from tallymark.local import feed
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
 
 
 def test_feed_goes_on_behind_the_last_chunk(tmp_path, monkeypatch):

@@ -9,10 +9,11 @@ import duckdb
 import pytest
 from conftest import detected, write_chunk
 from oracle import Row
-from tallymark import generate, local_stack
-from tallymark.replay import replay
+from tallymark.local import generate
+from tallymark.local import stack as local_stack
+from tallymark.local.replay import replay
 from tallymark.settings import Settings
-from tallymark.warehouse import connect
+from tallymark.warehouse.connection import connect
 
 HEADER = 4_096
 

@@ -9,10 +9,10 @@ from decimal import Decimal
 import figures
 import pytest
 from fuzz import REJECTED_WHOLE, Mutant, Verdict, judge, mutant
-from tallymark.load import load_chunks
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
 from test_load import CASES
 
 MUTANTS = int(os.environ.get("TALLYMARK_MUTANTS", "500"))

@@ -9,14 +9,16 @@ import duckdb
 import pytest
 from conftest import write_chunk, write_importance
 from oracle import Row
-from tallymark import csv_lines, importance, load, work
-from tallymark.audit import audit
-from tallymark.chunks import find_chunks
+from tallymark.audit.audit import audit
+from tallymark.intake import csv_lines, importance
+from tallymark.intake.chunks import find_chunks
+from tallymark.intake.waiting import waiting_chunks
+from tallymark.local.replay import replay
 from tallymark.page.reader import SQL_FOLDER as PAGE_SQL
-from tallymark.replay import replay
+from tallymark.pipeline import load
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect, run_sql
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect, run_sql
 from test_load import GOOD, put
 
 
@@ -55,11 +57,11 @@ def test_the_page_waits_for_the_same_chunks_as_the_load(settings, bucket):
     ):
         if content:
             put(bucket, "chunk_1", content)
-        waiting = [chunk.key for chunk in work.waiting_chunks(by, bucket.list("input/"))]
+        waiting = [chunk.key for chunk in waiting_chunks(by, bucket.list("input/"))]
         assert waiting == waiting_on_the_page(by, bucket) == [f"input/transactions/{name}" for name in expected]
         if content:
             load.load_chunks(by, bucket)
-            assert work.waiting_chunks(by, bucket.list("input/")) == []
+            assert waiting_chunks(by, bucket.list("input/")) == []
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import os
 import time
 
 import pytest
-from tallymark import ledger_copy, listing, load
+from tallymark.intake import listing
+from tallymark.pipeline import load
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import signals
 from test_load import GOOD, put, query
 
 
@@ -32,7 +34,7 @@ def bucket(settings, tmp_path) -> Counting:
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     keys = [f"input/transactions/chunk_{number}" for number in range(2, 10_000)]
-    ledger_copy.replace(settings, keys, [(key, "x", "") for key in keys])
+    signals.replace(settings, keys, [(key, "x", "") for key in keys])
     load.load_chunks(settings, bucket)
     bucket.listed.clear()
     return bucket

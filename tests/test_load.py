@@ -15,11 +15,19 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 from conftest import HEADER
-from tallymark import alerts, csv_lines, ledger, ledger_copy, listing, load, output, work
+from tallymark.intake import csv_lines, ledger, listing, rejected
+from tallymark.intake.waiting import waiting_chunks
+from tallymark.outbox import files
+from tallymark.pipeline import load
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.publish import alerts
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.steps import build, export_detections
-from tallymark.store import BucketError, FolderStore, ObjectChangedError, S3Store
-from tallymark.warehouse import connect
+from tallymark.store import BucketError, ObjectChangedError
+from tallymark.store.folder import FolderStore
+from tallymark.store.s3 import S3Store
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import connect
 
 CASES = yaml.safe_load((Path(__file__).parent / "bad_input.yaml").read_text())
 GOOD = f"{HEADER}\n0,'C1','2','F','28007','M1','28007','es_food',4.55,0\n"
@@ -195,9 +203,9 @@ def test_each_try_at_a_chunk_has_a_file_of_its_own(settings, bucket):
 
 def test_a_file_is_planned_once(settings):
     with connect(settings) as warehouse:
-        output.plan(warehouse, "output/rejected/chunk_1.csv", b"")
+        files.plan(warehouse, "output/rejected/chunk_1.csv", b"")
         with pytest.raises(duckdb.ConstraintException, match="Duplicate key"):
-            output.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
+            files.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
 
 
 def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypatch):
@@ -263,7 +271,7 @@ def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, b
     for content in contents:
         put(bucket, "chunk_1", content)
         conflicts.append(load.load_chunks(settings, bucket)["chunks_in_conflict"])
-        assert work.waiting_chunks(settings, bucket.list("input/")) == []
+        assert waiting_chunks(settings, bucket.list("input/")) == []
     assert conflicts == [0, 0, 1, 0, 0]
     assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [
         (1, "rejected"),
@@ -290,7 +298,7 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
         limited = settings.model_copy(update=changed)
         taken = load.load_chunks(limited, bucket)
         assert (taken["chunks_accepted"], taken["chunks_rejected"]) == expected, changed
-        assert work.waiting_chunks(limited, bucket.list("input/")) == []
+        assert waiting_chunks(limited, bucket.list("input/")) == []
     chunks = query(settings, "select chunk_seq, chunk_key[26:26], state, importance_version from raw.chunks order by 1")
     assert chunks == [
         (1, "1", "rejected", None),
@@ -306,7 +314,7 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
 
 
 def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
-    copy = ledger_copy.path(settings)
+    copy = signals.path(settings)
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2", GOOD)
     load.load_chunks(settings, bucket)
@@ -316,13 +324,13 @@ def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
         if left is not None:
             copy.write_bytes(left)
         assert load.load_chunks(settings, bucket)["chunks_accepted"] == 0
-        assert work.waiting_chunks(settings, bucket.list("input/")) == []
+        assert waiting_chunks(settings, bucket.list("input/")) == []
     assert query(settings, "select count(*) from raw.transactions") == [(2,)]
 
 
 def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
     """What the sensor asks."""
-    return bool(work.waiting_chunks(settings, bucket.list("input/"))) or work.unfinished_work(settings)
+    return bool(waiting_chunks(settings, bucket.list("input/"))) or signals.unfinished_work(settings)
 
 
 def finish(settings: Settings, bucket: FolderStore) -> None:
@@ -381,7 +389,7 @@ def test_a_lost_copy_of_the_ledger_does_not_put_known_chunks_before_new_ones(set
     for number in (1, 2, 3):
         put(bucket, f"chunk_{number}", GOOD)
     load.load_chunks(settings, bucket)
-    ledger_copy.forget(settings)
+    signals.forget(settings)
     put(bucket, "chunk_4", GOOD)
     assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
 
@@ -404,8 +412,8 @@ def bytes_of_a_poke(settings: Settings, count: int, listed: list) -> int:
         )
         ledger.publish(settings, warehouse, ())
     before = bytes_read()
-    assert work.waiting_chunks(settings, listed) == []
-    work.unfinished_work(settings)
+    assert waiting_chunks(settings, listed) == []
+    signals.unfinished_work(settings)
     listing.places(settings)
     return bytes_read() - before
 
@@ -488,7 +496,7 @@ def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
         broken.setattr(ledger, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load.load_chunks(settings, bucket)
-    assert work.unfinished_work(settings)
+    assert signals.unfinished_work(settings)
     assert query(settings, "select count(*) from raw.transactions") == [(0,)]
     assert load.load_chunks(settings, bucket)["rows_accepted"] == 1
 
@@ -611,7 +619,7 @@ def test_names_of_files_with_rejected_rows(settings):
         with connect(settings) as warehouse:
             warehouse.execute("delete from output.files")
             for chunk_seq in (7, 8):
-                output.plan_rejected_file(limited, warehouse, name, chunk_seq, None)
+                rejected.plan_rejected_file(limited, warehouse, name, chunk_seq, None)
             return [key for (key,) in warehouse.execute("select file_key from output.files order by all").fetchall()]
 
     assert names("o/", "a") == ["o/rejected/a-8.csv", "o/rejected/a.csv"]
@@ -698,7 +706,7 @@ def test_a_chunk_that_waits_for_s3_is_no_reason_for_a_run_for_a_while(settings, 
         conditions = alerts.conditions(settings, warehouse)
     assert [condition.about for condition in conditions if condition.kind == "waiting chunk"] == [FIRST]
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + ledger_copy.TRY_AGAIN_SECONDS + 1)
+    monkeypatch.setattr(time, "time", lambda: now + signals.TRY_AGAIN_SECONDS + 1)
     assert is_there_work(settings, refusing)
 
 

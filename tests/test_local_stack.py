@@ -12,8 +12,9 @@ import sys
 import psutil
 import pytest
 from conftest import HEADER
-from tallymark import ledger_copy, local_stack
+from tallymark.local import stack as local_stack
 from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.warehouse import signals
 
 LISTEN = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
 
@@ -99,7 +100,8 @@ def test_processes_of_before_and_no_others(tmp_path):
 
 COMMAND = """
 import pathlib, sys
-from tallymark import ledger_copy, local_stack
+from tallymark.warehouse import signals
+from tallymark.local import stack as local_stack
 local_stack.LOCAL, local_stack.UI_PORT = pathlib.Path(sys.argv.pop(1)), 0
 sys.exit(local_stack.main())
 """
@@ -126,7 +128,7 @@ def test_up_and_down_and_up_again(tmp_path):
         from test_end_to_end import wait_for
 
         settings = Settings(warehouse=tmp_path / "local/up/warehouse.duckdb")
-        wait_for(lambda: len(ledger_copy.last_keys(settings, 100)) == count, f"{count} chunks")
+        wait_for(lambda: len(signals.last_keys(settings, 100)) == count, f"{count} chunks")
 
     try:
         says = run("up")

@@ -26,11 +26,18 @@ from botocore.retries.standard import ExponentialBackoff
 from conftest import HEADER, exported, write_chunk
 from faulty_s3 import Fault, FaultyS3, faulty_s3
 from oracle import Row
-from tallymark import ledger_copy, listing, load, output, warehouse, work
-from tallymark.replay import replay
+from tallymark.intake import listing
+from tallymark.intake.waiting import waiting_chunks
+from tallymark.local.replay import replay
+from tallymark.pipeline import export, load
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.steps import build, export_detections, load_chunks
-from tallymark.store import S3_CONFIG, BucketError, S3Store, StoredObject
+from tallymark.store import BucketError, StoredObject
+from tallymark.store.s3 import S3_CONFIG, S3Store
+from tallymark.warehouse import connection as warehouse
+from tallymark.warehouse import signals
 from tenacity import stop_after_delay, wait_none
 from test_export import make
 
@@ -239,15 +246,15 @@ def test_an_outage_while_exporting(bucket, settings, kind, request_pattern):
     """First one that passes, then one that stays: three files, each written once, with the undisturbed content."""
     make(settings, 60)
     bucket.proxy.faults = [Fault(kind, request_pattern, times=2)]
-    assert output.export_detections(settings, bucket.store)["files"] == 2
+    assert export.export_detections(settings, bucket.store)["files"] == 2
     make(settings, 51, chunk_seq=2)
     pattern = request_pattern.replace("2", "4")
     bucket.proxy.faults = [Fault(kind, pattern)]
     with pytest.raises(BucketError, match=r"put output/detections/detections-00000004\.csv"):
-        output.export_detections(settings, bucket.store)
+        export.export_detections(settings, bucket.store)
     bucket.proxy.faults = []
     make(settings, 1, chunk_seq=3)
-    output.export_detections(settings, bucket.store)
+    export.export_detections(settings, bucket.store)
     found = [row[2] for row in exported(bucket.folder)]
     assert found == [f"C{n}" for count in (60, 51, 1) for n in range(1, count + 1)]
     count(bucket, request_pattern.partition(" ")[0].lower())
@@ -292,7 +299,7 @@ SENSOR = """
 import json, sys
 from pathlib import Path
 from airflow.dag_processing.dagbag import DagBag
-from tallymark.bucket import BucketHook
+from tallymark.on_airflow.bucket import BucketHook
 bag = DagBag(sys.argv[1])
 sensor = bag.dags["detect_patterns"].task_dict["wait_for_chunk"]
 says = {
@@ -367,13 +374,13 @@ def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
     seen = [(f"input/transactions/chunk_{number}", etag, "") for number in range(1, 10_003)]
 
     def take(taken: int) -> None:
-        ledger_copy.make(settings, seen[:taken], taken_at=0)
-        ledger_copy.confirm(settings)
+        signals.make(settings, seen[:taken], taken_at=0)
+        signals.confirm(settings)
         full_bucket.proxy.requests.clear()
 
     def listings_when(taken: int) -> list[str]:
         take(taken)
-        waiting = work.waiting_chunks(settings, chain.from_iterable(map(listed, listing.places(settings))))
+        waiting = waiting_chunks(settings, chain.from_iterable(map(listed, listing.places(settings))))
         assert [chunk.key for chunk in waiting] == [key for key, *_ in seen[taken:]]
         return [request for request in full_bucket.proxy.requests if re.search(LISTING, request)]
 

@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 import pytest
 from many_detections import ODD_CUSTOMER, make_warehouse
-from tallymark import snapshot
 from tallymark.page.reader import Reader
 from tallymark.page.waiting import Waiting
+from tallymark.publish import snapshot
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.store import BucketError, FolderStore
+from tallymark.store import BucketError
+from tallymark.store.folder import FolderStore
 
 NO_RUNS = {"is_paused": False, "running": None, "ended": None}
 
@@ -161,7 +162,7 @@ def test_an_exact_name_is_not_a_part_of_another(page, tmp_path):
 def test_downloads_run_no_formula(page, tmp_path):
     from conftest import write_chunk
     from oracle import Row
-    from tallymark.replay import replay
+    from tallymark.local.replay import replay
 
     write_chunk(tmp_path, "chunk_1", [Row("=1+1", "M", "F", "1")] * 80)
     replay(tmp_path, tmp_path)
@@ -265,7 +266,7 @@ def test_a_new_snapshot_is_seen_and_an_outage_survived(page, tmp_path, monkeypat
     assert site.json("/api/detections")["found"] == 0
     snapshot.publish(settings, site.store)
     assert site.json("/api/detections")["found"] == 3
-    from tallymark.warehouse import connect
+    from tallymark.warehouse.connection import connect
 
     with connect(settings) as warehouse:
         warehouse.execute(
@@ -324,7 +325,7 @@ def test_the_plugin_is_cheap_for_tasks():
         "airflow.listeners",
         "detections_page",
         "tallymark",
-        "tallymark.run_note",
+        "tallymark.on_airflow.run_note",
     }, done.stderr
     assert (PROJECT_ROOT / "plugins/.airflowignore").read_text().split() == ["tallymark/**"]
     top = {path.name for path in (PROJECT_ROOT / "plugins").glob("*.py")}

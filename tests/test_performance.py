@@ -11,10 +11,12 @@ from statistics import median
 from typing import Any
 
 import pytest
-from tallymark import generate
+from tallymark.local import generate
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT
-from tallymark.steps import build, export_detections, load_chunks
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
 
 sys.path.insert(0, str(PROJECT_ROOT))
 

@@ -16,7 +16,7 @@ import pytest
 import servers
 from conftest import csv_text
 from oracle import Row
-from tallymark import local_stack
+from tallymark.local import stack as local_stack
 from tallymark.settings import NOT_SETTINGS, PROJECT_ROOT, Settings
 from test_end_to_end import wait_for
 

@@ -11,13 +11,17 @@ import duckdb
 import pytest
 from conftest import detected, write_chunk, write_importance
 from oracle import Row
-from tallymark.manifest import ManifestError, latest, verify
-from tallymark.rebuild import RebuildError, rebuild
-from tallymark.replay import replay
+from tallymark.audit.audit import AuditError, audit
+from tallymark.audit.rebuild import RebuildError, rebuild
+from tallymark.audit.verify import verify
+from tallymark.local.replay import replay
+from tallymark.outbox.manifest import ManifestError, latest
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
-from tallymark.steps import AuditError, audit, build, export_detections, load_chunks
-from tallymark.store import FolderStore
-from tallymark.warehouse import WarehouseError
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import WarehouseError
 
 VARS = {
     "child_min_transactions": 2,
@@ -305,7 +309,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
     store = FolderStore(data, target=out)
     for step in ("build", "restore_versions", "_move_into_place"):
         with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr(f"tallymark.rebuild.{step}", lambda *_: 1 / 0)
+            patch.setattr(f"tallymark.audit.rebuild.{step}", lambda *_: 1 / 0)
             rebuild(settings(out), store)
         assert not (out / "warehouse.duckdb").exists()
     rebuild(settings(out), store)
@@ -314,7 +318,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
 
 
 def test_nobody_else_may_have_the_warehouse_open(data, out, monkeypatch):
-    monkeypatch.setattr("tallymark.warehouse._open.retry.stop", lambda state: True)
+    monkeypatch.setattr("tallymark.warehouse.connection._open.retry.stop", lambda state: True)
     opens = (
         f"import duckdb; kept = duckdb.connect({str(out / 'warehouse.duckdb')!r}); print('open', flush=True); input()"
     )

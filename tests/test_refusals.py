@@ -2,12 +2,13 @@
 
 import duckdb
 import pytest
-from tallymark import alerts, output, snapshot
-from tallymark.load import load_chunks
-from tallymark.run_note import summary
+from tallymark.on_airflow.run_note import summary
+from tallymark.pipeline import export
+from tallymark.pipeline.build import build
+from tallymark.pipeline.load import load_chunks
+from tallymark.publish import alerts, snapshot
 from tallymark.settings import Settings
-from tallymark.steps import build
-from tallymark.warehouse import connect
+from tallymark.warehouse.connection import connect
 from test_load import FIRST, GOOD, Refusing, put
 from test_load import refusing as refusing
 from test_page import Site
@@ -35,7 +36,7 @@ class Stream:
         """Kind and object of what a run says is to be put right, the same everywhere."""
         loaded = load_chunks(self.settings, self.bucket)
         build(self.settings)
-        exported = output.export_detections(self.settings, self.bucket)
+        exported = export.export_detections(self.settings, self.bucket)
         with connect(self.settings, read_only=True) as warehouse:
             conditions = alerts.conditions(self.settings, warehouse)
         assert snapshot.publish(self.settings, self.bucket)
@@ -126,7 +127,7 @@ def test_more_than_the_snapshot_keeps_are_counted(stream, monkeypatch):
         put(stream.bucket, f"chunk_{number}", "no header\n")
     load_chunks(stream.settings, stream.bucket)
     build(stream.settings)
-    assert output.export_detections(stream.settings, stream.bucket)["to_put_right"] == 5
+    assert export.export_detections(stream.settings, stream.bucket)["to_put_right"] == 5
     snapshot.publish(stream.settings, stream.bucket)
     answer = stream.site.json("/api/chunks")
     assert (answer["snapshot"]["to_put_right"], len(answer["refusals"])) == (5, 2)

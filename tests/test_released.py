@@ -9,13 +9,17 @@ import pytest
 import yaml
 from conftest import detected, write_chunk
 from oracle import Row
-from tallymark import invoke_dbt, warehouse
-from tallymark.invoke_dbt import DbtError, update_schema
-from tallymark.replay import replay
+from tallymark.audit.audit import AuditError, audit
+from tallymark.local.replay import replay
+from tallymark.pipeline.build import BuildError, build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import DBT_PROJECT, Settings
-from tallymark.steps import AuditError, BuildError, audit, build, export_detections, load_chunks
-from tallymark.store import FolderStore
-from tallymark.warehouse import SCHEMA_VERSION, WarehouseError, connect
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import connection as warehouse
+from tallymark.warehouse import invoke_dbt
+from tallymark.warehouse.connection import SCHEMA_VERSION, WarehouseError, connect
+from tallymark.warehouse.invoke_dbt import DbtError, update_schema
 
 
 @pytest.fixture

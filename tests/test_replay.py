@@ -5,15 +5,15 @@ import gzip
 import pytest
 from conftest import detected, exported, write_chunk
 from oracle import Row
-from tallymark import manifest
-from tallymark import replay as replay_module
-from tallymark.audit import audit
-from tallymark.generate import generate
-from tallymark.load import load_chunks
-from tallymark.rebuild import rebuild
-from tallymark.replay import replay
+from tallymark.audit.audit import audit
+from tallymark.audit.rebuild import rebuild
+from tallymark.local import replay as replay_module
+from tallymark.local.generate import generate
+from tallymark.local.replay import replay
+from tallymark.outbox import manifest
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
 
 
 def test_generated_data_is_the_same_for_the_same_seed(tmp_path):

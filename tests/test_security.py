@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import servers
 from conftest import HEADER
-from tallymark import feed, output
-from tallymark.audit import audit
-from tallymark.load import load_chunks
+from tallymark.audit.audit import audit
+from tallymark.local import feed
+from tallymark.pipeline import export
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.store import BucketError, S3Store
+from tallymark.store import BucketError
+from tallymark.store.s3 import S3Store
 from test_export import make
 
 BUCKET = "customer-transactions-detection"
@@ -79,7 +81,7 @@ def run_y(iam: Iam, policy: dict, tmp_path: Path) -> S3Store:
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     assert load_chunks(settings, store)["rows_rejected"] == 1
     make(settings, 51)
-    assert output.export_detections(settings, store)["files"] == 2
+    assert export.export_detections(settings, store)["files"] == 2
     # Of rejected rows, a manifest, and the one that names the last manifest.
     assert audit(settings, store) | {"tests": 0} == {"tests": 0, "detection_files": 2, "other_files": 3}
     return store

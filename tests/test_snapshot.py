@@ -8,10 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 from many_detections import make_warehouse
-from tallymark import snapshot
+from tallymark.publish import snapshot
 from tallymark.settings import Settings
-from tallymark.store import FolderStore
-from tallymark.warehouse import connect
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
 
 
 class WatchedStore(FolderStore):

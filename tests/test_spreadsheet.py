@@ -4,8 +4,8 @@ import csv
 import random
 
 from conftest import HEADER
-from tallymark.replay import replay
-from tallymark.spreadsheet import defused, restored
+from tallymark.local.replay import replay
+from tallymark.outbox.spreadsheet import defused, restored
 
 SPECIAL = "'\"=+-@\t\r\n＝＋－＠ aB;,|"  # noqa: RUF001
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "'=1", "''=cmd|' /C calc'!A0", "＝1"]  # noqa: RUF001

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 import servers
 from tallymark.settings import PROJECT_ROOT
-from tallymark.store import FolderStore, ObjectChangedError, S3Store, Store
+from tallymark.store import ObjectChangedError, Store
+from tallymark.store.folder import FolderStore
+from tallymark.store.s3 import S3Store
 
 
 @pytest.fixture(scope="module", params=[servers.moto, servers.rclone])
@@ -105,7 +107,7 @@ def is_replaced_as_a_whole(store: Store) -> None:
 
 KILLED_WHILE_IT_PUTS = """
 import os, pathlib, signal, sys
-from tallymark.store import FolderStore
+from tallymark.store.folder import FolderStore
 os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 FolderStore(pathlib.Path(sys.argv[1])).put_new("output/a.csv", b"a")
 """

@@ -1,6 +1,6 @@
 """Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``.
 
-``python -m tallymark.settings`` writes docs/settings.md.
+``python -m tallymark settings`` writes docs/settings.md.
 """
 
 import json
@@ -306,6 +306,7 @@ def _as_code(default: Any) -> str:
     return "" if default in (None, "") else f"`{default}`"
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    """Write the page."""
     PAGE.write_text(describe())
     print(PAGE.relative_to(PROJECT_ROOT))

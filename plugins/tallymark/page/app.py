@@ -12,11 +12,11 @@ from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from tallymark.outbox.spreadsheet import defused
 from tallymark.page import runs
 from tallymark.page.reader import Reader
 from tallymark.page.waiting import Waiting
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.spreadsheet import defused
 from tallymark.store import BucketError, Store
 
 STATIC = Path(__file__).parent / "static"
@@ -53,7 +53,7 @@ def settings() -> Settings:
 
 
 def _open_bucket() -> Store:
-    from tallymark.bucket import open_bucket
+    from tallymark.on_airflow.bucket import open_bucket
 
     return open_bucket(settings())
 

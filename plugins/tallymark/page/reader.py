@@ -12,14 +12,13 @@ from typing import Any
 
 import duckdb
 
+from tallymark.publish.snapshot import current_key
 from tallymark.settings import Settings
-from tallymark.snapshot import current_key
 from tallymark.store import ObjectChangedError, Store
-from tallymark.warehouse import run_sql
+from tallymark.warehouse.connection import run_sql
 
 log = logging.getLogger(__name__)
 
-SQL_FOLDER = Path(__file__).parent / "sql"
 APPEND = {
     "ledger": "insert into sealed_ledger by name select * from read_parquet($files, union_by_name => true)",
     "detections": "insert into sealed_detections by name select * from read_parquet($files, union_by_name => true)",
@@ -73,8 +72,8 @@ class Reader:
     def table(self, name: str, **parameters: Any) -> tuple[list[str], list[list[Any]]]:
         """The same as names of columns and rows."""
         with self._database.cursor() as cursor:
-            run_sql(cursor, "evidence")
-            found = cursor.execute((SQL_FOLDER / f"{name}.sql").read_text(), parameters or None)
+            run_sql(cursor, "publish/evidence")
+            found = run_sql(cursor, f"page/{name}", **parameters)
             return [column[0] for column in found.description], [[*map(_shown, row)] for row in found.fetchall()]
 
     def _look(self) -> None:
@@ -94,10 +93,10 @@ class Reader:
             path.write_bytes(current)
             cursor.begin()
             try:
-                cursor.execute((SQL_FOLDER / "current.sql").read_text(), {"path": str(path)})
+                run_sql(cursor, "page/current", path=str(path))
                 parts = cursor.execute("select coalesce(parts, []) from current").fetchone()[0]
                 self._load_parts(cursor, Path(folder), parts)
-                cursor.execute((SQL_FOLDER / "open.sql").read_text())
+                run_sql(cursor, "page/open")
             except BaseException:
                 cursor.rollback()
                 self._parts = []
@@ -108,7 +107,7 @@ class Reader:
     def _load_parts(self, cursor: duckdb.DuckDBPyConnection, folder: Path, parts: list[str]) -> None:
         known = [] if set(self._parts) - set(parts) else self._parts
         if not known:
-            cursor.execute((SQL_FOLDER / "forget.sql").read_text())
+            run_sql(cursor, "page/forget")
 
         def fetch(part: str) -> Path:
             (stored,) = self.store.list(part)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from tallymark.chunks import find_chunks
+from tallymark.intake.chunks import find_chunks
 from tallymark.page.reader import Reader
 from tallymark.settings import Settings
 

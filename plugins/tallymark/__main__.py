@@ -1,0 +1,37 @@
+"""The command line: ``python -m tallymark <command> ...``. People call it through make; see ``make help``."""
+
+import sys
+from importlib import import_module
+
+from tallymark.errors import UserError
+from tallymark.local.command_line import command
+
+# The module whose main function is called, and what it is given before the arguments.
+COMMANDS = {
+    "demo": ("local.stack", "demo"),
+    "up": ("local.stack", "up"),
+    "down": ("local.stack", "down"),
+    "replay": ("local.replay",),
+    "certify": ("local.certify",),
+    "verify": ("local.recover", "verify"),
+    "rebuild": ("local.recover", "rebuild"),
+    "generate": ("local.generate",),
+    "secrets": ("local.env_file",),
+    "settings": ("settings",),
+    "set-up": ("on_airflow.set_up",),
+    "health": ("on_airflow.health",),
+}
+
+
+@command
+def main() -> int | None:
+    """Run the command that is named first, with the arguments behind it; nothing is imported for another one."""
+    name, *arguments = sys.argv[1:] or [""]
+    if name not in COMMANDS:
+        raise UserError(f"{name!r} is no command; there are: {', '.join(COMMANDS)}")
+    module, *given = COMMANDS[name]
+    return import_module(f"tallymark.{module}").main([*given, *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Everything recomputed from the raw rows, and compared with what is kept and with what is in the bucket."""
+
+import csv
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import duckdb
+
+from tallymark.outbox.spreadsheet import restored
+from tallymark.pipeline.build import failing_rows
+from tallymark.settings import Settings
+from tallymark.store import ObjectChangedError, Store, StoredObject
+from tallymark.warehouse.connection import connect
+from tallymark.warehouse.invoke_dbt import invoke, parse
+
+log = logging.getLogger(__name__)
+DIFFERENCES_SHOWN = 50
+
+
+class AuditError(RuntimeError):
+    """The audit found differences."""
+
+
+def audit(settings: Settings, store: Store) -> dict[str, int]:
+    """Compare warehouse and bucket with what the raw rows say. Writes nothing.
+
+    The dbt tests with the tag ``audit`` recompute state and detections in SQL; this module compares the files.
+    The cost grows with the history.
+
+    Returns:
+        How many ``tests`` were run in SQL, and how many ``detection_files`` and ``other_files`` (manifests, rejected
+        rows) were compared.
+
+    Raises:
+        AuditError: naming what differs, row by row; of each dbt test up to ten rows.
+        RuntimeError: when the warehouse is open elsewhere.
+    """
+    listed = {stored.key: stored for stored in store.list(settings.output_prefix)}
+    found, tests, put = [], 0, []
+    if settings.warehouse.exists():
+        with connect(settings, read_only=True) as warehouse:
+            is_built = warehouse.execute("from duckdb_tables() where table_name = 'batch_detections'").fetchone()
+            kept = warehouse.execute(
+                "select file_key, put_at is not null, file_number is not null from output.files order by file_key"
+            ).fetchall()
+            put = [is_detections for _, is_put, is_detections in kept if is_put]
+            for key in (key for key, is_put, _ in kept if is_put):
+                found += _file_differences(store, warehouse, key, listed.get(key))
+        known = {key for key, *_ in kept}
+        if is_built:
+            failed, tests = _failed_tests(settings)
+            found += failed
+    else:
+        known = set()
+    pattern = re.escape(settings.output_prefix) + r"detections/detections-[0-9]+\.csv"
+    found += [
+        f"{key}: is in the bucket, and the warehouse {settings.warehouse} never wrote it"
+        for key in sorted(listed.keys() - known)
+        if re.fullmatch(pattern, key)
+    ]
+    if found:
+        shown = found[:DIFFERENCES_SHOWN] + ["..."] * (len(found) > DIFFERENCES_SHOWN)
+        raise AuditError(f"The audit found {len(found)} differences:\n" + "\n".join(shown))
+    done = {"tests": tests, "detection_files": sum(put), "other_files": len(put) - sum(put)}
+    if any(done.values()):
+        log.info(
+            "The audit found no difference: %(tests)d tests over the raw rows, %(detection_files)d detection files, "
+            "%(other_files)d other files",
+            done,
+        )
+    else:
+        log.info("There is nothing to audit: no run has built or exported anything yet")
+    return done
+
+
+def _failed_tests(settings: Settings) -> tuple[list[str], int]:
+    result = invoke(settings, ["test", "--select", "tag:audit"], parse(settings))
+    nodes = [node for node in result.result or [] if node.node.resource_type == "test"]
+    failed = [
+        f"{node.node.name}: {node.message}{failing_rows(settings, node)}" for node in nodes if node.status != "pass"
+    ]
+    if not result.success and not failed:
+        failed = [f"the dbt tests could not be run: {result.exception}"]
+    return failed, len(nodes)
+
+
+def _file_differences(
+    store: Store, warehouse: duckdb.DuckDBPyConnection, key: str, stored: StoredObject | None
+) -> Iterator[str]:
+    if stored is None:
+        yield f"{key}: is not in the bucket any more"
+        return
+    try:
+        body = store.get(stored)
+    except ObjectChangedError as error:
+        yield f"{key}: {error}"
+        return
+    sha256, number, first, last = warehouse.execute(
+        "select sha256, file_number, first_detection_id, last_detection_id from output.files where file_key = ?", [key]
+    ).fetchone()
+    if hashlib.sha256(body).hexdigest() != sha256:
+        yield f"{key}: holds other bytes than those that were put"
+    if number is not None:
+        in_file = _rows_in_file(body)
+        in_warehouse = _rows_in_warehouse(warehouse, first, last)
+        yield from (f"{key}: only in the file: {row}" for row in in_file if row not in in_warehouse)
+        yield from (f"{key}: only in the warehouse: {row}" for row in in_warehouse if row not in in_file)
+
+
+def _rows_in_file(body: bytes) -> list[tuple[str, ...]]:
+    _, *rows = csv.reader(io.StringIO(body.decode(errors="replace"), newline=""))
+    return [(*map(_in_utc, row[:2]), *map(restored, row[2:])) for row in rows]
+
+
+def _rows_in_warehouse(warehouse: duckdb.DuckDBPyConnection, first: int, last: int) -> list[tuple[str, ...]]:
+    rows = warehouse.execute(
+        """
+        select y_started_at, detected_at, pattern_id, action_type, customer, merchant
+        from detections
+        where detection_id between ? and ?
+        order by detection_id
+        """,
+        [first, last],
+    ).fetchall()
+    return [(*(moment.isoformat(timespec="milliseconds") for moment in row[:2]), *row[2:]) for row in rows]
+
+
+def _in_utc(text: str) -> str:
+    """A time with its offset as the same moment in UTC, without an offset; what is no time, as it is."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    except ValueError:
+        return text

@@ -1,0 +1,216 @@
+"""The warehouse made again from the bucket: from the chunks, and from the manifests of what went out.
+
+What the manifests say was taken gets the numbers that it had; what they say was detected is written down, not
+detected again; detection files are announced by them, so none is written twice. A chunk that no manifest names was
+never exported; the next run takes it. Everything is made in a file aside, and moved into place at the end.
+
+Where rows are lost for good, a chunk or a version of the customer importance, the audit takes what was detected up to
+there as given: it recomputes only chunks that have a row in ``chunk_thresholds``.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from tallymark.errors import UserError
+from tallymark.intake.chunks import Chunk, find_chunks
+from tallymark.intake.csv_lines import judge_rows
+from tallymark.intake.importance import restore_versions
+from tallymark.intake.rejected import plan_rejected
+from tallymark.intake.transactions import insert_rows, read_chunk
+from tallymark.outbox import manifest
+from tallymark.outbox.detections import detections_csv, read_detections
+from tallymark.outbox.files import plan, put_planned
+from tallymark.pipeline.build import build
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
+
+log = logging.getLogger(__name__)
+
+INSERT_CHUNKS = "insert into raw.chunks by name select unnest($rows, recursive := true)"
+INSERT_THRESHOLDS = "insert into chunk_thresholds by name select unnest($rows, recursive := true)"
+INSERT_DETECTIONS = "insert into detections by name select unnest($rows, recursive := true)"
+
+# What was taken once is taken again, whatever the limits are now.
+UNLIMITED = 2**62
+
+MISSING = "was missing or changed when the warehouse was made again"
+
+
+class RebuildError(UserError, RuntimeError):
+    """The bucket does not hold what the manifests name; nothing was changed."""
+
+
+def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> dict[str, int]:
+    """Make the warehouse again; one that is there is kept beside it as ``<name>.before_rebuild``.
+
+    Args:
+        without_missing: go on without chunks that are missing or were changed since they were taken. Their rows no
+            longer count, which the ledger says; detections that they led to stay.
+
+    Returns:
+        How many ``chunks``, ``detections`` and ``files`` it holds.
+
+    Raises:
+        ManifestError: when manifests are missing or were changed.
+        RebuildError: naming the chunks that are missing or were changed.
+        WarehouseError: when another process has the warehouse open.
+    """
+    manifests = list(manifest.read_all(settings, store))
+    if not manifests:
+        raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")
+    in_bucket = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
+    chunks = {(chunk.key, chunk.etag): chunk for chunk in in_bucket}
+    rows = [row for content in manifests for row in content["chunks"]]
+    missing = [row for row in rows if row["state"] == "accepted" and (row["chunk_key"], row["etag"]) not in chunks]
+    if missing and not without_missing:
+        keys = "\n".join(row["chunk_key"] for row in missing)
+        raise RebuildError(
+            f"{len(missing)} chunks are missing in the bucket, or were changed since they were taken:\n{keys}\n"
+            "Put them back, or count without them: make rebuild WITHOUT_MISSING=1"
+        )
+    if settings.warehouse.exists():
+        _must_not_be_open(settings)
+    unlimited = {"max_object_bytes": UNLIMITED, "max_unpacked_bytes": UNLIMITED}
+    aside = settings.model_copy(update={"warehouse": _aside(settings.warehouse), **unlimited})
+    _remove(aside)
+    with connect(aside) as warehouse:
+        _keep_rejected_files(aside, store, warehouse)
+        for row in rows:
+            _restore_chunk(aside, store, warehouse, row, chunks.get((row["chunk_key"], row["etag"])))
+        versions = [row for content in manifests for row in content["importance_versions"]]
+        restore_versions(aside, store, warehouse, {row["importance_version"]: row.get("digest") for row in versions})
+        warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
+    build(aside)
+    with connect(aside) as warehouse:
+        with transaction(warehouse):
+            _insert(warehouse, INSERT_THRESHOLDS, [row for content in manifests for row in content["thresholds"]])
+            warehouse.execute(
+                """
+                delete from chunk_thresholds
+                where chunk_seq <= (
+                    select max(chunk_seq)
+                    from raw.chunks left join raw.importance_versions as versions using (importance_version)
+                    where versions.state = 'lost' or chunks.reason = ?
+                )
+                """,
+                [MISSING],
+            )
+            _insert(warehouse, INSERT_DETECTIONS, [row for content in manifests for row in content["detections"]])
+            _restore_files(settings, store, warehouse, manifests)
+        put_planned(settings, store, warehouse)
+        _restore_times(settings, store, warehouse)
+        counts = warehouse.execute(
+            """
+            select
+                (select count(*) from raw.chunks),
+                (select count(*) from detections),
+                (select count(file_number) from output.files)
+            """
+        ).fetchone()
+    _move_into_place(settings, aside)
+    return dict(zip(("chunks", "detections", "files"), counts, strict=True))
+
+
+def _restore_chunk(
+    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, row: dict[str, Any], chunk: Chunk | None
+) -> None:
+    """Load a chunk under the number that it had, and write its ledger row as it was."""
+    if row["state"] == "accepted" and chunk is None:
+        row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
+    files = read_chunk(settings, store, chunk) if row["state"] == "accepted" else []
+    judge_rows(warehouse, files, "transactions")
+    with transaction(warehouse):
+        _insert(warehouse, INSERT_CHUNKS, [row])
+        if files:
+            insert_rows(warehouse, {row["chunk_seq"]: files})
+            log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
+        if row.get("reason") != MISSING:
+            plan_rejected(settings, warehouse, since=row["chunk_seq"])
+
+
+def _keep_rejected_files(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Plan the files of what was rejected as they are; a chunk whose file is one of them finds it by its bytes.
+
+    The others stay, and their names are not given again: files of chunks that are missing, of versions of the customer
+    importance that no chunk was looked at with, and of chunks that are still to be taken again.
+    """
+    with transaction(warehouse):
+        for stored in store.list(f"{settings.output_prefix}rejected/"):
+            plan(warehouse, stored.key, store.get(stored), put_at=as_utc(stored.last_modified))
+
+
+def _restore_files(
+    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, manifests: list[dict[str, Any]]
+) -> None:
+    """Plan everything that was announced with the bytes that it had; what is in the bucket stays as it is."""
+    in_bucket = {stored.key: stored for stored in store.list(manifest.folder(settings))}
+    for number, content in enumerate(manifests, start=1):
+        key = manifest.manifest_key(settings, number)
+        body = store.get(in_bucket[key])
+        plan(warehouse, key, body, manifest_number=number)
+        for file in content["files"]:
+            rows = read_detections(warehouse, file["first_detection_id"], file["last_detection_id"])
+            plan(warehouse, body=detections_csv(rows, ZoneInfo(content["time_zone"])), **file)
+    plan(warehouse, manifest.latest_key(settings), manifest.latest(content, body))
+    warehouse.execute(
+        """
+        update detections set file_number = files.file_number
+        from output.files as files
+        where detections.detection_id between files.first_detection_id and files.last_detection_id
+        """
+    )
+
+
+def _restore_times(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """When files were put, as far as the bucket tells."""
+    for stored in store.list(settings.output_prefix):
+        warehouse.execute(
+            "update output.files set put_at = ?, body = null where file_key = ?",
+            [as_utc(stored.last_modified), stored.key],
+        )
+
+
+def _insert(warehouse: duckdb.DuckDBPyConnection, statement: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows that lack their nulls; the statement inserts those of ``$rows`` by name."""
+    alike = defaultdict(list)
+    for row in rows:
+        alike[tuple(row)].append(row)
+    for group in alike.values():
+        warehouse.execute(statement, {"rows": group})
+
+
+def _must_not_be_open(settings: Settings) -> None:
+    """Raise a WarehouseError when another process has the warehouse open."""
+    try:
+        with connect(settings):
+            pass
+    except WarehouseError as error:
+        if is_locked(error.__cause__):
+            raise
+
+
+def _move_into_place(settings: Settings, aside: Settings) -> None:
+    signals.forget(settings)
+    for path in (settings.warehouse, settings.wal):
+        if path.exists():
+            path.replace(path.with_name(f"{path.name}.before_rebuild"))
+    aside.warehouse.replace(settings.warehouse)
+    _remove(aside)
+
+
+def _aside(warehouse: Path) -> Path:
+    return warehouse.with_suffix(f".rebuilding{warehouse.suffix}")
+
+
+def _remove(settings: Settings) -> None:
+    for path in (settings.warehouse, settings.wal):
+        path.unlink(missing_ok=True)
+    signals.forget(settings)

@@ -1,0 +1,197 @@
+"""From the bytes of an object to rows, each judged by itself."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import IO, Literal
+
+import duckdb
+
+from tallymark.settings import Settings, limit
+from tallymark.store import Store, StoredObject
+from tallymark.warehouse.connection import run_sql
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class RejectedError(ValueError):
+    """An object cannot be used at all; the message says why, in words for its sender.
+
+    Where that hangs on a setting, the message ends in one of ``limits``.
+    """
+
+
+@dataclass(frozen=True)
+class CsvObject:
+    """The text of an object and what its header says.
+
+    Attributes:
+        key: of the object.
+        text: lines separated by ``\\n``, whatever separated them before; no byte order mark.
+        undecodable: numbers (from 1) of the lines that are not UTF-8; their bad bytes are
+            written as ``\\xNN`` in ``text``.
+        header_line: number (from 1) of the first line that is not empty.
+        width: number of columns.
+        positions: column name -> position from 1, or None if the header does not name it.
+        rows: lines below the header that are not empty.
+    """
+
+    key: str
+    text: str
+    undecodable: list[int]
+    header_line: int
+    width: int
+    positions: dict[str, int | None]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a kind of file, in lower case.
+
+    Attributes:
+        required: a header without one of them is no header.
+        optional: null when the header lacks them.
+        aliases: another name -> the name above.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def read_csv_objects(
+    settings: Settings, store: Store, key: str, objects: Sequence[StoredObject], columns: Columns
+) -> list[CsvObject]:
+    """Fetch objects that belong together and find their lines and columns; without those that hold no byte.
+
+    Args:
+        key: of all of them together; what theirs have behind it names them in reasons.
+
+    Raises:
+        RejectedError: when together they are too large or hold nothing, or one, which the reason names, cannot be
+            unpacked or its header does not do.
+        ObjectChangedError: when one is not the object that was listed any more.
+    """
+    size = sum(stored.size for stored in objects)
+    if size > settings.max_object_bytes:
+        raise RejectedError(f"has {size} bytes, more than {limit('max_object_bytes', settings.max_object_bytes)}")
+    files, unpacked = [], 0
+    for stored in objects:
+        body = store.get(stored) if stored.size else b""
+        try:
+            content = unpack(stored.key, body, settings.max_unpacked_bytes, unpacked)
+            if not content:
+                continue
+            unpacked += len(content)
+            text, undecodable = split_lines(content)
+            header_line, width, positions = read_header(text, columns)
+        except RejectedError as error:
+            name = stored.key.removeprefix(key)
+            raise RejectedError(f"{name}: {error}" if name else str(error)) from error
+        rows = sum(1 for line in text.split("\n") if line) - 1
+        files.append(CsvObject(stored.key, text, undecodable, header_line, width, positions, rows))
+    if not files:
+        raise RejectedError("holds no line")
+    return files
+
+
+def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
+    """The content of an object, without its gzip compression if it has one.
+
+    Args:
+        max_bytes: how large the content may be, packed or not.
+        before: bytes of the contents before it that count for the same limit.
+
+    Raises:
+        RejectedError: for a broken or truncated gzip file, or for more than ``max_bytes``.
+    """
+    unpacked = body
+    if key.lower().endswith(".gz") or body.startswith(GZIP_MAGIC):
+        try:
+            unpacked = b"".join(_pieces(gzip.GzipFile(fileobj=io.BytesIO(body)), max_bytes - before))
+        except (EOFError, OSError, zlib.error) as error:
+            raise RejectedError(f"broken gzip: {error}") from error
+    if before + len(unpacked) > max_bytes:
+        together = " with what is before it" if before else ""
+        raise RejectedError(f"unpacks{together} to more bytes than {limit('max_unpacked_bytes', max_bytes)}")
+    return unpacked
+
+
+def _pieces(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
+    """What a file holds, until that is more than ``max_bytes``; one read would ask for that much memory at once."""
+    left = max_bytes
+    while left >= 0 and (piece := file.read(2**20)):
+        left -= len(piece)
+        yield piece
+
+
+def split_lines(content: bytes) -> tuple[str, list[int]]:
+    """Text and undecodable lines of a file, as in CsvObject; lines may end in LF, CRLF or CR."""
+    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    try:
+        return content.decode(), []
+    except UnicodeDecodeError:
+        lines, undecodable = [], []
+        for number, line in enumerate(content.split(b"\n"), start=1):
+            try:
+                lines.append(line.decode())
+            except UnicodeDecodeError:
+                lines.append(line.decode(errors="backslashreplace"))
+                undecodable.append(number)
+        return "\n".join(lines), undecodable
+
+
+def read_header(text: str, columns: Columns) -> tuple[int, int, dict[str, int | None]]:
+    """Header line, width and positions as in CsvObject: names in any order and case, split as rows are.
+
+    Raises:
+        RejectedError: when there is no line, its quotes do not match, a required column is missing, or a known one is
+            repeated.
+    """
+    content = text.lstrip("\n")
+    header_line = 1 + len(text) - len(content)
+    line = content.partition("\n")[0]
+    if not line:
+        raise RejectedError("holds no line")
+    names = [columns.aliases.get(name, name) for name in _header_names(line)]
+    if missing := [name for name in columns.required if name not in names]:
+        raise RejectedError(f"header lacks {', '.join(missing)}; the first line is: {line[:200]!r}")
+    known = columns.required + columns.optional
+    if repeated := [name for name in known if names.count(name) > 1]:
+        raise RejectedError(f"header repeats {', '.join(repeated)}")
+    return header_line, len(names), {name: names.index(name) + 1 if name in names else None for name in known}
+
+
+@lru_cache(maxsize=8)
+def _header_names(line: str) -> list[str]:
+    """Names in lower case, as the macros read them that read rows; the same header comes with nearly every object."""
+    with duckdb.connect() as reader:
+        run_sql(reader, "intake/csv_macros")
+        is_broken, names = run_sql(reader, "intake/split_header", line=line).fetchone()
+    if is_broken:
+        raise RejectedError(f"quotes of the header do not match; the first line is: {line[:200]!r}")
+    return [name.lower() for name in names]
+
+
+def judge_rows(
+    warehouse: duckdb.DuckDBPyConnection, files: Sequence[CsvObject], kind: Literal["transactions", "importance"]
+) -> None:
+    """Put the rows of files and what is wrong with each into the temporary table ``judged_rows``.
+
+    The table has a file's place here as ``file``, from 1. Quickest outside of a transaction: DuckDB uses one core for
+    what the same transaction wrote.
+    """
+    run_sql(warehouse, "intake/csv_macros")
+    run_sql(warehouse, "intake/csv_tables")
+    for place, file in enumerate(files, start=1):
+        layout = {"file": place, "width": file.width, **file.positions}
+        warehouse.execute("insert into files by name select unnest($layout)", {"layout": layout})
+        # One by one: in a list of texts, DuckDB 1.5 takes time in the square of the number of quotes.
+        lines = {"text": file.text, "undecodable": json.dumps(file.undecodable), "header_line": file.header_line}
+        run_sql(warehouse, "intake/split_lines", file=place, **lines)
+    run_sql(warehouse, f"intake/judge_{kind}")

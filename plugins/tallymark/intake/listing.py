@@ -1,0 +1,63 @@
+"""Where in the bucket new chunks are looked for, so that looking does not list all that ever landed.
+
+Chunks are numbered as a rule. The key of the next one sorts close behind that of the last one (between chunk_2999 and
+chunk_3000 come chunk_3, chunk_30 and chunk_300) or, when its number has one digit more, begins with 1 and zeros.
+Everything is listed while one call to S3 shows it all, and every ``full_listing_seconds``: so late chunks, changed ones
+and those with other names are found too.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tallymark.intake.chunks import natural_order
+from tallymark.settings import Settings
+from tallymark.warehouse import signals
+
+KEYS_PER_CALL = 1_000
+
+
+class Place(NamedTuple):
+    """Keys that begin with ``prefix`` and sort behind ``after``, by bytes as S3 does; how far, ``is_passed`` tells."""
+
+    prefix: str
+    after: str = ""
+
+    def is_passed(self, keys: Sequence[str]) -> bool:
+        """Whether keys that one call listed end with one that is older than ``after``: new ones come before that.
+
+        What they miss all the same is there when the place is looked at from the next chunk on. A folder whose parts
+        are not all listed yet never ends them.
+        """
+        return bool(self.after) and (not keys or natural_order(keys[-1]) <= natural_order(self.after))
+
+
+def places(settings: Settings) -> list[Place]:
+    """Where to look now. Places may overlap."""
+    everywhere = [Place(settings.transactions_prefix)]
+    keys = signals.last_keys(settings, KEYS_PER_CALL)
+    if len(keys) < KEYS_PER_CALL or _seconds_since_full_listing(settings) > settings.full_listing_seconds:
+        return everywhere
+    last = max(keys, key=natural_order)
+    number = re.match("[0-9]*", last.removeprefix(f"{settings.transactions_prefix}chunk_")).group()
+    one_digit_more = f"{settings.transactions_prefix}chunk_1{'0' * len(number)}"
+    return [Place(settings.transactions_prefix, after=last), Place(one_digit_more)]
+
+
+def found_nothing(settings: Settings, where: list[Place]) -> None:
+    """Note that no chunk was left to be taken there."""
+    if len(where) == 1 and settings.warehouse.parent.is_dir():
+        _marker(settings).touch()
+
+
+def _seconds_since_full_listing(settings: Settings) -> float:
+    try:
+        return time.time() - _marker(settings).stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _marker(settings: Settings) -> Path:
+    return settings.beside("listed")

@@ -1,0 +1,104 @@
+"""How far a stack is, whether what it wrote is right, and a report for people."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import duckdb
+
+from tallymark.intake.chunks import find_chunks
+from tallymark.intake.waiting import unknown_chunks
+from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import run_sql
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counts of chunks, detections and files; ``finished`` when nothing that was loaded waits for its export."""
+
+    landed: int
+    loaded: int
+    detections: int
+    files: int
+    finished: bool
+
+
+def progress(settings: Settings, store: Store) -> Progress:
+    """Seen from the bucket and from the published copy of the ledger."""
+    chunks = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
+    waiting = unknown_chunks(settings, chunks)
+    files = list(store.list(f"{settings.output_prefix}detections/"))
+    return Progress(
+        landed=len(chunks),
+        loaded=len(chunks) - len(waiting),
+        detections=sum(store.get(file).count(b"\n") - 1 for file in files),
+        files=len(files),
+        finished=not signals.is_open(settings),
+    )
+
+
+def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str]:
+    """What is wrong with the ledger and the detection files, in words; empty when all is right."""
+    found = []
+    with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
+        accepted = warehouse.execute("select count(*) from raw.chunks where state = 'accepted'").fetchone()[0]
+        rejected = warehouse.execute(
+            "select chunk_key, reason from raw.chunks where state = 'rejected' order by chunk_seq"
+        ).fetchall()
+        detections = warehouse.execute(
+            "select pattern_id, action_type, customer, merchant from detections order by detection_id"
+        ).fetchall()
+    if accepted != expected_chunks:
+        found.append(f"{accepted} chunks of {expected_chunks} were accepted")
+    found += [f"{key} was rejected: {reason}" for key, reason in rejected]
+    rows = []
+    files = sorted((bucket / settings.output_prefix / "detections").glob("*"))
+    for number, file in enumerate(files, start=1):
+        with file.open(newline="") as opened:
+            header, *lines = csv.reader(opened)
+        if file.name != f"detections-{number:08d}.csv":
+            found.append(f"{file.name} should have number {number}")
+        if tuple(header) != COLUMNS or not 0 < len(lines) <= ROWS_PER_FILE:
+            found.append(f"{file.name} has {len(lines)} rows below {header}")
+        rows += [tuple(line[2:]) for line in lines]
+    if rows != detections:
+        found.append(f"the files hold {len(rows)} rows that are not the {len(detections)} detections in the warehouse")
+    return found
+
+
+def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) -> str:
+    """Detections by pattern, rejected rows, time from landing to file, time by step, and where the files are.
+
+    Args:
+        durations: seconds that the tasks of runs with work took, by task in the order of the DAG.
+    """
+    with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
+        warehouse.execute("create temp view thresholds as from chunk_thresholds order by chunk_seq desc limit 1")
+        patterns = run_sql(warehouse, "page/patterns").fetchall()
+        (rejected,) = warehouse.execute("select coalesce(sum(rows_rejected), 0)::bigint from raw.chunks").fetchone()
+        chunks, p50, p95, slowest = warehouse.execute(
+            """
+            select count(*), quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.95), max(seconds)
+            from (
+                select epoch(coalesce(max(files.put_at), min(releases.released_at)) - chunks.landed_at) as seconds
+                from raw.chunks
+                left join detections on chunks.chunk_seq = detections.chunk_seq
+                left join output.files on detections.file_number = files.file_number
+                asof left join output.releases on chunks.chunk_seq <= releases.chunk_seq
+                group by chunks.chunk_seq, chunks.landed_at
+            )
+            """
+        ).fetchone()
+    lines = ["", *(f"{pattern} {action:<11} {count:5d} detections" for pattern, action, _, count in patterns)]
+    if rejected:
+        lines.append(f"{rejected} rows were rejected: see {bucket / settings.output_prefix / 'rejected'}")
+    lines.append(f"landing to file, {chunks} chunks: median {p50:.1f} s, p95 {p95:.1f} s, slowest {slowest:.1f} s")
+    times = ", ".join(f"{task} {fmean(seconds):.1f} s" for task, seconds in durations.items())
+    lines.append(f"{max(map(len, durations.values()), default=0)} micro-batches; a step took on average: {times}")
+    lines.append(f"detection files: {bucket / settings.output_prefix / 'detections'}")
+    lines.append(f"warehouse:       {settings.warehouse}")
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""The bucket as Airflow's tasks reach it: through a connection, with time-outs and retries."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
+from airflow.sdk.exceptions import AirflowSensorTimeout
+from botocore.config import Config
+
+from tallymark.settings import Settings
+from tallymark.store.s3 import LISTING_CONFIG, S3_CONFIG, S3Store, entries, explained
+
+if TYPE_CHECKING:
+    from tallymark.intake.listing import Place
+
+
+class BucketHook(S3Hook):
+    """An S3Hook that does not wait for ever; ``config_kwargs`` in the connection's extra win over its own."""
+
+    own_config = S3_CONFIG
+
+    @property
+    def config(self) -> Config:
+        return self.own_config.merge(super().config)
+
+
+class ListingHook(BucketHook):
+    """What the sensor lists with; it asks again every second, so one that waits long for an answer learns nothing."""
+
+    own_config = LISTING_CONFIG
+    places: "Iterable[Place]" = ()
+
+    def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs) -> Iterator[dict]:
+        """Entries of listings as S3Hook's, but only of ``places`` (tallymark.listing), which are below the prefix."""
+        for place in self.places:
+            yield from entries(self.get_conn(), bucket_name, place.prefix, place.after, place.is_passed)
+
+
+class ChunkSensor(S3KeySensor):
+    """An S3KeySensor that fails, and says what to do, when S3 does not answer or refuses.
+
+    It ends as soon as ``check_fn`` finds work among the keys, or without any, or when S3 answered for ``timeout``
+    seconds and there was none. A poke lists where new chunks are to be expected, and everything now and then: see
+    tallymark.listing.
+    """
+
+    aws_hook_class = ListingHook
+
+    def execute(self, context) -> bool:
+        """Whether there is work."""
+        try:
+            super().execute(context)
+        except AirflowSensorTimeout:
+            return False
+        return True
+
+    def poke(self, context) -> bool:
+        from tallymark.intake import listing
+
+        settings = Settings()
+        self.hook.places = listing.places(settings)
+        with explained(f"list {self.bucket_key}", self.hook.get_conn(), self.bucket_name, self.aws_conn_id):
+            # S3KeySensor asks check_fn only when there are keys; what is unfinished needs none.
+            found = super().poke(context) or self.check_fn([], **context)
+        if not found:
+            listing.found_nothing(settings, self.hook.places)
+        return found
+
+
+def open_bucket(settings: Settings) -> S3Store:
+    """The bucket of the settings, through their Airflow connection."""
+    return S3Store(BucketHook(settings.aws_conn_id).get_conn(), settings.bucket, settings.aws_conn_id)

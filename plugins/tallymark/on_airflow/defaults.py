@@ -1,0 +1,32 @@
+"""What the DAGs have in common."""
+
+from datetime import timedelta
+
+from tallymark.settings import Settings
+
+# Of one slot: whoever writes to the warehouse, or reads it all, takes it.
+WAREHOUSE_POOL = "warehouse"
+
+
+def explain(context) -> None:
+    """Callback of a try that failed: what happened and what to do are the last lines of its log."""
+    from tallymark.publish.report import explain_failure
+
+    explain_failure(context.get("exception"))
+
+
+DEFAULT_ARGS = {
+    "owner": "tallymark",
+    "pool": WAREHOUSE_POOL,
+    "retries": 3,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(seconds=30),
+    "on_retry_callback": explain,
+    "on_failure_callback": explain,
+}
+
+
+def owner_links(settings: Settings) -> dict[str, str]:
+    """The link behind the DAGs' owner, if one is set."""
+    return {"tallymark": settings.owner_link} if settings.owner_link else {}

@@ -1,0 +1,55 @@
+"""How alerts reach people: by e-mail and Slack, through Airflow's connections where there are any."""
+
+import html
+import logging
+from typing import Any
+
+from tallymark.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def send(settings: Settings, lines: list[str]) -> bool:
+    """Send lines wherever somebody listens; false when nobody of them could be reached."""
+    kinds = sorted({line.partition(":")[0].lower() for line in lines})
+    notifiers = _notifiers(settings, f"Tallymark: {', '.join(kinds)}", lines)
+    failures = 0
+    for notifier in notifiers:
+        try:
+            # A notifier that is called renders its text as a template; this text has names from files in it.
+            notifier.notify({})
+        except Exception:
+            failures += 1
+            log.exception("An alert could not be sent by %s", type(notifier).__name__)
+    return not notifiers or failures < len(notifiers)
+
+
+def _notifiers(settings: Settings, subject: str, lines: list[str]) -> list[Any]:
+    found = []
+    if settings.alert_email and _is_configured(settings.alert_smtp_conn_id):
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+        found.append(
+            SmtpNotifier(
+                to=[address.strip() for address in settings.alert_email.split(",")],
+                subject=subject,
+                html_content="".join(f"<p>{html.escape(line)}</p>" for line in lines),
+                smtp_conn_id=settings.alert_smtp_conn_id,
+            )
+        )
+    if _is_configured(settings.alert_slack_conn_id):
+        from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+
+        text = "\n".join([f"*{subject}*", *(html.escape(line, quote=False) for line in lines)])
+        found.append(SlackWebhookNotifier(text=text, slack_webhook_conn_id=settings.alert_slack_conn_id, timeout=10))
+    return found
+
+
+def _is_configured(conn_id: str) -> bool:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return bool(BaseHook.get_connection(conn_id))
+    except AirflowNotFoundException:
+        return False

@@ -1,0 +1,69 @@
+"""What every task needs, imported, read and used once in the process that tasks are forked from.
+
+Named in Airflow's ``[core] mp_forkserver_preload``; docs/decisions/quick-tasks.md says what each part saves. It leaves
+no warehouse, no connection and no thread open.
+"""
+
+import gc
+import gzip
+import logging
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import botocore.session
+from airflow.dag_processing.dagbag import BundleDagBag
+
+from tallymark.on_airflow.bucket import BucketHook
+from tallymark.on_airflow.notify import send
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
+from tallymark.publish.report import report_run
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.invoke_dbt import parse
+
+CHUNK = "customer,merchant,gender,amount\n" + "'C1','M1','F',1.50\n" * 100
+IMPORTANCE = "source,target,weight\n'C1','M1',1.50\n"
+
+
+def keep_what_botocore_reads() -> None:
+    """Share botocore's descriptions of services among sessions; each would read them again."""
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    BucketHook(aws_conn_id=None, region_name="us-east-1").get_conn().get_paginator("list_objects_v2")
+
+
+def parse_dags() -> None:
+    """Import what the DAG files import, and what Airflow imports to read them."""
+    folder = PROJECT_ROOT / "dags"
+    BundleDagBag(str(folder), bundle_path=folder, bundle_name=folder.name, safe_mode=False, load_op_links=False)
+
+
+def process_a_chunk() -> None:
+    """Take the pipeline's way once with a made-up chunk, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        settings = Settings()
+        settings = settings.model_copy(update={"warehouse": root / settings.warehouse.name})
+        store = FolderStore(root)
+        store.put(f"{settings.transactions_prefix}chunk_1.csv.gz", gzip.compress(CHUNK.encode()))
+        store.put(f"{settings.customers_prefix}all.csv.gz", gzip.compress(IMPORTANCE.encode()))
+        since = datetime.now(UTC)
+        load_chunks(settings, store)
+        build(settings)
+        export_detections(settings, store)
+        report_run(settings, store, send, since)
+
+
+try:
+    keep_what_botocore_reads()
+    parse_dags()
+    parse(Settings())
+    process_a_chunk()
+    # The garbage collector of a task need not look through what it inherits, nor write to that memory.
+    gc.collect()
+    gc.freeze()
+except Exception:
+    logging.getLogger(__name__).exception("Tasks work all the same, and are slower to start")

@@ -1,0 +1,60 @@
+"""What goes out: decided in the warehouse first, put to the bucket afterwards.
+
+``output.files`` holds each file's bytes from the transaction that decides on it until it has been put (a
+transactional outbox). Whatever is killed in between, the same bytes are put again under the same key.
+"""
+
+import csv
+import hashlib
+import io
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import duckdb
+
+from tallymark.outbox import manifest
+from tallymark.outbox.spreadsheet import defused
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse.connection import utc_now
+
+log = logging.getLogger(__name__)
+
+
+def plan(
+    warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str | datetime | None
+) -> None:
+    """Decide that a file goes out with these bytes.
+
+    Args:
+        columns: of ``output.files``, such as its ``file_number``.
+    """
+    row = {"file_key": file_key, "sha256": hashlib.sha256(body).hexdigest(), "body": body, "planned_at": utc_now()}
+    warehouse.execute("insert into output.files by name select unnest($row)", {"row": columns | row})
+
+
+def put_planned(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Put every file that was decided on and is not known to be out: manifests, then what they announce."""
+    planned = warehouse.execute(
+        """
+        select file_key, body, row_count
+        from output.files
+        where put_at is null
+        order by manifest_number nulls last, file_number nulls last, file_key
+        """
+    ).fetchall()
+    for key, body, rows in planned:
+        put = store.put if key == manifest.latest_key(settings) else store.put_new
+        put(key, body)
+        warehouse.execute("update output.files set put_at = ?, body = null where file_key = ?", [utc_now(), key])
+        log.info("put %s%s", key, "" if rows is None else f" ({rows} rows)")
+
+
+def as_csv(header: Iterable[str], rows: Iterable[Sequence]) -> bytes:
+    """The content of a CSV file whose values do no harm in a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([defused(value) if isinstance(value, str) else value for value in row] for row in rows)
+    return text.getvalue().encode()

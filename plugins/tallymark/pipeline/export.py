@@ -1,0 +1,120 @@
+"""From the detections of a build that passed its tests to files in the bucket."""
+
+from datetime import UTC, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from tallymark.outbox import manifest
+from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detections_csv, read_detections
+from tallymark.outbox.files import plan, put_planned
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import connect, run_sql, transaction, utc_now
+
+
+def export_detections(settings: Settings, store: Store) -> dict[str, int]:
+    """Decide on files for the detections that the last build made, and put all files that are not out yet.
+
+    Returns:
+        How many ``detections`` were given to how many ``files``, how many are ``held`` back, and how many refusals are
+        ``to_put_right``.
+
+    Raises:
+        RuntimeError: when models ran since the last build that passed its sanity tests.
+        FileExistsError: when a file is in the bucket already with other content.
+    """
+    with connect(settings) as warehouse:
+        with transaction(warehouse):
+            files_before, chunk_before = warehouse.execute(
+                """
+                select
+                    (select coalesce(max(file_number), 0) from output.files),
+                    (select coalesce(max(chunk_seq), 0) from output.releases)
+                """
+            ).fetchone()
+            is_news = _release(warehouse, chunk_before)
+            files, detections = _plan_detections(settings, warehouse, files_before)
+            if is_news or files:
+                _plan_manifest(settings, warehouse, chunk_before, files_before)
+        put_planned(settings, store, warehouse)
+        waiting = _without_file(warehouse)
+        run_sql(warehouse, "intake/open_refusals")
+        (to_put_right,) = warehouse.execute("select count(*) from open_refusals(?)", [utc_now()]).fetchone()
+    if waiting:
+        hold = timedelta(seconds=settings.hold_remainder_seconds)
+        signals.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
+    else:
+        signals.finish(settings)
+    return {"detections": detections, "files": files, "held": len(waiting), "to_put_right": to_put_right}
+
+
+def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
+    """Make what the last build found in its batch final; returns whether it was not before."""
+    passed = warehouse.execute("select chunk_seq from output.passed_builds").fetchone()
+    if passed is None:
+        raise RuntimeError(
+            "Nothing is exported: models ran since the last dbt build that passed its tests, or there was none. "
+            "The next run builds and exports what is held back."
+        )
+    if passed[0] is None or passed[0] <= chunk_before:
+        return False
+    chunks = {"before": chunk_before, "last": passed[0]}
+    warehouse.execute(
+        """
+        insert into detections by name
+        select * from batch_detections where chunk_seq > $before and chunk_seq <= $last order by detection_id
+        """,
+        chunks,
+    )
+    warehouse.execute(
+        """
+        insert into chunk_thresholds by name
+        select * from batch_thresholds where chunk_seq > $before and chunk_seq <= $last
+        """,
+        chunks,
+    )
+    warehouse.execute("insert into output.releases values (?, ?)", [passed[0], utc_now()])
+    return True
+
+
+def _without_file(warehouse: duckdb.DuckDBPyConnection) -> list[Detection]:
+    (last_id,) = warehouse.execute("select coalesce(max(last_detection_id), 0) from output.files").fetchone()
+    return read_detections(warehouse, last_id + 1)
+
+
+def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection, files_before: int) -> tuple[int, int]:
+    """Give detections their files, in order of detection_id; returns numbers of files and of detections."""
+    chosen = _without_file(warehouse)
+    remainder = chosen[len(chosen) - len(chosen) % ROWS_PER_FILE :]
+    if remainder and utc_now() < remainder[0].detected_at + timedelta(seconds=settings.hold_remainder_seconds):
+        chosen = chosen[: -len(remainder)]
+    zone = ZoneInfo(settings.time_zone)
+    starts = range(0, len(chosen), ROWS_PER_FILE)
+    for file_number, start in enumerate(starts, start=files_before + 1):
+        rows = chosen[start : start + ROWS_PER_FILE]
+        key = f"{settings.output_prefix}detections/detections-{file_number:08d}.csv"
+        ids = (rows[0].detection_id, rows[-1].detection_id)
+        plan(
+            warehouse,
+            key,
+            detections_csv(rows, zone),
+            file_number=file_number,
+            row_count=len(rows),
+            first_detection_id=ids[0],
+            last_detection_id=ids[1],
+        )
+        warehouse.execute(
+            "update detections set file_number = ? where detection_id between ? and ?", [file_number, *ids]
+        )
+    return len(starts), len(chosen)
+
+
+def _plan_manifest(
+    settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunk_before: int, files_before: int
+) -> None:
+    number, body, latest = manifest.compose(settings, warehouse, chunk_before, files_before)
+    plan(warehouse, manifest.manifest_key(settings, number), body, manifest_number=number)
+    warehouse.execute("delete from output.files where file_key = ?", [manifest.latest_key(settings)])
+    plan(warehouse, manifest.latest_key(settings), latest)

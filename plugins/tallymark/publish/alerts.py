@@ -1,0 +1,135 @@
+"""Alerts: said once when a condition begins and once when it is over, by whatever way there is to send it.
+
+Beside the warehouse lies a small JSON file with the conditions that are going on, and what could not be sent yet.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from tallymark.settings import Settings
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import run_sql, utc_now
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN_SECONDS = 300
+MAX_UNSAID = 100
+FAILED_RUN, STANDSTILL = "failed run", "stream stands still"
+
+
+# Sends lines wherever somebody listens; false when nobody of them could be reached. It raises nothing.
+Send = Callable[[Settings, list[str]], bool]
+
+
+class Condition(NamedTuple):
+    """Something that is not as it should be.
+
+    Attributes:
+        kind: such as ``rejected chunk``.
+        about: what it is about, such as a key; with the kind, what tells one condition from another.
+        message: a sentence for people.
+    """
+
+    kind: str
+    about: str
+    message: str
+
+
+class State(NamedTuple):
+    """What is kept in the file.
+
+    Attributes:
+        unsaid: lines that are still to be sent.
+        not_before: when sending is tried again, in seconds since 1970.
+    """
+
+    going_on: list[Condition]
+    unsaid: list[str]
+    not_before: float
+
+
+def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list[Condition]:
+    """What the warehouse tells after an export."""
+    run_sql(warehouse, "intake/open_refusals")
+    found = run_sql(
+        warehouse,
+        "publish/alert_conditions",
+        now=utc_now(),
+        lag_limit=settings.lag_limit_seconds,
+        quiet_seconds=settings.alert_quiet_hours * 3600,
+        many_times=settings.alert_many_times,
+    )
+    return [Condition(*row) for row in found.fetchall()]
+
+
+def after_export(settings: Settings, send: Send, found: Iterable[Condition]) -> None:
+    """A run exported: whatever is not among the conditions found is over."""
+    _update(settings, send, found, lambda kind: True)
+
+
+def run_failed(settings: Settings, send: Send, run_id: str, task_id: str, error: BaseException | None) -> None:
+    """A run failed. That is over with the next one that ends well."""
+    reason = next(iter(str(error).splitlines()), "") if error else "its process was killed or timed out."
+    message = f"{run_id} failed in {task_id}: {reason} Nothing is lost; the next run goes on where it stopped."
+    _update(settings, send, [Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
+
+
+def nothing_landed(settings: Settings, send: Send) -> None:
+    """A run had nothing to do; says so when ``standstill_seconds`` have gone by since chunks were taken last."""
+    taken_at = signals.taken_at(settings)
+    if taken_at is None:
+        return
+    idle = time.time() - taken_at
+    message = f"No chunk has landed for {idle / 60:.0f} minutes."
+    standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
+    found = [standstill] if idle > settings.standstill_seconds else []
+    _update(settings, send, found, lambda kind: kind == FAILED_RUN and not signals.unfinished_work(settings))
+
+
+def _update(settings: Settings, send: Send, found: Iterable[Condition], is_over: Callable[[str], bool]) -> None:
+    """Note what began and, among the kinds that can be over, what is; say it, now or when that works again."""
+    try:
+        kept = _read(settings)
+        known = {condition[:2]: condition for condition in kept.going_on}
+        current = {condition[:2]: condition for condition in found}
+        over = [condition for name, condition in known.items() if name not in current and is_over(condition.kind)]
+        began = [condition for name, condition in current.items() if name not in known]
+        news = [f"{condition.kind.upper()}: {condition.about}: {condition.message}" for condition in began]
+        news += [f"OVER: {condition.kind}: {condition.about}" for condition in over]
+        for line in news:
+            log.warning("ALERT %s", line)
+        going_on = [condition for condition in known.values() if condition not in over] + began
+        unsaid = (kept.unsaid + news)[-MAX_UNSAID:]
+        if news:
+            _write(settings, State(going_on, unsaid, kept.not_before))
+        if unsaid and time.time() >= kept.not_before:
+            said = send(settings, unsaid)
+            _write(
+                settings, State(going_on, [], 0) if said else State(going_on, unsaid, time.time() + TRY_AGAIN_SECONDS)
+            )
+    except Exception:
+        log.exception("Alerts do not work")
+
+
+def _read(settings: Settings) -> State:
+    try:
+        going_on, unsaid, not_before = json.loads(_file(settings).read_text())
+    except (FileNotFoundError, ValueError):
+        return State([], [], 0)
+    return State([Condition(*fields) for fields in going_on], unsaid, not_before)
+
+
+def _write(settings: Settings, state: State) -> None:
+    unfinished = settings.beside("alerts.unfinished")
+    unfinished.write_text(json.dumps(state))
+    unfinished.replace(_file(settings))
+
+
+def _file(settings: Settings) -> Path:
+    return settings.beside("alerts.json")

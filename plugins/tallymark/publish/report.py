@@ -1,0 +1,78 @@
+"""What a run says of itself once its detections are out: in its log, on the page, by alerts, to other DAGs."""
+
+import logging
+import textwrap
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from tallymark.publish import alerts, snapshot
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse.connection import as_utc, connect, run_sql
+
+log = logging.getLogger(__name__)
+
+MAX_LINES = 200
+LINE_WIDTH = 90
+
+
+@dataclass(frozen=True)
+class Files:
+    """Detection files that a run put: their keys, and the rows in all of them."""
+
+    keys: list[str]
+    detections: int
+
+
+def report_run(settings: Settings, store: Store, send: alerts.Send, since: datetime) -> Files:
+    """Log the run's detections, publish the snapshot, see to alerts; returns what was put.
+
+    Nothing of it fails a run whose detections are out: what goes wrong is logged.
+
+    Args:
+        since: when the run began, time zone aware; what a try that failed has put counts too.
+    """
+    try:
+        with connect(settings, read_only=True) as warehouse:
+            put = run_sql(warehouse, "publish/run_files", since=as_utc(since)).fetchall()
+            _log_detections(warehouse, since)
+            conditions = alerts.conditions(settings, warehouse)
+    except Exception:
+        log.exception("What this run did could not be read back")
+        return Files([], 0)
+    snapshot.publish(settings, store)
+    alerts.after_export(settings, send, conditions)
+    return Files([key for key, _ in put], sum(rows for _, rows in put))
+
+
+def explain_failure(error: BaseException | None) -> None:
+    """Log what happened and what to do once more, as the last lines of a failed try's log, behind all tracebacks.
+
+    Lines are short enough for Airflow's UI to show whole, and outside the folded group that it logs callbacks in.
+    """
+    log.info("::endgroup::")
+    for line in str(error or "The task was ended from outside.").splitlines():
+        for part in textwrap.wrap(line, LINE_WIDTH) or [""]:
+            log.error(part)
+
+
+def report_dry_run(settings: Settings, since: datetime) -> None:
+    """Log the detections that a dry run made and did not export."""
+    with connect(settings, read_only=True) as warehouse:
+        _log_detections(warehouse, since, with_held=True)
+
+
+def _log_detections(warehouse: duckdb.DuckDBPyConnection, since: datetime, with_held: bool = False) -> None:
+    run_sql(warehouse, "publish/evidence")
+    shown = {"since": as_utc(since), "with_held": with_held, "limit": MAX_LINES + 1}
+    rows = run_sql(warehouse, "publish/run_detections", **shown).fetchall()
+    if not rows:
+        log.info("No new detections.")
+        return
+    log.info("%6s  %-8s %-11s %-16s %-16s %s", "chunk", "pattern", "action", "merchant", "customer", "why")
+    for row in rows[:MAX_LINES]:
+        log.info("%6d  %-8s %-11s %-16s %-16s %s", *row)
+    if len(rows) > MAX_LINES:
+        log.info("... and more; the page Detections has all of them.")

@@ -1,0 +1,78 @@
+"""dbt inside this process; a command line of its own takes seconds longer."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+from tallymark.errors import UserError
+from tallymark.settings import DBT_PROJECT, Settings
+from tallymark.warehouse import signals
+
+_parsed: dict[tuple[str, str], Any] = {}
+
+
+class DbtError(UserError, RuntimeError):
+    """dbt cannot read the project, or cannot set up the warehouse."""
+
+
+def update_schema(settings: Settings) -> None:
+    """Create or alter the tables that the load and the export write: dbt_project/macros/schema.sql."""
+    said: list[str] = []
+    result = invoke(
+        settings, ["run-operation", "update_schema"], parse(settings), hears=lambda event: said.append(event.info.msg)
+    )
+    if not result.success:
+        why = result.exception or "\n".join(said)
+        raise DbtError(f"The warehouse {settings.warehouse} could not be set up: {why}")
+
+
+def parse(settings: Settings) -> Any:
+    """The parsed project, kept for this process: parsing takes longer than a build of one chunk.
+
+    It depends on the vars and on the name of the warehouse's file, which dbt takes for the name of the database.
+    """
+    known_by = json.dumps(settings.vars, sort_keys=True), settings.warehouse.stem
+    if known_by not in _parsed:
+        result = invoke(settings, ["parse"])
+        if not result.success:
+            raise DbtError(f"dbt cannot read the project: {result.exception}")
+        _parsed[known_by] = result.result
+    return _parsed[known_by]
+
+
+def invoke(
+    settings: Settings, arguments: list[str], manifest: Any = None, hears: Callable[[Any], None] | None = None
+) -> Any:
+    """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
+
+    Args:
+        manifest: what ``parse`` gave; without it the command may not open the warehouse.
+        hears: is told dbt's warnings and errors; what a failed run-operation says is nowhere else.
+    """
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+    from dbt_common.events.event_manager_client import ctx_set_event_manager
+
+    from tallymark.warehouse.only_warnings import OnlyWarnings
+
+    ctx_set_event_manager(OnlyWarnings())
+    working_folder = settings.warehouse.absolute().parent / "dbt"
+    options = [
+        *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
+        *("--target-path", str(working_folder), "--log-path", str(working_folder)),
+        *("--vars", json.dumps(settings.vars), "--log-level", "none", "--log-level-file", "none"),
+        # The static parser has threads of its own, without which it hangs in a process that was forked after its use.
+        *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
+    ]
+    if manifest:
+        signals.forget_unless_true(settings)
+    try:
+        with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
+            result = dbtRunner(manifest=manifest, callbacks=[hears] if hears else []).invoke([*arguments, *options])
+    finally:
+        DuckDBConnectionManager.close_all_connections()
+    if manifest:
+        signals.confirm(settings)
+    return result
