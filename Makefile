@@ -108,6 +108,7 @@ docs: .venv/installed  ## writes docs/settings.md, and docs/models.html about th
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@PYTHONPATH=plugins $(BIN)/lint-imports --no-cache --no-logo
 	@cd dbt_project && ../$(BIN)/sqlfluff lint -q models tests
 
 clean:  ## removes the virtual environment and local data
