@@ -77,13 +77,13 @@ test-compose: .venv/installed-dev  ## docker-compose.yaml from nothing, under ki
 
 test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and more; figures in docs/reliability/
 	@TALLYMARK_FIGURES=1 TALLYMARK_KILLS=$(or $(KILLS),160) TALLYMARK_AIRFLOW_KILLS=$(or $(AIRFLOW_KILLS),20) \
-		$(PYTEST) tests/test_crashes.py tests/test_airflow_accidents.py
+		$(PYTEST) tests/system/test_crashes.py tests/system/test_airflow_accidents.py
 
 fuzz: .venv/installed-dev  ## loads MUTANTS=<10000> damaged chunks and writes docs/reliability/input.md
-	@TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(PYTEST) tests/test_fuzz.py tests/test_load.py
+	@TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(PYTEST) tests/intake
 
 outages: .venv/installed-dev  ## lets S3 fail in every way and writes docs/reliability/outages.md
-	@TALLYMARK_FIGURES=1 $(PYTEST) tests/test_outages.py
+	@TALLYMARK_FIGURES=1 $(PYTEST) tests/system/test_outages.py
 
 bench: .venv/installed-bench  ## measures it all [DATA=<folder>] [ONLY=<measurement,...>], 40 minutes; writes docs/performance.md
 	@$(BENCH) $(if $(DATA),--data="$$DATA") $(if $(ONLY),--only="$$ONLY")
@@ -92,7 +92,7 @@ bench-quick: .venv/installed-bench  ## smaller variants of the same, a few minut
 	@$(BENCH) --quick $(if $(DATA),--data="$$DATA") $(if $(ONLY),--only="$$ONLY")
 
 screenshots: .venv/installed-dev  ## lets the browser tests write the pictures in docs/images
-	@TALLYMARK_SCREENSHOTS=1 $(PYTEST) tests/test_browser.py
+	@TALLYMARK_SCREENSHOTS=1 $(PYTEST) tests/system/test_browser.py
 
 audit-dependencies:  ## looks the locked versions up in the database of known holes, which takes the internet
 	@$(PYTHON) -m venv .local/pip-audit && .local/pip-audit/bin/pip install -q --disable-pip-version-check pip-audit

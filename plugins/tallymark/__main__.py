@@ -24,9 +24,9 @@ COMMANDS = {
 
 
 @command
-def main() -> int | None:
+def main(arguments: list[str]) -> int | None:
     """Run the command that is named first, with the arguments behind it; nothing is imported for another one."""
-    name, *arguments = sys.argv[1:] or [""]
+    name, *arguments = arguments or [""]
     if name not in COMMANDS:
         raise UserError(f"{name!r} is no command; there are: {', '.join(COMMANDS)}")
     module, *given = COMMANDS[name]
@@ -34,4 +34,4 @@ def main() -> int | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

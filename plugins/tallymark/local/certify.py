@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tallymark.audit.verify import verify
 from tallymark.errors import UserError
 from tallymark.local.command_line import ArgumentParser, must_be_a_folder, whole_number
 from tallymark.local.feed import check_source, feed_transactions, open_source
@@ -141,7 +142,7 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
     """
     settings = Settings(warehouse=way.out / "warehouse.duckdb")
     store = FolderStore(data, target=way.out, written=settings.output_prefix)
-    manifest.verify(settings, store)
+    verify(settings, store)
     with connect(settings, read_only=True) as warehouse:
         parts = {table: _rows(warehouse, table) for table in TABLES}
     parts["rows of the detection files"] = list(_rows_in_files(settings, store))

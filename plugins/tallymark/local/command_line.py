@@ -17,16 +17,16 @@ OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUO
 INTERRUPTED = 130
 
 
-def command(main: Callable[[], int | None]) -> Callable[[], int]:
+def command(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:
     """Let a main function tell errors that are for people as ``ERROR: <sentence>`` on stderr; it returns the exit code.
 
     Any other error keeps its traceback.
     """
 
     @wraps(main)
-    def exit_code() -> int:
+    def exit_code(arguments: list[str]) -> int:
         try:
-            return int(main() or 0)
+            return int(main(arguments) or 0)
         except KeyboardInterrupt:
             return INTERRUPTED
         except UserError as error:

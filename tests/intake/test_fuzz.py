@@ -1,0 +1,107 @@
+"""Damaged chunks: nothing crashes or hangs, no row gets lost, and each is judged as by plain Python."""
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+from support import figures
+from support.fuzz import REJECTED_WHOLE, Mutant, Verdict, judge, mutant
+from support.loading import CASES
+from tallymark.pipeline.load import load_chunks
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
+
+MUTANTS = int(os.environ.get("TALLYMARK_MUTANTS", "500"))
+SEED = int(os.environ.get("TALLYMARK_FUZZ_SEED", "1"))
+BATCH = 100
+TRIED: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def page(request) -> Iterator[None]:
+    yield
+    figures.write(
+        request.session,
+        "input",
+        f"# Damaged chunks\n\nWritten by `make fuzz`, which damages chunks at random (seed {SEED}), loads them "
+        "and compares each row with the verdict of a second implementation in plain Python. No crash, no hang; in each "
+        "chunk, rows in the file = accepted + rejected.",
+        ("what", "how many"),
+        [*TRIED.items(), *named_cases().items()],
+    )
+
+
+def named_cases() -> dict[str, int]:
+    """What is in bad_input.yaml, by what becomes of it."""
+    whole = sum("chunk" in case for case in CASES)
+    rows = sum("rejected" in case for case in CASES)
+    return {
+        "named cases (tests/support/bad_input.yaml)": len(CASES),
+        "named cases: rejected whole": whole,
+        "named cases: some rows rejected": rows,
+        "named cases: odd, and accepted": len(CASES) - whole - rows,
+    }
+
+
+def test_mutants(tmp_path):
+    chance = random.Random(SEED)
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
+    bucket = FolderStore(tmp_path)
+    folder = tmp_path / "input/transactions"
+    folder.mkdir(parents=True)
+    for first in range(0, MUTANTS, BATCH):
+        mutants = [mutant(chance) for _ in range(min(BATCH, MUTANTS - first))]
+        for path in folder.iterdir():
+            path.unlink()
+        for number, (ending, body) in enumerate(mutants, start=first):
+            (folder / f"chunk_{number}{ending}").write_bytes(body)
+        load_chunks(settings, bucket, max_chunks=BATCH)
+        for number, found in enumerate(verdicts(settings, first, mutants), start=first):
+            expected = judge(mutants[number - first])
+            assert found == expected, f"mutant {number} of seed {SEED}: {mutants[number - first]}"
+            count(expected)
+    assert TRIED["chunks damaged"] == MUTANTS
+
+
+def count(verdict: Verdict) -> None:
+    TRIED["chunks damaged"] += 1
+    TRIED["chunks rejected whole"] += verdict.accepted is None
+    TRIED["chunks with rejected rows"] += bool(verdict.rejected)
+    TRIED["rows accepted"] += len(verdict.accepted or ())
+    TRIED["rows rejected"] += len(verdict.rejected)
+
+
+def verdicts(settings: Settings, first: int, mutants: list[Mutant]) -> list[Verdict]:
+    """What became of the chunks, read from the warehouse; the ledger's counts are those of the rows."""
+    found = []
+    with connect(settings, read_only=True) as warehouse:
+        ledger = warehouse.execute(
+            "select chunk_key, chunk_seq, state, rows_in_file, rows_accepted, rows_rejected "
+            "from raw.chunks order by chunk_seq desc limit ?",
+            [len(mutants)],
+        ).fetchall()
+        ledger = {key.rpartition("/")[2]: row for key, *row in ledger}
+        last = [chunk_seq for chunk_seq, *_ in ledger.values()]
+        accepted = warehouse.execute(
+            "select chunk_seq, line_number, customer, merchant, gender, amount from raw.transactions "
+            "where list_contains(?, chunk_seq)",
+            [last],
+        ).fetchall()
+        rejected = warehouse.execute(
+            "select chunk_seq, line_number from raw.rejected_rows where list_contains(?, chunk_seq) order by all",
+            [last],
+        ).fetchall()
+    for number, (ending, _) in enumerate(mutants, start=first):
+        chunk_seq, state, in_file, *counts = ledger[f"chunk_{number}{ending}"]
+        if state == "rejected":
+            found.append(REJECTED_WHOLE)
+            continue
+        rows = {line: (*values, Decimal(amount)) for seq, line, *values, amount in accepted if seq == chunk_seq}
+        lines = [line for seq, line in rejected if seq == chunk_seq]
+        assert counts == [len(rows), len(lines)] and in_file == sum(counts)
+        found.append(Verdict(rows, lines))
+    return found

@@ -1,0 +1,247 @@
+"""What is taken from the bucket: which objects count, how they are read, and what is known of them already."""
+
+import gzip
+import json
+import random
+from decimal import Context, Decimal
+
+import duckdb
+import pytest
+from support.loading import GOOD, put
+from support.oracle import Row
+from support.streams import write_chunk, write_importance
+from tallymark.audit.audit import audit
+from tallymark.intake import csv_lines, importance
+from tallymark.intake.chunks import find_chunks
+from tallymark.intake.transactions import TRANSACTIONS
+from tallymark.intake.waiting import waiting_chunks
+from tallymark.local.replay import replay
+from tallymark.pipeline import load
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect, read_sql, run_sql
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+
+
+@pytest.fixture
+def bucket(tmp_path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+def waiting_on_the_page(settings: Settings, bucket: FolderStore) -> list[str]:
+    chunks = find_chunks(bucket.list("input/transactions/"), "input/transactions/")
+    asked = {"keys": json.dumps([c.key for c in chunks]), "etags": json.dumps([c.etag for c in chunks])}
+    with connect(settings) as warehouse:
+        warehouse.execute("create temp view ledger as from raw.chunks")
+        warehouse.execute("create temp view conflicts as from raw.conflicts")
+        query = read_sql("page/unknown_chunks")
+        found = warehouse.execute(query, asked | {"limits": settings.limits}).fetchall()
+    return [chunks[place].key for (place,) in found]
+
+
+def test_the_page_waits_for_the_same_chunks_as_the_load(settings, bucket):
+    """Rejected; rejected for a limit that changes; replaced, and replaced by what was rejected."""
+    small = settings.model_copy(update={"max_object_bytes": 100})
+    put(bucket, "chunk_1", "no header\n")
+    put(bucket, "chunk_2", GOOD)
+    load.load_chunks(small, bucket)
+    for content, by, expected in (
+        (None, small, []),
+        (None, settings, ["chunk_2"]),
+        (GOOD, settings, ["chunk_1", "chunk_2"]),
+        ("no header\n", settings, ["chunk_1"]),
+    ):
+        if content:
+            put(bucket, "chunk_1", content)
+        waiting = [chunk.key for chunk in waiting_chunks(by, bucket.list("input/"))]
+        assert waiting == waiting_on_the_page(by, bucket) == [f"input/transactions/{name}" for name in expected]
+        if content:
+            load.load_chunks(by, bucket)
+            assert waiting_chunks(by, bucket.list("input/")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("chunk_1.csv.tmp", "chunk_1.tmp", "chunk_1.csv.crc", "chunk_1_$folder$", "chunk_1.parquet", "chunk_1.csv~"),
+        *("chunk_1.csv._COPYING_", "chunk_", "chunk_.csv", "chunk_.csv.gz", "_chunk_1", ".chunk_1.csv"),
+        *("chunk_1.csv.tmp/part-0", "chunk_1.parquet/part-0", "chunk_1_$folder$/part-0", "chunk_/part-0"),
+    ],
+)
+def test_what_is_no_chunk(settings, bucket, name):
+    put(bucket, name, GOOD)
+    if "/" in name:
+        put(bucket, name.replace("part-0", "_SUCCESS"), "")
+    assert find_chunks(bucket.list("input/transactions/"), "input/transactions/") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["chunk_1.CSV", "chunk_2.Csv.Gz", "chunk_3.gz", "chunk_4.5", "chunk_5 tmp", "chunk_6_"]
+)
+def test_what_is_a_chunk(bucket, name):
+    put(bucket, name, GOOD)
+    put(bucket, f"{name}x/part-0", GOOD)
+    put(bucket, f"{name}x/_SUCCESS", "")
+    names = {chunk.key for chunk in find_chunks(bucket.list("input/transactions/"), "input/transactions/")}
+    assert f"input/transactions/{name}" in names
+
+
+def test_what_is_no_chunk_by_its_ending_is_said(settings, bucket, caplog):
+    """Not what somebody is still writing."""
+    for name in (
+        "chunk_1.parquet",
+        "chunk_2.csv.tmp",
+        "chunk_3_$folder$",
+        "chunk_4.csv",
+        "chunk_5.txt/part-0",
+        "x.txt",
+    ):
+        put(bucket, name, GOOD)
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+    [said] = [text for text in caplog.messages if text.startswith("IGNORED")]
+    assert said.startswith("IGNORED: input/transactions/chunk_1.parquet and 1 more are no chunks by their names.")
+
+
+NO_INPUT = [
+    *("_temporary/0/task_1/part-1", ".old/part-1", "a/.hidden/part-1", "_committed_1", ".part-0.crc", "part-0.crc"),
+    *("part-2.csv.tmp", "part-2.TMP", "writing.tmp/part-2", "a_$folder$", "_SUCCESS"),
+]
+EMPTY = {"part-8": b"", "part-9.csv.gz": b"", "part-9b.csv.gz": gzip.compress(b""), "part-9c": gzip.compress(b"")}
+
+
+def test_one_rule_says_what_is_input_to_chunks_and_importance(settings, bucket):
+    """Leftovers, unfinished writes and what holds no byte lie beside good parts under both prefixes."""
+    rubbish = dict.fromkeys(NO_INPUT, b"no header") | EMPTY
+    for folder, content in (
+        ("input/transactions/chunk_1", GOOD),
+        ("input/customers", "Source,Target,Weight\nC1,M1,1\n"),
+        ("input/customers/a", "Source,Target,Weight\nC1,M1,2\n"),
+    ):
+        for name, body in {**rubbish, "part-0.csv": content}.items():
+            put(bucket, name, body, folder)
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+    with connect(settings, read_only=True) as warehouse:
+        assert warehouse.execute("select importance_version, rows_in_file from raw.chunks").fetchall() == [(1, 1)]
+        weights = warehouse.execute("select weight from raw.customer_importance order by 1").fetchall()
+    assert weights == [(1,), (2,)]
+
+
+def test_nothing_but_empty_parts_is_rejected(settings, bucket):
+    for folder in ("input/transactions/chunk_1", "input/customers"):
+        for name, body in EMPTY.items():
+            put(bucket, name, body, folder)
+    put(bucket, "chunk_1/_SUCCESS", "")
+    assert load.load_chunks(settings, bucket)["chunks_rejected"] == 1
+    with connect(settings, read_only=True) as warehouse:
+        assert warehouse.execute("select reason from raw.chunks").fetchall() == [("holds no line",)]
+        assert warehouse.execute("select reason from raw.importance_versions").fetchall() == [("holds no line",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("part-1.csv", "no header\n", "part-1.csv: header lacks"),
+        ("part-1.csv", "\n", "part-1.csv: holds no line"),
+        ("a/part-1.csv.gz", "no gzip", "a/part-1.csv.gz: broken gzip"),
+        ("part-1.csv", " " * 2000, "part-1.csv: unpacks with what is before it to more bytes than 2000 (setting"),
+    ],
+)
+def test_a_reason_names_the_part(settings, bucket, name, content, reason):
+    for folder, good in (("input/transactions/chunk_1", GOOD), ("input/customers", "Source,Target,Weight\nC1,M1,1\n")):
+        put(bucket, "0", good, folder)
+        put(bucket, name, content, folder)
+    put(bucket, "chunk_1/_SUCCESS", "")
+    load.load_chunks(settings.model_copy(update={"max_unpacked_bytes": 2000}), bucket)
+    with connect(settings, read_only=True) as warehouse:
+        for table in ("chunks", "importance_versions"):
+            [(found,)] = warehouse.execute(f"select reason from raw.{table}").fetchall()
+            assert found.startswith(reason)
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("transactions", TRANSACTIONS), ("importance", importance.IMPORTANCE)])
+def test_many_lines_that_are_not_utf_8_take_no_more_memory_than_others(kind, columns):
+    """No row is judged with all the others in hand: 100,000 such lines in each of two files, in 300 MB."""
+    header = b"customer,merchant,gender,amount,weight"
+    text, undecodable = csv_lines.split_lines(b"\n".join([header, *[b"C\xff,M,F,1,1"] * 100_000]))
+    file = csv_lines.CsvObject("chunk_1", text, undecodable, *csv_lines.read_header(text, columns), rows=100_000)
+    with duckdb.connect(config={"threads": 2, "memory_limit": "300MB", "temp_directory": ""}) as warehouse:
+        csv_lines.judge_rows(warehouse, [file, file], kind)
+        reasons = warehouse.execute("select file, reason, count(*) from judged_rows group by all order by all")
+        assert reasons.fetchall() == [(1, "not UTF-8", 100_000), (2, "not UTF-8", 100_000)]
+
+
+def test_numbers_are_read_as_decimal_reads_them():
+    """Amounts and weights of up to 19 digits, with the point anywhere and exponents."""
+    chance = random.Random(17)
+    texts = []
+    for _ in range(5_000):
+        digits = "".join(
+            chance.choice("0123456789" if chance.random() < 0.7 else "09") for _ in range(chance.randrange(1, 20))
+        )
+        point = chance.randrange(len(digits) + 1)
+        exponent = chance.choice(
+            ("", f"e{chance.randrange(20)}", f"E-{chance.randrange(20)}", f"e+{chance.randrange(9)}")
+        )
+        texts.append(f"{digits[:point]}{chance.choice(('', '.'))}{digits[point:]}{exponent}")
+    for kind, column, columns, decimals, limit in (
+        ("transactions", "amount", TRANSACTIONS, 4, 10**14),
+        ("importance", "weight", importance.IMPORTANCE, 18, 10**9),
+    ):
+        text = "\n".join(["customer,merchant,gender,amount,weight", *(f"C,M,F,{text},{text}" for text in texts)])
+        file = csv_lines.CsvObject("chunk_1", text, [], *csv_lines.read_header(text, columns), rows=len(texts))
+        with duckdb.connect() as warehouse:
+            csv_lines.judge_rows(warehouse, [file], kind)
+            rows = warehouse.execute(f"select {column}, reason from judged_rows order by line_number").fetchall()
+        for text, (value, reason) in zip(texts, rows, strict=True):
+            number = Decimal(text)
+            if number != number.quantize(Decimal(1).scaleb(-decimals), context=Context(prec=60)):
+                assert reason == f"{column} has more than {decimals} decimals", text
+            elif number >= limit:
+                assert reason.startswith(f"{column} has more than "), text
+            else:
+                assert (value, reason) == (number, None), text
+
+
+def test_an_average_weight_is_kept_exactly(tmp_path):
+    """As evidence: what a double would round, and what has no end; the audit recomputes the same."""
+    weights = {
+        "C1": ["123456789.123456789123456789"],
+        "C2": ["999999999.999999999999999999"] * 3,
+        "C3": ["-0.000000000000000001", "-1", "-1"],
+        "C4": ["1", "1", "0"],
+    }
+    write_importance(tmp_path, [(customer, "M1", weight) for customer in weights for weight in weights[customer]])
+    write_chunk(tmp_path, "chunk_1", [Row(customer, "M1", "F", "1") for customer in weights])
+    everybody = {"upgrade_min_merchant_transactions": 0, "upgrade_top_percent": 100, "upgrade_bottom_percent": 100}
+    thresholds = everybody | {"upgrade_weight_aggregate": "avg"}
+    replay(tmp_path, tmp_path, vars=thresholds)
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb", vars=thresholds)
+    with connect(settings, read_only=True) as warehouse:
+        found = warehouse.execute("select customer, weight::varchar from detections order by customer").fetchall()
+    assert found == [
+        ("C1", "123456789.123456789123456789"),
+        ("C2", "999999999.999999999999999999"),
+        ("C3", "-0.666666666666666667"),
+        ("C4", "0.666666666666666666"),
+    ]
+    audit(settings, FolderStore(tmp_path))
+
+
+def test_an_average_amount_is_shown_exactly():
+    """Cut off, never rounded up to the limit that it is below."""
+    cases = {("0.29", 1): "0.29", ("91.9999", 4): "22.99", ("1839.9999", 80): "22.99", ("4.35", 1): "4.35"}
+    with duckdb.connect() as reader:
+        run_sql(reader, "publish/evidence")
+        for (amount, transactions), shown in cases.items():
+            (text,) = reader.execute(
+                "select evidence({'pattern_id': 'PatId2', 'customer_transactions': $transactions::bigint, "
+                "'customer_amount': $amount::decimal(38, 4), 'thresholds': '', 'merchant': 'M', 'weight': 1, "
+                "'customers_with_fewer_transactions': 1, 'merchant_customers': 2, 'customers_with_smaller_weight': 1, "
+                "'customers_with_weight': 2, 'female_customers': 1, 'male_customers': 2})",
+                {"amount": amount, "transactions": transactions},
+            ).fetchone()
+            assert f"of Rs {shown} on average" in text

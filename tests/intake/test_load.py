@@ -1,0 +1,685 @@
+"""The load: ledger, bad rows, bad chunks, conflicts, versions of the customer importance."""
+
+import csv
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+from support.loading import CASES, FIRST, GOOD, put, query
+from support.streams import HEADER
+from tallymark.intake import csv_lines, ledger, listing, rejected
+from tallymark.intake.waiting import waiting_chunks
+from tallymark.outbox import files
+from tallymark.pipeline import load
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.publish import alerts
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.store import BucketError, ObjectChangedError
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import connect
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+
+
+@pytest.fixture
+def bucket(tmp_path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+def body_of(case: dict) -> bytes:
+    """The bytes of a case: ``text`` below the usual header, or all of ``file``; ``bytes`` is hexadecimal."""
+    body = case["file"] if "file" in case else f"{HEADER}\n{case.get('text', '')}"
+    body = body.encode(case.get("encoding", "utf-8"))
+    body += bytes.fromhex(case.get("bytes", ""))
+    if "repeat" in case:
+        body += case["repeat"]["text"].encode() * case["repeat"]["times"]
+    for _ in range({True: 1, "twice": 2}.get(case.get("gzip"), 0)):
+        body = gzip.compress(body)
+    return body[: case.get("cut")] + bytes.fromhex(case.get("bytes_behind", ""))
+
+
+def test_bad_input(settings, bucket):
+    """All cases of bad_input.yaml at once, with a good chunk before and behind each."""
+    for number, case in enumerate(CASES):
+        put(bucket, f"chunk_{number:03d}a good", GOOD)
+        put(bucket, f"chunk_{number:03d}b{case.get('key', '')}", body_of(case))
+    put(bucket, "chunk_999", GOOD)
+    small = settings.model_copy(update={"max_unpacked_bytes": 4_000_000, "max_object_bytes": 3_000_000})
+    taken = load.load_chunks(small, bucket, max_chunks=1000)
+    rows = query(
+        settings,
+        "select chunk_key, chunk_seq, state, reason, rows_in_file, rows_accepted, rows_rejected "
+        "from raw.chunks order by chunk_seq",
+    )
+    assert len(rows) == 2 * len(CASES) + 1
+    by_number = {row[0].rpartition("/")[2][6:10]: row for row in rows}
+    wrong = []
+    for number, case in enumerate(CASES):
+        _, chunk_seq, state, reason, in_file, accepted, rejected = by_number[f"{number:03d}b"]
+        assert by_number[f"{number:03d}a"][2:] == ("accepted", None, 1, 1, 0)
+        found = {"chunk": f"{state}: {reason}"} if state == "rejected" else {"accepted": accepted}
+        reasons = query(
+            settings,
+            f"select line_number, reason from raw.rejected_rows where chunk_seq = {chunk_seq} order by line_number",
+        )
+        if reasons:
+            found["rejected"] = dict(reasons)
+        expected = {key: case[key] for key in ("accepted", "rejected") if key in case}
+        if "chunk" in case:
+            expected = {"chunk": f"rejected: {case['chunk']}"}
+        matches = found == expected or ("chunk" in case and case["chunk"] in found.get("chunk", ""))
+        if state == "accepted":
+            matches = matches and in_file == accepted + rejected and rejected == len(reasons)
+        if "values" in case:
+            values = query(
+                settings,
+                f"select customer, merchant, gender, amount::varchar from raw.transactions "
+                f"where chunk_seq = {chunk_seq} order by line_number",
+            )
+            matches = matches and [list(row) for row in values] == case["values"]
+            found["values"] = values
+        if not matches:
+            wrong.append((case["name"], expected, found))
+        if state == "rejected":
+            assert rejected_file(settings, bucket, chunk_seq) == [[by_number[f"{number:03d}b"][0], "", reason, ""]]
+    assert not wrong, "\n".join(map(str, wrong))
+    assert taken["chunks_rejected"] == sum("chunk" in case for case in CASES)
+
+
+def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> list[list[str]]:
+    """The rows of the file of a chunk of which something was rejected, or all."""
+    [(key,)] = query(settings, f"select file_key from output.files where chunk_seq = {chunk_seq}")
+    with (bucket.root / key).open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["object_key", "line_number", "reason", "line"]
+    return rows
+
+
+def test_the_cases_have_different_names():
+    assert len(CASES) >= 60
+    assert len({case["name"] for case in CASES}) == len(CASES)
+
+
+def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
+    put(bucket, "chunk_1.csv", GOOD + "0,broken,row\n" + "0,'C,\"1','2'\n")
+    put(bucket, "chunk_1.csv.gz", gzip.compress((GOOD + "x\n").encode()))
+    load.load_chunks(settings, bucket)
+    key = "input/transactions/chunk_1.csv"
+    assert (bucket.root / "output/rejected/chunk_1.csv").read_text() == (
+        "object_key,line_number,reason,line\n"
+        f'{key},3,has 3 fields instead of 10,"0,broken,row"\n'
+        f"{key},4,has 3 fields instead of 10,\"0,'C,\"\"1','2'\"\n"
+    )
+    assert (
+        (bucket.root / "output/rejected/chunk_1-2.csv")
+        .read_text()
+        .endswith(f"{key}.gz,3,has 1 fields instead of 10,x\n")
+    )
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_each_chunk_has_a_file_of_rejected_rows_of_its_own(settings, bucket, together):
+    """The name that the third one would get is that of the second one."""
+    names = ("chunk_7", "chunk_7-3.csv", "chunk_7.csv", "chunk_7.csv.gz")
+    for name in names:
+        content = f"{GOOD}row of {name}\n".encode()
+        put(bucket, name, gzip.compress(content) if name.endswith(".gz") else content)
+        if not together:
+            load.load_chunks(settings, bucket)
+    load.load_chunks(settings, bucket)
+    of_chunk = query(
+        settings, "select chunk_key, file_key from raw.chunks join output.files using (chunk_seq) order by chunk_seq"
+    )
+    assert [key.rpartition("/")[2] for key, _ in of_chunk] == list(names)
+    files = [key.rpartition("/")[2] for _, key in of_chunk]
+    assert files == ["chunk_7.csv", "chunk_7-3.csv", "chunk_7-3-3.csv", "chunk_7-4.csv"]
+    for name, file in zip(names, files, strict=True):
+        assert (bucket.root / "output/rejected" / file).read_text().endswith(f",row of {name}\n")
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, bucket, caplog, together):
+    """Names go by the order of the chunks, whether all of one was rejected or rows of it."""
+    contents = {"chunk_7": "no header\n", "chunk_7.csv": GOOD + "bad\n", "chunk_7.csv.gz": "no gzip", "chunk_8": GOOD}
+    caplog.set_level("INFO")
+    for name, content in contents.items():
+        put(bucket, name, content)
+        if not together:
+            load.load_chunks(settings, bucket)
+    load.load_chunks(settings, bucket)
+    keys = query(settings, "select file_key, row_count from output.files where chunk_seq > 0 order by chunk_seq")
+    assert keys == [(f"output/rejected/{name}.csv", 1) for name in ("chunk_7", "chunk_7-2", "chunk_7-3")]
+    assert {text for text in caplog.messages if text.startswith("put ")} == {f"put {key} (1 rows)" for key, _ in keys}
+    first = f"{FIRST[:-1]}7"
+    assert (bucket.root / "output/rejected/chunk_7.csv").read_text() == (
+        "object_key,line_number,reason,line\n"
+        f"{first},,\"header lacks customer, merchant, gender, amount; the first line is: 'no header'\",\n"
+    )
+    assert rejected_file(settings, bucket, 2) == [[f"{first}.csv", "3", "has 1 fields instead of 10", "bad"]]
+    [(reason,)] = query(settings, "select reason from raw.chunks where chunk_seq = 3")
+    assert rejected_file(settings, bucket, 3) == [[f"{first}.csv.gz", "", reason, ""]]
+
+
+def test_each_try_at_a_chunk_has_a_file_of_its_own(settings, bucket):
+    """Rejected whole, with the same reason again, and accepted with a row that is rejected."""
+    for content in ("", "\n", GOOD + "bad\n"):
+        put(bucket, "chunk_1", content)
+        load.load_chunks(settings, bucket)
+    assert [rejected_file(settings, bucket, chunk_seq) for chunk_seq in (1, 2, 3)] == [
+        [[FIRST, "", "holds no line", ""]],
+        [[FIRST, "", "holds no line", ""]],
+        [[FIRST, "3", "has 1 fields instead of 10", "bad"]],
+    ]
+    assert len(list(bucket.list("output/rejected/"))) == 3
+
+
+def test_a_file_is_planned_once(settings):
+    with connect(settings) as warehouse:
+        files.plan(warehouse, "output/rejected/chunk_1.csv", b"")
+        with pytest.raises(duckdb.ConstraintException, match="Duplicate key"):
+            files.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
+
+
+def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypatch):
+    """Chunks of other columns, packed, in parts, with bad rows and rejected whole, in one group and in many."""
+    put(bucket, "chunk_1", GOOD + "0,C2,2,F,28007,M1,28007,es_food,-1,0\n")
+    put(bucket, "chunk_2", "amount,Merchant,GENDER,customer\n1.5,M2,f,'C 3'\n\n2,M2,,\"C4\"\nno,M2,F,C5\n")
+    put(bucket, "chunk_3", "customer,merchant\nC1,M1\n")
+    put(bucket, "chunk_4.gz", gzip.compress(GOOD.encode() + b"0,C\xff,2,F,28007,M1,28007,es_food,1,0\n"))
+    put(bucket, "chunk_5/part-0", "\n\nextra,customer,merchant,gender,amount\nx,C6,M1,M,7\n")
+    put(bucket, "chunk_5/part-1", GOOD + "short,row\n")
+    put(bucket, "chunk_5/_SUCCESS", "")
+    apart = Settings(warehouse=tmp_path / "apart.duckdb")
+    counts = load.load_chunks(settings, bucket)
+    monkeypatch.setattr(load, "GROUP_CHARACTERS", 1)
+    assert load.load_chunks(apart, bucket) == counts
+    assert counts == {
+        "chunks_accepted": 4,
+        "chunks_rejected": 1,
+        "chunks_in_conflict": 0,
+        "rows_accepted": 6,
+        "rows_rejected": 4,
+    }
+    for table in ("transactions", "rejected_rows", "chunks"):
+        rows = f"select * exclude ({{}}) from raw.{table} order by all"
+        rows = rows.format("y_started_at, loaded_at") if table == "chunks" else rows.replace(" exclude ({})", "")
+        assert query(settings, rows) == query(apart, rows)
+
+
+def test_natural_order_late_chunks_and_max_chunks(settings, bucket):
+    for number in (10, 2, 1):
+        put(bucket, f"chunk_{number}", GOOD)
+    assert load.load_chunks(settings, bucket, max_chunks=2)["chunks_accepted"] == 2
+    put(bucket, "chunk_0", GOOD)
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
+    keys = query(settings, "select chunk_key from raw.chunks order by chunk_seq")
+    assert [key.rpartition("_")[2] for (key,) in keys] == ["1", "2", "0", "10"]
+
+
+def test_a_taken_key_with_another_etag_is_a_conflict_once(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    put(bucket, "chunk_1", GOOD + GOOD.splitlines()[1])
+    assert load.load_chunks(settings, bucket)["chunks_in_conflict"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_in_conflict"] == 0
+    assert query(settings, "select count(*) from raw.transactions") == [(1,)]
+    assert query(settings, "select chunk_key from raw.conflicts") == [("input/transactions/chunk_1",)]
+
+
+def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
+    put(bucket, "chunk_1", "no header\n")
+    assert load.load_chunks(settings, bucket)["chunks_rejected"] == 1
+    assert load.load_chunks(settings, bucket)["chunks_rejected"] == 0
+    put(bucket, "chunk_1", GOOD)
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+    assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [(1, "rejected"), (2, "accepted")]
+
+
+def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, bucket):
+    """A conflict like any other, seen also by whoever only looks at the copy of the ledger, and only once."""
+    contents = ["no header\n", GOOD, "no header\n", GOOD, "no header\n"]
+    put(bucket, "chunk_2", "no header either\n")
+    conflicts = []
+    for content in contents:
+        put(bucket, "chunk_1", content)
+        conflicts.append(load.load_chunks(settings, bucket)["chunks_in_conflict"])
+        assert waiting_chunks(settings, bucket.list("input/")) == []
+    assert conflicts == [0, 0, 1, 0, 0]
+    assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [
+        (1, "rejected"),
+        (2, "rejected"),
+        (3, "accepted"),
+    ]
+
+
+def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, bucket):
+    """A chunk gets the next chunk_seq, the importance the next version; what was rejected otherwise stays rejected."""
+    packed = gzip.compress(GOOD.encode())
+    put(bucket, "chunk_1", GOOD)
+    put(bucket, "chunk_2.csv.gz", packed)
+    put(bucket, "chunk_3", "more than 5 (setting max_object_bytes)")
+    put(bucket, "all.csv", "Source,Target,Weight\n" + "C1,M1,1\n" * 20, "input/customers")
+    for changed, expected in (
+        ({"max_object_bytes": 100}, (0, 3)),
+        ({"max_object_bytes": 100}, (0, 0)),
+        ({"max_object_bytes": len(packed)}, (1, 1)),
+        ({"max_unpacked_bytes": 5}, (0, 1)),
+        ({}, (1, 0)),
+        ({"max_object_bytes": 5}, (0, 0)),
+    ):
+        limited = settings.model_copy(update=changed)
+        taken = load.load_chunks(limited, bucket)
+        assert (taken["chunks_accepted"], taken["chunks_rejected"]) == expected, changed
+        assert waiting_chunks(limited, bucket.list("input/")) == []
+    chunks = query(settings, "select chunk_seq, chunk_key[26:26], state, importance_version from raw.chunks order by 1")
+    assert chunks == [
+        (1, "1", "rejected", None),
+        (2, "2", "rejected", None),
+        (3, "3", "rejected", None),
+        (4, "1", "rejected", None),
+        (5, "2", "accepted", None),
+        (6, "1", "rejected", None),
+        (7, "1", "accepted", 4),
+    ]
+    states = query(settings, "select state from raw.importance_versions order by importance_version")
+    assert states == [("rejected",)] * 3 + [("accepted",)]
+
+
+def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
+    copy = signals.path(settings)
+    put(bucket, "chunk_1", GOOD)
+    put(bucket, "chunk_2", GOOD)
+    load.load_chunks(settings, bucket)
+    whole = copy.read_bytes()
+    for left in (None, b"", b"no copy", whole[:-9], whole[: len(whole) // 2], whole[:4096] + bytes(len(whole) - 4096)):
+        copy.unlink()
+        if left is not None:
+            copy.write_bytes(left)
+        assert load.load_chunks(settings, bucket)["chunks_accepted"] == 0
+        assert waiting_chunks(settings, bucket.list("input/")) == []
+    assert query(settings, "select count(*) from raw.transactions") == [(2,)]
+
+
+def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
+    """What the sensor asks."""
+    return bool(waiting_chunks(settings, bucket.list("input/"))) or signals.unfinished_work(settings)
+
+
+def finish(settings: Settings, bucket: FolderStore) -> None:
+    build(settings)
+    export_detections(settings, bucket)
+    assert not is_there_work(settings, bucket)
+
+
+@pytest.mark.parametrize("way", [shutil.copy, shutil.copy2])
+def test_a_warehouse_that_is_restored_alone_takes_again_what_it_lacks(settings, bucket, way):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    finish(settings, bucket)
+    backup = way(settings.warehouse, settings.warehouse.with_name("backup"))
+    put(bucket, "chunk_2", GOOD)
+    load.load_chunks(settings, bucket)
+    way(backup, settings.warehouse)
+    assert is_there_work(settings, bucket)
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+    finish(settings, bucket)
+
+
+def test_a_warehouse_that_is_deleted_alone_and_made_by_somebody_else(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    settings.warehouse.unlink()
+    with connect(settings):
+        pass
+    assert is_there_work(settings, bucket)
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+
+
+def test_a_warehouse_that_is_changed_by_somebody_else_is_looked_at(settings, bucket):
+    """Such as dbt by hand, which takes away what the last build vouched for."""
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    finish(settings, bucket)
+    with duckdb.connect(str(settings.warehouse)) as by_hand:
+        by_hand.execute("delete from output.passed_builds")
+    assert is_there_work(settings, bucket)
+    load.load_chunks(settings, bucket)
+    finish(settings, bucket)
+
+
+def test_two_warehouses_in_one_folder_share_nothing(tmp_path, bucket):
+    for number, name in enumerate(("both.x", "both.y", "both") * 2):
+        settings = Settings(warehouse=tmp_path / name, output_prefix=f"output of {name}/")
+        if number % 3 == 0:
+            put(bucket, f"chunk_{number}", GOOD)
+        assert is_there_work(settings, bucket)
+        assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+        finish(settings, bucket)
+
+
+def test_a_lost_copy_of_the_ledger_does_not_put_known_chunks_before_new_ones(settings, bucket):
+    for number in (1, 2, 3):
+        put(bucket, f"chunk_{number}", GOOD)
+    load.load_chunks(settings, bucket)
+    signals.forget(settings)
+    put(bucket, "chunk_4", GOOD)
+    assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
+
+
+def test_a_poke_reads_no_more_the_more_chunks_were_taken(settings, bucket):
+    """Bytes that this process reads while it asks about three chunks, as Linux counts them."""
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    listed = list(bucket.list("input/"))
+    few, many = (bytes_of_a_poke(settings, count, listed) for count in (3_000, 30_000))
+    assert many < 2 * few
+
+
+def bytes_of_a_poke(settings: Settings, count: int, listed: list) -> int:
+    with connect(settings) as warehouse:
+        warehouse.execute(
+            "insert into raw.chunks (chunk_seq, chunk_key, etag) select number, 'chunk_' || number, 'x' "
+            "from range(10, 10 + ?) as numbers (number)",
+            [count],
+        )
+        ledger.publish(settings, warehouse, ())
+    before = bytes_read()
+    assert waiting_chunks(settings, listed) == []
+    signals.unfinished_work(settings)
+    listing.places(settings)
+    return bytes_read() - before
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_versions_of_the_customer_importance(settings, bucket):
+    header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
+    contents = [
+        None,
+        "'C1','M1',1.5,'x',0\n",
+        "'C1','M1',2,'x',0\n'C1','M1',x,'x',0\n",
+        "'C1','M1',1.5,'x',0\n",
+        b"\x1f\x8b",
+    ]
+    for number, content in enumerate(contents):
+        if content:
+            put(bucket, "all.csv", header + content if isinstance(content, str) else content, folder)
+        put(bucket, f"chunk_{number}", GOOD)
+        load.load_chunks(settings, bucket)
+    versions = query(settings, "select importance_version from raw.chunks order by chunk_seq")
+    assert versions == [(None,), (1,), (2,), (1,), (1,)]
+    states = query(
+        settings, "select importance_version, state, rows_accepted, rows_rejected from raw.importance_versions"
+    )
+    assert states == [(1, "accepted", 1, 0), (2, "accepted", 1, 1), (3, "rejected", 0, 0)]
+    assert "weight is not a number" in (bucket.root / "output/rejected/customer_importance-2.csv").read_text()
+    [_, row] = (bucket.root / "output/rejected/customer_importance-3.csv").read_text().splitlines()
+    assert row.startswith("input/customers/,,all.csv: broken gzip: ") and row.endswith(",")
+    assert len(list((bucket.root / "output/rejected").iterdir())) == 2
+
+
+def test_a_broken_importance_leaves_the_last_good_version_in_force(settings, bucket):
+    """Whether a chunk was looked at with it or not: 1, 2, back to 1, and 3 come in runs without a chunk."""
+    header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
+    put(bucket, "all.csv", "broken", folder)
+    put(bucket, "chunk_0", GOOD)
+    load.load_chunks(settings, bucket)
+    for weight in (1, 2, 1):
+        put(bucket, "all.csv", f"{header}'C1','M1',{weight},'x',0\n", folder)
+        load.load_chunks(settings, bucket)
+    (bucket.root / folder / "all.csv").unlink()
+    load.load_chunks(settings, bucket)
+    put(bucket, "all.csv", "broken again", folder)
+    load.load_chunks(settings, bucket)
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings, bucket)
+    put(bucket, "all.csv", f"{header}'C1','M1',2,'x',0\n", folder)
+    load.load_chunks(settings, bucket)
+    put(bucket, "all.csv", "broken again", folder)
+    put(bucket, "chunk_2", GOOD)
+    load.load_chunks(settings, bucket)
+    states = query(settings, "select state from raw.importance_versions order by importance_version")
+    assert states == [("rejected",), ("accepted",), ("accepted",), ("rejected",)]
+    assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(None,), (2,), (3,)]
+
+
+def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    listed = list(bucket.list("input/transactions/"))
+    put(bucket, "chunk_1", GOOD + "more\n")
+    with pytest.raises(ObjectChangedError, match="chunk_1"):
+        load.load_chunks(settings, bucket, objects=listed)
+    assert query(settings, "select count(*) from raw.transactions") == [(0,)]
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+
+
+def test_an_object_that_is_too_large_is_rejected_whole(settings, bucket):
+    put(bucket, "chunk_1", GOOD)
+    load.load_chunks(settings.model_copy(update={"max_object_bytes": 10}), bucket)
+    [(reason,)] = query(settings, "select reason from raw.chunks")
+    assert reason.startswith(f"has {len(GOOD)} bytes, more than 10")
+
+
+def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
+    put(bucket, "chunk_1", GOOD)
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "record", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            load.load_chunks(settings, bucket)
+    assert signals.unfinished_work(settings)
+    assert query(settings, "select count(*) from raw.transactions") == [(0,)]
+    assert load.load_chunks(settings, bucket)["rows_accepted"] == 1
+
+
+def test_a_gzip_bomb_is_not_unpacked():
+    bomb = gzip.compress(bytes(50_000_000))
+    with pytest.raises(csv_lines.RejectedError, match="unpacks to more bytes than"):
+        csv_lines.unpack("chunk_1.csv.gz", bomb, 1000)
+
+
+def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypatch):
+    """Nor are the parts of a folder that are too large only together."""
+    put(bucket, "chunk_1", GOOD * 10)
+    for name in ("part-0", "part-1", "_SUCCESS"):
+        put(bucket, f"chunk_2/{name}", GOOD * 6)
+    monkeypatch.setattr(FolderStore, "get", lambda *_: pytest.fail("it was fetched"))
+    limited = settings.model_copy(update={"max_object_bytes": len(GOOD) * 10 - 1})
+    assert load.load_chunks(limited, bucket)["chunks_rejected"] == 2
+
+
+def test_parts_that_unpack_to_too_much_together(settings, bucket):
+    for name in ("part-0.csv.gz", "part-1.csv.gz"):
+        put(bucket, f"chunk_1/{name}", gzip.compress(GOOD.encode() * 6))
+    put(bucket, "chunk_1/_SUCCESS", "")
+    limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) * 10})
+    assert load.load_chunks(limited, bucket)["chunks_rejected"] == 1
+    [(reason,)] = query(settings, "select reason from raw.chunks")
+    assert "max_unpacked_bytes" in reason
+
+
+@pytest.mark.parametrize("rest", [-2, -1, -100])
+def test_plain_parts_count_for_the_limit_of_what_is_unpacked(settings, bucket, rest):
+    """A plain part alone is over the limit, by ``rest`` bytes; a packed one comes behind it."""
+    put(bucket, "chunk_1/part-0.csv", GOOD)
+    put(bucket, "chunk_1/part-1.csv.gz", gzip.compress(GOOD.encode()))
+    put(bucket, "chunk_1/_SUCCESS", "")
+    put(bucket, "chunk_2", "customer,merchant,gender,amount\n")
+    limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) + rest})
+    taken = load.load_chunks(limited, bucket)
+    assert (taken["chunks_rejected"], taken["chunks_accepted"]) == (1, 1)
+    [(reason,)] = query(settings, "select reason from raw.chunks where state = 'rejected'")
+    assert "max_unpacked_bytes" in reason
+
+
+def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
+    """A gigabyte in a megabyte, in a process of its own; the limit is 32 megabytes."""
+    bomb = tmp_path / "bomb.gz"
+    with gzip.open(bomb, "wb", compresslevel=6) as file:
+        for _ in range(16):
+            file.write(bytes(2**26))
+    assert bomb.stat().st_size < 2_000_000
+    script = (
+        "import resource, sys; from pathlib import Path; from tallymark.intake import csv_lines\n"
+        "body, before = Path(sys.argv[1]).read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: csv_lines.unpack('bomb.gz', body, 2**25)\n"
+        "except csv_lines.RejectedError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT / "plugins")}
+    done = subprocess.run([sys.executable, "-c", script, str(bomb)], env=environment, capture_output=True, timeout=600)
+    assert int(done.stdout) < 150, done.stderr
+
+
+def test_folders(settings, bucket):
+    """Whole or not at all; a part may have its columns in an order of its own."""
+    put(bucket, "chunk_1 unfinished/part-0", GOOD)
+    put(bucket, "chunk_2 one part is bad/part-0", GOOD)
+    put(bucket, "chunk_2 one part is bad/part-1", "no header")
+    put(bucket, "chunk_3 nothing in it/part-0", "")
+    put(bucket, "chunk_4 good/part-0.csv", GOOD)
+    put(bucket, "chunk_4 good/part-1.csv", "amount,gender,merchant,customer\n1,M,M2,C2\nx\n")
+    put(bucket, "chunk_4 good/.part-1.csv.crc", "no header")
+    for name in ("chunk_2 one part is bad", "chunk_3 nothing in it", "chunk_4 good"):
+        put(bucket, f"{name}/_SUCCESS", "")
+    load.load_chunks(settings, bucket)
+    rows = query(settings, "select chunk_key, reason, rows_in_file, rows_accepted from raw.chunks order by chunk_seq")
+    assert [(key[25:-1], *found) for key, *found in rows] == [
+        ("2 one part is bad", rows[0][1], None, 0),
+        ("3 nothing in it", "holds no line", None, 0),
+        ("4 good", None, 3, 2),
+    ]
+    assert "header lacks customer" in rows[0][1]
+    assert query(settings, "select customer from raw.transactions") == [("C1",), ("C2",)]
+    put(bucket, "chunk_1 unfinished/_SUCCESS", "")
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
+
+
+def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, caplog):
+    for number in (1, 3):
+        put(bucket, f"chunk_{number}", GOOD.replace("C1", f"C{number}"))
+    load.load_chunks(settings, bucket)
+    assert not [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
+    put(bucket, "chunk_2", GOOD.replace("C1", "C2"))
+    put(bucket, "chunk_4", GOOD)
+    assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
+    late, twice = [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
+    assert late.startswith("LATE: input/transactions/chunk_2 turned up after input/transactions/chunk_3")
+    assert twice.startswith("TWICE: input/transactions/chunk_4 has the same content as input/transactions/chunk_1.")
+    assert query(settings, "select count(*) from raw.transactions") == [(4,)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["chunk_".ljust(255, "x"), "chunk_1".ljust(251, "x") + ".csv", "chunk_1" + "ü" * 124, b"chunk_\xff.csv"],
+    ids=["255 bytes", "and .csv", "of two bytes each", "no UTF-8"],
+)
+def test_a_bad_row_in_a_chunk_whose_name_is_long_or_no_text(settings, bucket, name):
+    put(bucket, os.fsdecode(name), GOOD + "bad\n")
+    assert load.load_chunks(settings, bucket)["rows_rejected"] == 1
+    finish(settings, bucket)
+    [rejected] = (bucket.root / "output/rejected").iterdir()
+    assert "too few" in rejected.read_text() or ",bad" in rejected.read_text()
+    rejected.name.encode()
+
+
+def test_names_of_files_with_rejected_rows(settings):
+    """No longer than S3 and file systems take, and each of its own."""
+
+    def names(prefix: str, name: str) -> list[str]:
+        limited = settings.model_copy(update={"output_prefix": prefix})
+        with connect(settings) as warehouse:
+            warehouse.execute("delete from output.files")
+            for chunk_seq in (7, 8):
+                rejected.plan_rejected_file(limited, warehouse, name, chunk_seq, None)
+            return [key for (key,) in warehouse.execute("select file_key from output.files order by all").fetchall()]
+
+    assert names("o/", "a") == ["o/rejected/a-8.csv", "o/rejected/a.csv"]
+    assert names("o/", "a" * 251) == [f"o/rejected/{'a' * 249}-8.csv", f"o/rejected/{'a' * 251}.csv"]
+    assert names("o/", "a" * 252) == [f"o/rejected/{'a' * 249}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
+    assert names("o/", "ü" * 500) == [f"o/rejected/{'ü' * 124}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
+    deep = "o" * 900 + "/"
+    assert names(deep, "a" * 200) == [f"{deep}rejected/{'a' * 108}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
+
+
+@pytest.mark.parametrize("code", ["InvalidObjectState", "AccessDenied"])
+@pytest.mark.parametrize("max_chunks", [1, 2, 10])
+def test_a_chunk_that_s3_refuses_waits_and_the_others_go_on(settings, refusing, caplog, code, max_chunks):
+    for number in (1, 2, 3):
+        put(refusing, f"chunk_{number}", GOOD)
+    refusing.codes[FIRST] = code
+    while load.load_chunks(settings, refusing, max_chunks)["chunks_accepted"]:
+        [warning] = [text for text in caplog.messages if text.startswith("WAITS")]
+        assert FIRST in warning and code in warning
+        caplog.clear()
+    assert [text for text in caplog.messages if text.startswith("WAITS")], "every time it is tried"
+    [(key, reason)] = query(settings, "select chunk_key, reason from raw.refused_chunks")
+    assert key == FIRST and code in reason
+    del refusing.codes[FIRST]
+    assert load.load_chunks(settings, refusing)["chunks_accepted"] == 1
+    chunks = [(1, f"{FIRST[:-1]}2"), (2, f"{FIRST[:-1]}3"), (3, FIRST)]
+    assert query(settings, "select chunk_seq, chunk_key from raw.chunks order by 1") == chunks
+    assert query(settings, "select count(*) from raw.refused_chunks") == [(0,)]
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId"])
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_bucket_that_refuses_everything_fails_the_run(settings, refusing, code, taken, monkeypatch):
+    monkeypatch.setattr(load, "MAX_REFUSED", 3)
+    for number in range(taken):
+        put(refusing, f"chunk_0{number}", GOOD)
+    load.load_chunks(settings, refusing)
+    for number in range(1, 9):
+        put(refusing, f"chunk_{number}", GOOD)
+    refusing.codes[""] = code
+    with pytest.raises(BucketError, match=rf"get {FIRST} in bucket .* S3 refused: check the credentials"):
+        load.load_chunks(settings, refusing, max_chunks=1)
+    assert is_there_work(settings, refusing)
+    refusing.codes.clear()
+    assert load.load_chunks(settings, refusing)["chunks_accepted"] == 8
+
+
+def test_a_chunk_that_waits_for_s3_is_no_reason_for_a_run_for_a_while(settings, refusing, monkeypatch):
+    for number in (1, 2):
+        put(refusing, f"chunk_{number}", GOOD)
+    refusing.codes[FIRST] = "InvalidObjectState"
+    load.load_chunks(settings, refusing)
+    finish(settings, refusing)
+    with connect(settings, read_only=True) as warehouse:
+        conditions = alerts.conditions(settings, warehouse)
+    assert [condition.about for condition in conditions if condition.kind == "waiting chunk"] == [FIRST]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + signals.TRY_AGAIN_SECONDS + 1)
+    assert is_there_work(settings, refusing)
+
+
+def test_a_customer_importance_that_s3_refuses_waits_if_there_is_one_before_it(settings, refusing, caplog):
+    header, weights = "Source,Target,Weight,typeTrans,fraud\n", "input/customers/all.csv"
+    for number in (1, 2, 3):
+        put(refusing, "all.csv", f"{header}'C1','M1',{number},'x',0\n", "input/customers")
+        put(refusing, f"chunk_{number}", GOOD)
+        refusing.codes.clear()
+        if number == 2:
+            refusing.codes[weights] = "AccessDenied"
+        load.load_chunks(settings, refusing)
+    assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(1,), (1,), (2,)]
+    assert [text for text in caplog.messages if text.startswith("WAITS: customer importance")]
+
+
+def test_the_first_customer_importance_that_s3_refuses_fails_the_run(settings, refusing):
+    put(refusing, "all.csv", "Source,Target,Weight,typeTrans,fraud\n", "input/customers")
+    put(refusing, "chunk_1", GOOD)
+    refusing.codes["input/customers/all.csv"] = "InvalidObjectState"
+    with pytest.raises(BucketError, match=r"input/customers/all\.csv .* Restore the object from its archive"):
+        load.load_chunks(settings, refusing)

@@ -1,0 +1,136 @@
+"""The replay over a folder, and the generated data that newcomers see."""
+
+import gzip
+
+import pytest
+from support.oracle import Row
+from support.streams import detected, exported, write_chunk
+from tallymark.__main__ import main
+from tallymark.audit.audit import audit
+from tallymark.audit.rebuild import rebuild
+from tallymark.audit.verify import verify
+from tallymark.local import replay as replay_module
+from tallymark.local.generate import generate
+from tallymark.local.replay import replay
+from tallymark.pipeline.load import load_chunks
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+
+
+def test_generated_data_is_the_same_for_the_same_seed(tmp_path):
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        generate(tmp_path / folder, rows=500, seed=seed)
+    for name in ("transactions.csv.gz", "customer_importance.csv.gz"):
+        a, b, c = ((tmp_path / folder / name).read_bytes() for folder in "abc")
+        assert a == b != c
+
+
+def test_all_three_patterns_fire_on_generated_data(tmp_path):
+    generate(tmp_path / "source")
+    folder = tmp_path / "input/transactions"
+    folder.mkdir(parents=True)
+    with gzip.open(tmp_path / "source/transactions.csv.gz", "rt") as file:
+        header, lines = file.readline(), list(file)
+    for start in range(0, len(lines), 10_000):
+        (folder / f"chunk_{start}").write_text(header + "".join(lines[start : start + 10_000]))
+    (tmp_path / "input/customers").mkdir()
+    (tmp_path / "source/customer_importance.csv.gz").rename(tmp_path / "input/customers/importance.csv.gz")
+    assert replay(tmp_path, tmp_path / "out", batch=10)["chunks"] == 20
+    assert {detection.pattern_id for detection in detected(tmp_path / "out")} == {"PatId1", "PatId2", "PatId3"}
+
+
+def test_it_goes_on_where_it_stopped(tmp_path):
+    spender = [Row("C", "M", "F", "1")] * 80
+    write_chunk(tmp_path, "chunk_1", spender)
+    assert replay(tmp_path, tmp_path / "out") == {"chunks": 1, "detections": 1, "files": 1}
+    assert replay(tmp_path, tmp_path / "out") == {"chunks": 0, "detections": 0, "files": 0}
+    write_chunk(tmp_path, "chunk_2", [*spender, *(row._replace(merchant="N") for row in spender)])
+    assert replay(tmp_path, tmp_path / "out") == {"chunks": 1, "detections": 1, "files": 1}
+    assert [detection[:4] for detection in detected(tmp_path / "out")] == [
+        (1, "PatId2", "M", "C"),
+        (2, "PatId2", "N", "C"),
+    ]
+
+
+def test_the_input_of_a_bucket_that_has_an_output_of_its_own(tmp_path):
+    """As of the demo: what others found in it under other thresholds is neither read nor continued."""
+    bucket, out = tmp_path / "bucket", tmp_path / "out"
+    write_chunk(bucket, "chunk_1", [Row(customer, "M", "F", "1") for customer in ("C1", "C2") for _ in range(60)])
+    write_chunk(bucket, "chunk_2", [Row("C2", "M", "F", "1")] * 20)
+    assert replay(bucket, bucket, batch=1) == {"chunks": 2, "detections": 1, "files": 1}
+    before = exported(bucket)
+    given = {"child_min_transactions": 60}
+    assert replay(bucket, out, batch=1, vars=given) == {"chunks": 2, "detections": 2, "files": 1}
+    assert replay(bucket, out, vars=given) == {"chunks": 0, "detections": 0, "files": 0}
+    assert exported(bucket) == before
+    settings, store = Settings(warehouse=out / "warehouse.duckdb"), FolderStore(bucket, target=out)
+    assert verify(settings, store)["rows"] == 2
+    assert audit(settings, store)["detection_files"] == 1
+    settings.warehouse.unlink()
+    assert rebuild(settings, store) == {"chunks": 2, "detections": 2, "files": 1}
+
+
+def run(capsys, data, vars: str = "{}") -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command."""
+    code = main(["replay", str(data), str(data / "out"), "--vars", vars])
+    return code, *capsys.readouterr()
+
+
+def test_the_same_again_with_other_thresholds_says_that_these_did_not_count(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")
+    for number in (1, 2):
+        write_chunk(tmp_path, f"chunk_{number}", [Row("C", "M", "F", "1")] * 30)
+    assert run(capsys, tmp_path)[0] == 0
+    code, out, error = run(
+        capsys,
+        tmp_path,
+        "{child_min_transactions: 60, upgrade_weight_aggregate: avg, dei_min_female_customers: 100.0}",
+    )
+    assert (code, out) == (1, "")
+    assert error == (
+        f"ERROR: All 2 chunks are in {tmp_path / 'out'} already, and were decided on with the thresholds of then: "
+        "child_min_transactions was 80 and is 60, upgrade_weight_aggregate was sum and is avg. What was decided stays. "
+        "To see what other thresholds find, give another OUT\n"
+    )
+    write_chunk(tmp_path, "chunk_3", [Row("C", "M", "F", "1")])
+    code, out, _ = run(capsys, tmp_path, "{child_min_transactions: 60}")
+    assert (code, out) == (0, '{"chunks": 1, "detections": 1, "files": 1}\n')
+    assert f"Chunks that were in {tmp_path / 'out'} before keep what was decided on them: child_min_" in caplog.text
+
+
+def test_the_same_again_says_that_there_was_nothing_new(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")
+    write_chunk(tmp_path, "chunk_1", [Row("C", "M", "F", "1")])
+    for vars in ("{child_max_average_amount: 22.5}", "{child_max_average_amount: '22.50'}"):
+        assert run(capsys, tmp_path, vars)[0] == 0
+    assert f"All 1 chunks are in {tmp_path / 'out'} already: there was nothing new." in caplog.text
+
+
+def test_a_folder_without_chunks_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no chunk_"):
+        replay(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("batch", ["-1", "0", "ten", "1.5"])
+def test_a_batch_that_is_no_number_of_chunks(tmp_path, batch, monkeypatch, capsys):
+    write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
+    monkeypatch.setattr(replay_module, "replay", lambda **_: pytest.fail("it ran"))
+    assert main(["replay", str(tmp_path), str(tmp_path / "out"), "--batch", batch]) == 1
+    assert f"ERROR: BATCH: '{batch}' is not a number of chunks: 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batch", [-1, 0])
+def test_a_batch_of_less_than_one_chunk(tmp_path, batch):
+    write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
+    with pytest.raises(ValueError, match=f"max_chunks is {batch}; a run takes 1 chunk or more"):
+        replay(tmp_path, tmp_path / "out", batch=batch)
+
+
+def test_what_is_begun_is_finished_when_the_chunks_are_gone(tmp_path):
+    write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")] * 80)
+    out = tmp_path / "out"
+    load_chunks(Settings(warehouse=out / "warehouse.duckdb"), FolderStore(tmp_path, target=out))
+    (tmp_path / "input/transactions/chunk_1").unlink()
+    assert replay(tmp_path, out) == {"chunks": 0, "detections": 1, "files": 1}
+    with pytest.raises(FileNotFoundError):
+        replay(tmp_path, out)

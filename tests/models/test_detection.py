@@ -1,0 +1,182 @@
+"""The pipeline against the oracle: random streams, thresholds, layouts and splits into micro-batches."""
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+from support.oracle import Row, detect
+from support.streams import csv_text, detected, read_banksim, write_chunk, write_importance
+from tallymark.local.replay import replay
+
+AGGREGATES = ("sum", "avg", "min", "max")
+
+
+def random_stream(chance: random.Random) -> tuple[list[list[Row]], list[tuple[str, str, str]], dict]:
+    """A small stream in which ties and thresholds that are just met are common: chunks, importance, vars."""
+    customers = [f"C{i}" for i in range(chance.choice((3, 8, 30)))]
+    merchants = [f"M{i}" for i in range(chance.choice((1, 2, 4)))]
+    gender = {customer: chance.choice(("F", "M", "f", " M", "E", "")) for customer in customers}
+    activity = [chance.paretovariate(1) for _ in customers]
+    amounts = chance.choice((["22.5", "22.4999", "22.5001"], ["0", "1", "45"], ["1E1", "2.35E1", "23.0000"]))
+
+    def row() -> Row:
+        customer = chance.choices(customers, activity)[0]
+        # Now and then somebody is seen with another gender.
+        seen = gender[customer] if chance.random() < 0.95 else "F"
+        return Row(customer, chance.choice(merchants), seen, chance.choice(amounts))
+
+    chunks = [[row() for _ in range(chance.choice((0, 1, 10, 60)))] for _ in range(chance.randint(3, 12))]
+    importance = [
+        (chance.choice(customers), chance.choice(merchants), chance.choice(("0.1", "0.2", "0.3", "-1", "1e-18")))
+        for _ in range(chance.choice((0, 5, 200)))
+    ]
+    thresholds = {
+        "upgrade_min_merchant_transactions": chance.choice((0, 5, 40)),
+        "upgrade_top_percent": chance.choice((1, 0.5, 10, 25, 33.3, 50, 100)),
+        "upgrade_bottom_percent": chance.choice((1, 0.5, 10, 25, 33.3, 50, 100)),
+        "upgrade_weight_aggregate": chance.choice(AGGREGATES),
+        "child_max_average_amount": chance.choice((22.5, 23, 10, 0.5)),
+        "child_min_transactions": chance.choice((1, 2, 5)),
+        "dei_min_female_customers": chance.choice((0, 1, 3)),
+    }
+    return chunks, importance, thresholds
+
+
+def write_in_some_way(chance: random.Random, data: Path, number: int, rows: list[Row]) -> None:
+    """A chunk as one object or as a folder of parts, packed or not, with one or the other quote or none."""
+    text = csv_text(rows, quote=chance.choice(("'", '"', "")))
+    folder = data / "input/transactions"
+    folder.mkdir(parents=True, exist_ok=True)
+    match chance.randrange(4):
+        case 0:
+            (folder / f"chunk_{number}").write_text(text)
+        case 1:
+            (folder / f"chunk_{number}.csv").write_text(text.replace("\n", "\r\n"))
+        case 2:
+            (folder / f"chunk_{number}.csv.gz").write_bytes(gzip.compress(text.encode()))
+        case 3:
+            (folder / f"chunk_{number}").mkdir()
+            half = len(rows) // 2
+            (folder / f"chunk_{number}" / "part-00000.csv").write_text(csv_text(rows[:half]))
+            (folder / f"chunk_{number}" / "part-00001.csv").write_text(csv_text(rows[half:]))
+            (folder / f"chunk_{number}" / "_SUCCESS").touch()
+
+
+# Streams without any detection say little: these are left out.
+SEEDS = [seed for seed in range(20) if seed not in (0, 3, 6)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_streams(tmp_path, seed):
+    """Micro-batches of random sizes; the last chunks of the stream turn up late, under the lowest numbers."""
+    chance = random.Random(seed)
+    chunks, importance, thresholds = random_stream(chance)
+    data, out = tmp_path / "data", tmp_path / "out"
+    if importance:
+        write_importance(data, importance)
+    late = chance.randrange(2)
+    on_time, late_chunks = chunks[: len(chunks) - late], chunks[len(chunks) - late :]
+    for number, rows in enumerate(on_time, start=1 + late):
+        write_in_some_way(chance, data, number, rows)
+    replay(data, out, batch=chance.choice((1, 2, 3, None)), vars=thresholds)
+    for number, rows in enumerate(late_chunks, start=1):
+        write_in_some_way(chance, data, number, rows)
+        replay(data, out, vars=thresholds)
+    expected = detect(chunks, importance, thresholds)
+    assert expected
+    assert detected(out) == expected
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_every_weight_aggregate(tmp_path, aggregate):
+    chance = random.Random(f"weights {aggregate}")
+    customers = [f"C{i}" for i in range(40)]
+    chunks = [[Row(chance.choice(customers), "M", "U", "50") for _ in range(60)] for _ in range(6)]
+    importance = [
+        (chance.choice(customers), "M", f"{chance.randrange(1, 9)}.{chance.randrange(3)}") for _ in range(150)
+    ]
+    thresholds = {
+        "upgrade_min_merchant_transactions": 100,
+        "upgrade_top_percent": 70,
+        "upgrade_bottom_percent": 30,
+        "upgrade_weight_aggregate": aggregate,
+    }
+    for number, rows in enumerate(chunks):
+        write_chunk(tmp_path, f"chunk_{number}", rows)
+    write_importance(tmp_path, importance)
+    replay(tmp_path, tmp_path / "out", batch=4, vars=thresholds)
+    expected = detect(chunks, importance, thresholds)
+    assert len(expected) > 3
+    assert detected(tmp_path / "out") == expected
+
+
+def test_averages_are_compared_as_fractions(tmp_path):
+    """Averages of 1/3 and of 0.333333333333333333 differ only behind the 18th decimal."""
+    rows = [Row(customer, "M", "U", "50") for customer in ("A", "B")]
+    importance = [("A", "M", "1"), ("A", "M", "0"), ("A", "M", "0"), ("B", "M", "0.333333333333333333")]
+    thresholds = {
+        "upgrade_min_merchant_transactions": 0,
+        "upgrade_top_percent": 100,
+        "upgrade_weight_aggregate": "avg",
+    }
+    write_chunk(tmp_path, "chunk_1", rows)
+    write_importance(tmp_path, importance)
+    replay(tmp_path, tmp_path / "out", vars=thresholds)
+    assert [detection.customer for detection in detected(tmp_path / "out")] == ["B"]
+
+
+def test_a_merchant_crosses_fifty_thousand(tmp_path):
+    """With the thresholds as they are: exactly 50,000 transactions are not enough, one more is."""
+    customers = [Row(f"C{i}", "M", "U", "50") for i in range(200)]
+    frequent = Row("C0", "M", "U", "50")
+    first = customers + [frequent] * (50_000 - 200)
+    chunks = [first[:25_000], first[25_000:], [Row("C1", "M", "U", "50")], [frequent]]
+    importance = [(row.customer, "M", "5" if row.customer != "C0" else "4.9999") for row in customers]
+    for number, rows in enumerate(chunks):
+        write_chunk(tmp_path, f"chunk_{number}", rows)
+    write_importance(tmp_path, importance)
+    replay(tmp_path, tmp_path / "out")
+    found = detected(tmp_path / "out")
+    assert found == detect(chunks, importance)
+    assert [(d.chunk_seq, d.pattern_id, d.customer) for d in found] == [(3, "PatId1", "C0"), (3, "PatId1", "C1")]
+
+
+def test_a_tenth_of_banksim(tmp_path, banksim):
+    """Every tenth customer, with thresholds that are as many times lower."""
+    rows, importance = read_banksim(banksim)
+    rows = [row for row in rows if row.customer.endswith("0")]
+    importance = [row for row in importance if row[0].endswith("0")]
+    thresholds = {
+        "upgrade_min_merchant_transactions": 5_000,
+        "upgrade_top_percent": 20,
+        "upgrade_bottom_percent": 20,
+        "child_min_transactions": 20,
+        "dei_min_female_customers": 10,
+    }
+    chunks = [rows[start : start + 10_000] for start in range(0, len(rows), 10_000)]
+    for number, chunk in enumerate(chunks):
+        write_chunk(tmp_path, f"chunk_{number}", chunk)
+    write_importance(tmp_path, importance)
+    replay(tmp_path, tmp_path / "out", batch=2, vars=thresholds)
+    expected = detect(chunks, importance, thresholds)
+    assert {detection.pattern_id for detection in expected} == {"PatId1", "PatId2", "PatId3"}
+    assert detected(tmp_path / "out") == expected
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("shuffled", [False, True], ids=["natural", "shuffled"])
+def test_banksim(tmp_path, banksim, shuffled):
+    rows, importance = read_banksim(banksim)
+    if shuffled:
+        random.Random(1).shuffle(rows)
+    chunks = [rows[start : start + 10_000] for start in range(0, len(rows), 10_000)]
+    for number, chunk in enumerate(chunks):
+        write_chunk(tmp_path, f"chunk_{number}", chunk)
+    write_importance(tmp_path, importance)
+    replay(tmp_path, tmp_path / "all at once")
+    replay(tmp_path, tmp_path / "sevens", batch=7)
+    expected = detect(chunks, importance)
+    assert len(expected) >= 50
+    assert detected(tmp_path / "all at once") == expected
+    assert detected(tmp_path / "sevens") == expected

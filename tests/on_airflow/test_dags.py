@@ -1,0 +1,260 @@
+"""The DAGs as Airflow reads them."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.many_detections import make_warehouse
+from support.oracle import Row
+from support.streams import write_chunk
+from tallymark.pipeline.build import build
+from tallymark.pipeline.load import load_chunks
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import connect
+from tallymark.warehouse.signals import unfinished_work
+
+DESCRIBE = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+print("DAGS", json.dumps({
+    "errors": {str(path): error for path, error in bag.import_errors.items()},
+    "heavy": [name for name in ("dbt.cli.main", "duckdb") if name in sys.modules],
+    "dags": {
+        dag.dag_id: {
+            "edges": sorted([task.task_id, after] for task in dag.tasks for after in task.downstream_task_ids),
+            "pools": {task.task_id: task.pool for task in dag.tasks},
+            "retries": sorted({task.retries for task in dag.tasks}),
+            "schedule": str(dag.schedule),
+            "max_active_runs": dag.max_active_runs,
+            "catchup": dag.catchup,
+            "documented": bool(dag.doc_md) and all(task.doc_md for task in dag.tasks),
+        }
+        for dag in bag.dags.values()
+    },
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("airflow")
+
+
+def described(airflow_home, **settings: str) -> dict:
+    """What a fresh process of Airflow finds in dags/."""
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(airflow_home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+        **settings,
+    }
+    command = [sys.executable, "-c", DESCRIBE, str(PROJECT_ROOT / "dags")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("DAGS ")]
+    assert lines, done.stderr
+    return json.loads(lines[0].removeprefix("DAGS "))
+
+
+def test_production_has_mechanism_y_alone(airflow_home):
+    found = described(airflow_home)
+    assert found["errors"] == {}
+    assert found["heavy"] == []
+    assert found["dags"] == {
+        "detect_patterns": {
+            "edges": [["build", "export"], ["load", "build"], ["wait_for_chunk", "load"]],
+            "pools": {
+                "wait_for_chunk": "default_pool",
+                "load": "warehouse",
+                "build": "warehouse",
+                "export": "warehouse",
+            },
+            "retries": [2, 3],
+            "schedule": "* * * * *",
+            "max_active_runs": 1,
+            "catchup": False,
+            "documented": True,
+        },
+        "audit_patterns": {
+            "edges": [],
+            "pools": {"audit": "warehouse"},
+            "retries": [3],
+            "schedule": "30 3 * * *",
+            "max_active_runs": 1,
+            "catchup": False,
+            "documented": True,
+        },
+    }
+
+
+def test_a_feed_source_adds_mechanism_x(airflow_home):
+    found = described(airflow_home, TALLYMARK_FEED_SOURCE="somewhere.csv", TALLYMARK_SCHEDULE="@continuous")
+    assert found["errors"] == {}
+    assert set(found["dags"]) == {"audit_patterns", "detect_patterns", "feed_transactions"}
+    assert found["dags"]["feed_transactions"]["edges"] == []
+    assert found["dags"]["detect_patterns"]["schedule"] == "@continuous"
+
+
+WRONG = {
+    "TALLYMARK_VARS": (
+        '{"child_min_transactions": "many"}',
+        ": child_min_transactions is 'many': it must be a number from 0 to 999999999999 with at most 6 decimals",
+    ),
+    "TALLYMARK_SCHEDULE": ("hour", " is 'hour': it must be five fields of cron, or @continuous, @hourly, ..."),
+    "TALLYMARK_MAX_CHUNKS_PER_RUN": ("200000", " is '200000': it must be less than or equal to 100000"),
+    "TALLYMARK_TIME_ZONE": ("India", " is 'India': it must be an IANA time zone, such as Asia/Kolkata or UTC"),
+    "TALLYMARK_OWNER_LINK": ("me", " is 'me': it must begin with https:// or mailto:"),
+}
+
+
+def test_settings_that_cannot_be_used_are_the_last_lines_of_the_import_error(airflow_home):
+    found = described(airflow_home, **{name: value for name, (value, _) in WRONG.items()})
+    first, *others = [f"{name}{says}" for name, (_, says) in WRONG.items()]
+    assert found["dags"] == {}
+    assert len(found["errors"]) == 3
+    for error in found["errors"].values():
+        assert error.splitlines()[-5:] == [f"tallymark.settings.SettingsError: {first}", *others]
+
+
+IN_THE_UI = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+dag = DagBag(sys.argv[1]).dags["detect_patterns"]
+wrong = {}
+for given in ({}, {"max_chunks": 1, "dry_run": True}, {"max_chunks": 0}, {"max_chunks": "all"}, {"dry_run": "no"}):
+    try:
+        params = dag.params.__copy__()
+        params.update(given)
+        params.validate()
+    except Exception as error:
+        wrong[json.dumps(given)] = type(error).__name__
+print("DAGS", json.dumps({
+    "wrong": wrong,
+    "described": {name: bool(dag.params.get_param(name).description) for name in dag.params},
+    "owner_links": dag.owner_links,
+    "outlets": [outlet.name for outlet in dag.get_task("export").outlets],
+    "told_of_failure": [task.task_id for task in dag.tasks if not task.on_failure_callback],
+}))
+"""
+
+
+def test_the_trigger_form_and_what_others_are_told(airflow_home, monkeypatch):
+    monkeypatch.setitem(globals(), "DESCRIBE", IN_THE_UI)
+    assert described(airflow_home, TALLYMARK_OWNER_LINK="mailto:owner@example.com") == {
+        "wrong": {
+            '{"max_chunks": 0}': "ParamValidationError",
+            '{"max_chunks": "all"}': "ParamValidationError",
+            '{"dry_run": "no"}': "ParamValidationError",
+        },
+        "described": {"max_chunks": True, "dry_run": True},
+        "owner_links": {"tallymark": "mailto:owner@example.com"},
+        "outlets": ["new detections"],
+        "told_of_failure": [],
+    }
+
+
+DRY_RUN = """
+import json, sys
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import AirflowSkipException
+export = DagBag(sys.argv[1]).dags["detect_patterns"].get_task("export")
+try:
+    began = SimpleNamespace(start_date=datetime.now(timezone.utc))
+    export.python_callable({}, params={"dry_run": True, "max_chunks": 1}, dag_run=began, outlet_events=None)
+except AirflowSkipException as skipped:
+    print("DAGS", json.dumps(str(skipped)))
+"""
+
+
+def test_a_dry_run_exports_nothing(airflow_home, tmp_path, monkeypatch):
+    settings = make_warehouse(tmp_path)
+    write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
+    load_chunks(settings, FolderStore(tmp_path))
+    build(settings)
+    monkeypatch.setitem(globals(), "DESCRIBE", DRY_RUN)
+    skipped = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse))
+    assert skipped == "Dry run: nothing was exported. The next run exports what this one found."
+    assert unfinished_work(settings)
+    assert len(list((tmp_path / "output/detections").iterdir())) == 1
+
+
+CALLBACKS = """
+import json, sys
+from types import SimpleNamespace
+from airflow.dag_processing.dagbag import DagBag
+dag = DagBag(sys.argv[1]).dags["detect_patterns"]
+told = {"run_id": "r1", "ti": SimpleNamespace(task_id="build"), "exception": RuntimeError("A test failed.")}
+for callback in dag.get_task("build").on_failure_callback:
+    callback(told)
+found = False
+for task in ("load", "build", "export"):
+    found = dag.get_task(task).python_callable(found)
+print("DAGS", json.dumps(found))
+"""
+
+
+def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_path, monkeypatch):
+    settings = make_warehouse(tmp_path)
+    signals.begin(settings)
+    monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
+    before = settings.warehouse.read_bytes()
+    returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
+    assert returned is None
+    assert settings.warehouse.read_bytes() == before
+    kept, *_ = json.loads(settings.beside("alerts.json").read_text())
+    assert [kind for kind, _, _ in kept] == ["failed run", "stream stands still"]
+    assert kept[0][2].startswith("r1 failed in build: A test failed. ")
+
+
+def test_the_note_of_a_run():
+    from tallymark.on_airflow.run_note import summary
+
+    chunks = {"chunks_accepted": 3, "chunks_rejected": 0, "chunks_in_conflict": 0}
+    loaded = {**chunks, "rows_accepted": 29_998, "rows_rejected": 2}
+    exported = {"detections": 51, "files": 2, "held": 0, "to_put_right": 0}
+    assert summary(None, None) == ""
+    assert summary(loaded, exported) == "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files."
+    assert summary(loaded, exported | {"to_put_right": 2}) == (
+        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; "
+        "2 refusals to be put right: see Detections."
+    )
+    assert summary(loaded | {"chunks_in_conflict": 1}, None) == (
+        "3 chunks with 29,998 rows; 2 rejected rows; 1 conflict; nothing exported."
+    )
+
+
+@pytest.mark.parametrize("due_in_seconds", [None, -1, 3600])
+def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_more(
+    tmp_path, monkeypatch, due_in_seconds
+):
+    from tallymark.on_airflow.bucket import ChunkSensor, ListingHook
+
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
+    with connect(settings):
+        pass
+    monkeypatch.setenv("TALLYMARK_WAREHOUSE", str(settings.warehouse))
+    monkeypatch.setattr(ListingHook, "get_conn", lambda hook: None)
+    monkeypatch.setattr(ListingHook, "iter_file_metadata", lambda *_, **__: iter(()))
+    sensor = ChunkSensor(
+        task_id="wait",
+        bucket_name="bucket",
+        bucket_key="input/transactions/chunk_*",
+        wildcard_match=True,
+        check_fn=lambda files, **_: bool(files) or unfinished_work(settings),
+        aws_conn_id=None,
+        poke_interval=0,
+        timeout=0,
+    )
+    assert not sensor.execute({})
+    if due_in_seconds is None:
+        signals.begin(settings)
+    else:
+        signals.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
+    assert sensor.execute({}) == (due_in_seconds != 3600)

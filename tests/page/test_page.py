@@ -1,0 +1,295 @@
+"""The page Detections, without a browser and without Airflow: what the endpoints say."""
+
+import csv
+import io
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from support.many_detections import ODD_CUSTOMER, make_warehouse
+from support.site import NO_RUNS, Site
+from tallymark.publish import snapshot
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.store import BucketError
+from tallymark.store.folder import FolderStore
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A published snapshot with one detection of each pattern."""
+    folder = tmp_path_factory.mktemp("small")
+    settings = make_warehouse(folder)
+    assert snapshot.publish(settings, FolderStore(folder))
+    return folder
+
+
+@pytest.fixture
+def site(page, folder):
+    yield Site(page, Settings(warehouse=folder / "warehouse.duckdb"), folder)
+    page.app.dependency_overrides = {}
+
+
+def paths(app) -> list[str]:
+    """Every route of the app, with something in the place of its parameters."""
+    assert all(route.methods <= {"GET", "HEAD"} for route in app.routes)
+    known = {"name": "page.js", "key:path": "output/detections/detections-00000001.csv"}
+    return [re.sub("{(.*?)}", lambda found: known[found[1]], route.path) for route in app.routes]
+
+
+def test_nobody_gets_in_without_a_login(page, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MODELS", tmp_path / "models.html")
+    page.MODELS.write_text("<html>")
+    site = Site(page, Settings(), folder)
+    assert len(paths(page.app)) >= 9
+    for path in paths(page.app):
+        site.get(path)
+    page.app.dependency_overrides = {}
+    for path in paths(page.app):
+        assert site.client.get(path).status_code == 401, path
+
+
+def test_every_file_of_the_page_can_be_had_and_no_other(site):
+    files = {file.name for file in (PROJECT_ROOT / "plugins/tallymark/page/static").iterdir()}
+    for name in files - {"index.html", "chart.LICENSE.md"}:
+        assert site.get(f"/static/{name}").headers["Content-Type"].split(";")[0].count("/") == 1
+    for path in ("/static/index.html", "/static/..%2Fapp.py", "/files/input/transactions/chunk_1", "/files/output/x"):
+        assert site.client.get(path).status_code == 404, path
+    assert site.client.get("/files/output/detections/../../input/transactions/chunk_1").status_code == 404
+
+
+def test_each_detection_with_its_evidence_in_words(site):
+    found = site.json("/api/detections")
+    assert [(row["pattern_id"], row["merchant"], row["customer"], row["evidence"]) for row in found["rows"]] == [
+        ("PatId3", "M1", "", "3 female customers: more than 2, and fewer than the 5 male"),
+        ("PatId2", "M1", ODD_CUSTOMER, "6 transactions of Rs 4.55 on average: at least 5, and below Rs 23"),
+        (
+            "PatId1",
+            "M1",
+            "C6",
+            "7 transactions at M1, more than 100.0 percent of its other customers; weight 3, the lowest",
+        ),
+    ]
+    assert {row["file"] for row in found["rows"]} == {"output/detections/detections-00000001.csv"}
+    assert site.get(f"/files/{found['rows'][0]['file']}").content.count(b"\n") == 4
+    assert sum(row["detections"] for row in found["over_time"]) == 3
+    assert [(row["pattern_id"], row["rule"], row["detections"]) for row in found["patterns"]] == [
+        (
+            "PatId1",
+            "a customer in the merchant's top 20 percent by number of transactions and in its bottom 20 percent by "
+            "importance weight, once the merchant has more than 20 transactions",
+            1,
+        ),
+        ("PatId2", "a customer whose transactions at the merchant average below Rs 23, over at least 5 of them", 1),
+        ("PatId3", "a merchant with more than 2 female customers, and fewer female than male", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "patterns"),
+    [
+        ("pattern=PatId2", ["PatId2"]),
+        ("merchant=M1", ["PatId3", "PatId2", "PatId1"]),
+        ("merchant=M2", []),
+        ("customer=c6", ["PatId1"]),
+        ("customer=SCRIPT", ["PatId2"]),
+        ("pattern=PatId2&customer=C6", []),
+        ("limit=1&page=3", ["PatId1"]),
+        ("pattern=' or true --", []),
+    ],
+)
+def test_filters(site, query, patterns):
+    found = site.json(f"/api/detections?{query}")
+    assert [row["pattern_id"] for row in found["rows"]] == patterns
+    assert found["found"] == (3 if "page" in query else len(patterns))
+    if "page" not in query:
+        lines = list(csv.reader(io.StringIO(site.get(f"/api/detections.csv?{query}").text)))
+        assert [line[1] for line in lines[1:]] == patterns
+        assert lines[0][:5] == ["detection_id", "pattern_id", "action_type", "customer", "merchant"]
+
+
+def test_an_exact_name_is_not_a_part_of_another(page, tmp_path):
+    settings = make_warehouse(tmp_path, detections=100, chunks=1)
+    snapshot.publish(settings, FolderStore(tmp_path))
+    site = Site(page, settings, tmp_path)
+    for name in ("M1", "M11"):
+        assert {row["merchant"] for row in site.json(f"/api/detections?merchant={name}")["rows"]} == {name}
+    assert len({row["merchant"] for row in site.json("/api/detections?merchant=m1")["rows"]}) == 11
+
+
+def test_downloads_run_no_formula(page, tmp_path):
+    from support.oracle import Row
+    from support.streams import write_chunk
+    from tallymark.local.replay import replay
+
+    write_chunk(tmp_path, "chunk_1", [Row("=1+1", "M", "F", "1")] * 80)
+    replay(tmp_path, tmp_path)
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
+    snapshot.publish(settings, FolderStore(tmp_path))
+    site = Site(page, settings, tmp_path)
+    answer = site.get("/api/detections.csv")
+    assert [line[3] for line in csv.reader(io.StringIO(answer.text))] == ["customer", "'=1+1"]
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="detections.csv"'
+    assert site.json("/api/detections")["rows"][0]["customer"] == "=1+1"
+
+
+def test_a_merchant(site):
+    found = site.json("/api/merchants")
+    assert [(row["merchant"], row["transactions"], row["customers"]) for row in found["rows"]] == [
+        ("M1", 34, 8),
+        ("M2", 4, 1),
+    ]
+    one = site.json("/api/merchants?merchant=M1")
+    assert [(row["female_customers"], row["male_customers"]) for row in one["rows"]] == [(3, 5)]
+    assert one["rows"][0]["detections"] == {"PatId1": 1, "PatId2": 1, "PatId3": 1}
+    assert one["thresholds"]["upgrade_min_merchant_transactions"] == 20
+    assert [(row["pattern_id"], row["customer"]) for row in one["nearest"]][:2] == [("PatId1", "C5"), ("PatId1", "C4")]
+    far = one["nearest"][3]["words"]
+    assert "3 transactions, more than 28.5 percent of its other customers (at least 80 wanted)" in far
+    assert [row["merchant"] for row in site.json("/api/merchants?merchant=m")["rows"]] == ["M1", "M2"]
+
+
+def test_what_came_in_and_what_was_refused(site):
+    found = site.json("/api/chunks")
+    assert [(row["chunk_seq"], row["state"], row["rows_rejected"]) for row in found["rows"]] == [
+        (3, "rejected", 0),
+        (2, "accepted", 0),
+        (1, "accepted", 2),
+    ]
+    assert found["totals"]["rows_in_file"] == found["totals"]["rows_accepted"] + found["totals"]["rows_rejected"] == 40
+    assert [(row["line_number"], row["reason"]) for row in found["rejected_rows"]] == [
+        (40, "amount is not a number"),
+        (41, "no customer"),
+    ]
+    rejected = found["rows"][2]["rejected_file"]
+    assert site.get(f"/files/{quote(rejected)}").text.count("\n") == 3
+    assert [row["chunk_seq"] for row in site.json("/api/chunks?state=rejected")["rows"]] == [3]
+    assert [row["chunk_seq"] for row in site.json("/api/chunks?state=with rejected rows")["rows"]] == [1]
+    assert site.json("/api/chunks?chunk=CHUNK_2")["found"] == 1
+    assert len(site.get("/api/chunks.csv?state=accepted").text.splitlines()) == 3
+    rejected = csv.DictReader(io.StringIO(site.get("/api/rejected_rows.csv").text))
+    assert [(row["line_number"], row["reason"]) for row in rejected] == [
+        ("40", "amount is not a number"),
+        ("41", "no customer"),
+    ]
+
+
+def test_what_waits_in_the_bucket(page, tmp_path):
+    settings = make_warehouse(tmp_path)
+    snapshot.publish(settings, FolderStore(tmp_path))
+    (tmp_path / "input/transactions/chunk_4").write_text("new\n")
+    (tmp_path / "input/transactions/chunk_1").write_text("other content\n")
+    found = Site(page, settings, tmp_path).json("/api/keeping-up")
+    assert (found["landed"], found["loaded"], found["waiting"]) == (4, 3, 2)
+    assert found["oldest_waits_seconds"] >= 0
+    assert len(found["latency"]) == 2
+    assert found["runs"] == NO_RUNS
+
+
+def test_a_bucket_with_more_keys_than_are_listed(page, folder, monkeypatch):
+    """It lists no further, and does not claim to know."""
+    monkeypatch.setattr("tallymark.page.waiting.MAX_KEYS", 2)
+    monkeypatch.setattr("tallymark.page.waiting.LIST_AGAIN_SECONDS", 600)
+    listed = []
+
+    class Counting(FolderStore):
+        def list(self, prefix):
+            for stored in super().list(prefix):
+                listed.append(stored.key)
+                yield stored
+
+    site = Site(page, Settings(warehouse=folder / "warehouse.duckdb"), folder)
+    site.reader._store = Counting(folder)
+    found = site.json("/api/keeping-up")
+    assert (found["landed"], found["listing_is_cut"], found["nothing_landed_for_seconds"]) == (2, True, None)
+    assert sum("transactions/" in key for key in listed) == 2
+    site.json("/api/keeping-up")
+    assert sum("transactions/" in key for key in listed) == 2
+
+
+def test_with_nothing_there(page, tmp_path):
+    site = Site(page, Settings(), tmp_path)
+    for path in paths(page.app):
+        if path.startswith("/api/") and not path.endswith(".csv"):
+            assert site.json(path)["snapshot"]["published_at"] is None
+    assert site.json("/api/keeping-up")["landed"] == 0
+    assert site.get("/api/detections.csv").text.strip() == ""
+
+
+def test_a_new_snapshot_is_seen_and_an_outage_survived(page, tmp_path, monkeypatch):
+    monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(snapshot, "ROWS_PER_PART", 2)
+    settings = make_warehouse(tmp_path)
+    site = Site(page, settings, tmp_path)
+    assert site.json("/api/detections")["found"] == 0
+    snapshot.publish(settings, site.store)
+    assert site.json("/api/detections")["found"] == 3
+    from tallymark.warehouse.connection import connect
+
+    with connect(settings) as warehouse:
+        warehouse.execute(
+            "insert into detections by name select * replace (4 as detection_id, 'M9' as merchant) from detections "
+            "where detection_id = 3"
+        )
+        warehouse.execute("update output.files set last_detection_id = 4 where file_number = 1")
+    snapshot.publish(settings, site.store)
+    assert [row["merchant"] for row in site.json("/api/detections")["rows"]] == ["M9", "M1", "M1", "M1"]
+
+    def away(prefix):
+        raise BucketError("S3 is away")
+
+    site.reader._store = type("Away", (), {"list": staticmethod(away)})()
+    after = site.json("/api/detections")
+    assert (after["found"], after["snapshot"]["problem"]) == (4, "S3 is away")
+    refused = site.client.get(f"/files/{after['rows'][0]['file']}")
+    assert (refused.status_code, refused.json()["detail"]) == (503, "S3 is away")
+
+
+@pytest.mark.system
+def test_each_part_in_300_milliseconds_with_100_000_detections(page, tmp_path):
+    settings = make_warehouse(tmp_path, detections=100_000, chunks=12_000)
+    snapshot.publish(settings, FolderStore(tmp_path))
+    site = Site(page, settings, tmp_path)
+    assert site.json("/api/detections")["found"] == 100_003
+    slow = {}
+    for path in (
+        "/api/keeping-up",
+        "/api/detections",
+        "/api/detections?merchant=M7&customer=1&page=30",
+        "/api/merchants?merchant=M1",
+        "/api/chunks?chunk=9",
+    ):
+        times = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            site.json(path)
+            times.append(time.perf_counter() - begun)
+        if statistics.median(times) > 0.3:
+            slow[path] = times
+    assert slow == {}
+
+
+def test_the_plugin_is_cheap_for_tasks():
+    """Every task loads it; it must bring neither FastAPI nor DuckDB nor boto3 with it."""
+    code = (
+        "import sys; from airflow.plugins_manager import AirflowPlugin; before = set(sys.modules); "
+        "import detections_page; print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_ROOT / "plugins", capture_output=True, text=True, timeout=600
+    )
+    assert set(done.stdout.split()) <= {
+        "airflow._shared.listeners",
+        "airflow.listeners",
+        "detections_page",
+        "tallymark",
+        "tallymark.on_airflow",
+        "tallymark.on_airflow.run_note",
+    }, done.stderr
+    assert (PROJECT_ROOT / "plugins/.airflowignore").read_text().split() == ["tallymark/**"]
+    top = {path.name for path in (PROJECT_ROOT / "plugins").glob("*.py")}
+    assert top == {"detections_page.py"}

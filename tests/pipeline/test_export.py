@@ -1,0 +1,136 @@
+"""The export: 50 rows to a file, each detection exactly once, whatever crashes in between."""
+
+import csv
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.many_detections import make
+from support.streams import exported
+from tallymark.pipeline import export
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import signals
+from tallymark.warehouse.connection import connect
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+
+
+@pytest.fixture
+def bucket(tmp_path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+def sizes(out: Path) -> list[int]:
+    return [len(path.read_text().splitlines()) - 1 for path in sorted((out / "output/detections").glob("*"))]
+
+
+def test_how_rows_are_cut_into_files(settings, bucket):
+    cuts = {0: [], 1: [1], 49: [49], 50: [50], 51: [50, 1], 100: [50, 50], 101: [50, 50, 1]}
+    expected = []
+    for chunk_seq, (count, files) in enumerate(cuts.items(), start=1):
+        make(settings, count, chunk_seq)
+        exported_now = export.export_detections(settings, bucket)
+        assert exported_now == {"detections": count, "files": len(files), "held": 0, "to_put_right": 0}
+        expected += files
+        assert sizes(bucket.root) == expected
+    rows = [f"C{n}" for count in (1, 49, 50, 51, 100, 101) for n in range(1, count + 1)]
+    assert [customer for _, _, customer, _ in exported(bucket.root)] == rows
+    with connect(settings, read_only=True) as warehouse:
+        numbered = "select file_number, count(*) from detections group by 1 order by 1"
+        assert warehouse.execute(numbered).fetchall() == list(enumerate(expected, start=1))
+
+
+@pytest.mark.parametrize(
+    ("time_zone", "shown"),
+    [("Asia/Kolkata", "2026-01-01T17:30:00.000+05:30"), ("UTC", "2026-01-01T12:00:00.000+00:00")],
+)
+def test_columns_and_time_zone(settings, bucket, time_zone, shown):
+    make(settings, 1)
+    export.export_detections(settings.model_copy(update={"time_zone": time_zone}), bucket)
+    with (bucket.root / "output/detections/detections-00000001.csv").open(newline="") as file:
+        header, row = csv.reader(file)
+    assert header == ["YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId"]
+    assert row == [shown, shown, "PatId2", "CHILD", "C1", "M1"]
+
+
+def test_the_log_says_how_many_rows_were_put(settings, bucket, caplog):
+    caplog.set_level("INFO")
+    make(settings, 51)
+    export.export_detections(settings, bucket)
+    said = [text.removeprefix("put output/") for text in caplog.messages if text.startswith("put ")]
+    detections = [f"detections/detections-0000000{number}.csv ({rows} rows)" for number, rows in ((1, 50), (2, 1))]
+    assert said == ["manifests/manifest-00000001.json", *detections, "manifests/latest.json"]
+
+
+def test_only_what_passed_its_tests_goes_out(settings, bucket):
+    make(settings, 1)
+    with connect(settings) as warehouse:
+        warehouse.execute("delete from output.passed_builds")
+    with pytest.raises(RuntimeError, match="models ran since the last dbt build that passed"):
+        export.export_detections(settings, bucket)
+    assert sizes(bucket.root) == []
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("crash_at", ["plan", "first put", "second put", "noted"])
+def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
+    """The undisturbed files, numbered on, even though another time zone is set before the second try."""
+    make(settings, 101)
+    with monkeypatch.context() as broken:
+        puts = []
+
+        def put_new(self, key, body):
+            puts.append(key)
+            if crash_at == "plan" or (crash_at, len(puts)) in {("first put", 1), ("second put", 2)}:
+                raise Crash
+            FolderStore.__dict__["_put_really"](self, key, body)
+            if crash_at == "noted" and len(puts) == 2:
+                raise Crash
+
+        broken.setattr(FolderStore, "_put_really", FolderStore.put_new, raising=False)
+        broken.setattr(FolderStore, "put_new", put_new)
+        with pytest.raises(Crash):
+            export.export_detections(settings, bucket)
+    make(settings, 3, chunk_seq=2)
+    export.export_detections(settings.model_copy(update={"time_zone": "UTC"}), bucket)
+    assert sizes(bucket.root) == [50, 50, 1, 3]
+    assert [row[2] for row in exported(bucket.root)] == [f"C{n}" for n in range(1, 102)] + ["C1", "C2", "C3"]
+    for number, offset in enumerate(["+05:30"] * 3 + ["+00:00"], start=1):
+        first = (bucket.root / f"output/detections/detections-{number:08d}.csv").read_text().splitlines()[1]
+        assert first.split(",")[0].endswith(offset)
+
+
+def test_a_file_with_other_content_is_never_replaced(settings, bucket):
+    path = bucket.root / "output/detections/detections-00000001.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("somebody else's\n")
+    make(settings, 1)
+    for _ in range(2):
+        with pytest.raises(FileExistsError, match=r"00000001\.csv is there already and holds other"):
+            export.export_detections(settings, bucket)
+    assert path.read_text() == "somebody else's\n"
+
+
+def test_the_remainder_can_wait_for_more(settings, bucket):
+    patient = settings.model_copy(update={"hold_remainder_seconds": 3600})
+    now = export.utc_now()
+    make(settings, 51, detected_at=now)
+    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "to_put_right": 0}
+    assert not signals.unfinished_work(patient)
+    make(settings, 49, chunk_seq=2, detected_at=now)
+    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "to_put_right": 0}
+    make(settings, 2, chunk_seq=3, detected_at=now - timedelta(seconds=3601))
+    assert export.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0, "to_put_right": 0}
+    assert sizes(bucket.root) == [50, 50, 2]
+    make(settings, 1, chunk_seq=4, detected_at=now)
+    export.export_detections(patient, bucket)
+    assert not signals.unfinished_work(patient)
+    signals.finish(patient, held_until=datetime.now().astimezone() - timedelta(seconds=1))
+    assert signals.unfinished_work(patient)

@@ -1,0 +1,48 @@
+"""Chunks for the load, good and bad, and a folder that refuses as S3 does."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import yaml
+from botocore.exceptions import ClientError
+from support.streams import HEADER
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+from tallymark.store.s3 import S3Store
+from tallymark.warehouse.connection import connect
+
+CASES = yaml.safe_load((Path(__file__).parent / "bad_input.yaml").read_text())
+GOOD = f"{HEADER}\n0,'C1','2','F','28007','M1','28007','es_food',4.55,0\n"
+
+
+def put(bucket: FolderStore, name: str, content: str | bytes, folder: str = "input/transactions") -> None:
+    path = bucket.root / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def query(settings: Settings, sql: str) -> list[tuple]:
+    with connect(settings, read_only=True) as warehouse:
+        return warehouse.execute(sql).fetchall()
+
+
+class Refusing(FolderStore):
+    """A folder that refuses some objects as S3 does: with a code by key, or by "" for all."""
+
+    def get(self, stored):
+        code = self.codes.get(stored.key) or self.codes.get("")
+        return S3Store(RefusingClient(code), "bucket").get(stored) if code else super().get(stored)
+
+
+class RefusingClient:
+    meta = SimpleNamespace(endpoint_url="http://s3")
+
+    def __init__(self, code: str):
+        self.code = code
+
+    def get_object(self, **_):
+        answer = {"Error": {"Code": self.code}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, "GetObject")
+
+
+FIRST = "input/transactions/chunk_1"

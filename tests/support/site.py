@@ -1,0 +1,35 @@
+"""The page without a browser."""
+
+from pathlib import Path
+
+from tallymark.page.reader import Reader
+from tallymark.page.waiting import Waiting
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+
+NO_RUNS = {"is_paused": False, "running": None, "ended": None}
+
+
+class Site:
+    """The app over the snapshot of a folder, for somebody who is logged in."""
+
+    def __init__(self, page, settings: Settings, root: Path):
+        from fastapi.testclient import TestClient
+
+        self.settings, self.store = settings, FolderStore(root)
+        self.reader = Reader(settings, lambda: self.store)
+        waiting = Waiting(settings, self.reader)
+        page.app.dependency_overrides = {
+            page.reader: lambda: self.reader,
+            page.waiting: lambda: waiting,
+            **{login.dependency: lambda: None for login in page.app.router.dependencies},
+        }
+        self.client = TestClient(page.app)
+
+    def get(self, path: str):
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def json(self, path: str) -> dict:
+        return self.get(path).json()

@@ -1,0 +1,184 @@
+"""Real Airflow processes pick up chunks that boto3 puts into a real S3 server."""
+
+import json
+import random
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from support.oracle import Row, detect
+from support.streams import HEADER, THRESHOLDS, csv_text, detected
+from support.waiting import wait_for
+from tallymark.local import stack as local_stack
+from tallymark.warehouse import signals
+
+PAGE = [
+    "/tallymark/",
+    "/tallymark/static/page.js",
+    "/tallymark/api/keeping-up",
+    "/tallymark/api/detections",
+    "/tallymark/api/detections.csv",
+    "/tallymark/api/merchants",
+    "/tallymark/api/chunks",
+    "/tallymark/api/refusals.csv",
+    "/tallymark/api/rejected_rows.csv",
+    "/tallymark/files/output/detections/detections-00000001.csv",
+]
+
+
+@pytest.fixture
+def running(tmp_path, monkeypatch, capsys):
+    """A running stack whose Mechanism X has nothing to put, and its processes by name."""
+    monkeypatch.setenv("TALLYMARK_VARS", json.dumps(THRESHOLDS))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "transactions.csv").write_text(HEADER + "\n")
+    made = local_stack.new_stack(tmp_path / "stack", source / "transactions.csv")
+    processes = local_stack.start(made)
+    try:
+        yield made, processes
+    finally:
+        local_stack.stop([process.pid for process in processes.values()])
+
+
+def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
+    """Four small chunks in which all three patterns fire under THRESHOLDS, and the customer importance."""
+    chance = random.Random(3)
+    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
+
+    def row() -> Row:
+        name, gender = chance.choice(customers)
+        return Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25")))
+
+    importance = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
+    return [[row() for _ in range(60)] for _ in range(4)], importance
+
+
+def test_from_a_chunk_in_s3_to_a_file(running, capsys):
+    stack, processes = running
+    it_says_what_is_up(capsys.readouterr().out)
+    client, bucket, settings = stack.bucket.client, stack.settings.bucket, stack.settings
+    chunks, importance = stream()
+
+    def put(key: str, body: str) -> None:
+        client.put_object(Bucket=bucket, Key=key, Body=body.encode())
+
+    def taken() -> list[str]:
+        return signals.last_keys(settings, 100)[::-1]
+
+    def is_done(chunks: int) -> bool:
+        return len(taken()) == chunks and not signals.is_open(settings)
+
+    lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
+    put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))
+    put("input/transactions/chunk_10", csv_text(chunks[1]))
+    put("input/transactions/chunk_9", csv_text(chunks[0]))
+    wait_for(lambda: is_done(2), "two chunks that are found together")
+    first = taken()
+    put("input/transactions/chunk_11", csv_text(chunks[2]))
+    wait_for(lambda: is_done(3), "a chunk that lands later")
+    put("input/transactions/chunk_2.csv", csv_text(chunks[3]) + "C1,too,short\n")
+    wait_for(lambda: is_done(4), "a chunk that turns up late, under a lower number")
+
+    in_order = [chunks[0], chunks[1]] if first[0].endswith("chunk_9") else [chunks[1], chunks[0]]
+    expected = detect([*in_order, *chunks[2:]], importance, THRESHOLDS)
+    assert {detection.pattern_id for detection in expected} == {"PatId1", "PatId2", "PatId3"}
+    written = stack.root / "s3" / bucket / "output"
+    (stack.root / "output").symlink_to(written)
+    assert detected(stack.root) == expected
+    rejected = (written / "rejected/chunk_2.csv").read_text().splitlines()
+    assert rejected[1:] == ['input/transactions/chunk_2.csv,62,has 3 fields instead of 10,"C1,too,short"']
+
+    all_of_airflow_is_healthy(stack)
+    no_secret_in_logs(stack)
+    nobody_gets_in_without_a_login(stack)
+    the_page_shows(stack, len(expected))
+    local_stack.stop([processes["s3"].pid])
+    the_log_of_a_failed_task_ends_with_what_to_do(stack)
+
+
+def it_says_what_is_up(output: str) -> None:
+    lines = re.findall(r"^ +\d+ s   (.+)$", output, re.MULTILINE)
+    assert lines == [
+        "S3 server is up",
+        "Airflow's database is ready",
+        "Airflow's UI is up",
+        "Airflow's scheduler is up",
+    ]
+
+
+def all_of_airflow_is_healthy(stack: local_stack.Stack) -> None:
+    """As Airflow's home page shows it: the triggerer too, which starts last."""
+    answer: dict = {}
+
+    def is_healthy() -> bool:
+        answer.update(json.loads(ask(stack, "/api/v2/monitor/health")))
+        return all(part["status"] == "healthy" for part in answer.values())
+
+    wait_for(is_healthy, "all of Airflow is healthy")
+    assert set(answer) == {"metadatabase", "scheduler", "triggerer", "dag_processor"}
+
+
+def no_secret_in_logs(stack: local_stack.Stack) -> None:
+    logs = [path for folder in ("logs", "airflow") for path in (stack.root / folder).rglob("*.log")]
+    assert any("task_id=export" in str(path) for path in logs)
+    for path in logs:
+        assert_free_of(path, stack.secret_key, stack.access_key, stack.password)
+
+
+def assert_free_of(path: Path, *secrets: str) -> None:
+    text = path.read_text(errors="replace")
+    for secret in secrets:
+        assert secret not in text, f"{path} holds a credential"
+
+
+def ask(stack: local_stack.Stack, path: str, token: str | None = None, body: dict | None = None) -> bytes:
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(stack.ui_url + path, json.dumps(body).encode() if body else None, headers)
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        return answer.read()
+
+
+def nobody_gets_in_without_a_login(stack: local_stack.Stack) -> None:
+    nobody = {"username": "admin", "password": "admin"}
+    for path, body in [("/api/v2/dags", None), *((path, None) for path in PAGE), ("/auth/token", nobody)]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(stack, path, body=body)
+        assert refused.value.code == 401, path
+
+
+def the_page_shows(stack: local_stack.Stack, detections: int) -> None:
+    """Every route of the page, to somebody who is logged in, inside Airflow."""
+    login = {"username": "admin", "password": stack.password}
+    token = json.loads(ask(stack, "/auth/token", body=login))["access_token"]
+    answers = {path: ask(stack, path, token) for path in PAGE}
+    assert b"<title>" in answers["/tallymark/"]
+    assert answers["/tallymark/files/output/detections/detections-00000001.csv"].startswith(b"YStartTime,")
+    wait_for(
+        lambda: json.loads(ask(stack, "/tallymark/api/detections", token))["found"] == detections,
+        "the page shows all detections",
+    )
+    ran = json.loads(ask(stack, "/tallymark/api/keeping-up", token))["runs"]
+    assert ran["ended"]["state"] == "success"
+
+
+def the_log_of_a_failed_task_ends_with_what_to_do(stack: local_stack.Stack) -> None:
+    def end() -> list[str]:
+        """What a log of the sensor says behind its traceback and outside folded groups."""
+        for path in (stack.root / "logs/tasks").rglob("task_id=wait_for_chunk/attempt=*.log"):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            messages = [line["event"] for line in lines]
+            if any("error_detail" in line for line in lines) and messages.count("::endgroup::") == 3:
+                return messages[messages.index("::group::Post Execute") + 2 : -1]
+        return []
+
+    wait_for(end, "the sensor says why it failed")
+    assert max(map(len, end())) <= 90
+    said = " ".join(end())
+    assert said.startswith(
+        "Could not list input/transactions/chunk_* in bucket customer-transactions-detection at http"
+    )
+    assert said.endswith("check endpoint_url and region_name of the Airflow connection aws_default, and the network.")

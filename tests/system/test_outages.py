@@ -1,0 +1,423 @@
+"""S3 away, slow, refusing, or telling less than the truth; the warehouse open elsewhere."""
+
+import gzip
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import duckdb
+import pytest
+from botocore.config import Config
+from botocore.retries.standard import ExponentialBackoff
+from support import figures, servers
+from support.faulty_s3 import Fault, FaultyS3, faulty_s3
+from support.many_detections import make
+from support.oracle import Row
+from support.streams import HEADER, exported, write_chunk
+from tallymark.intake import listing
+from tallymark.intake.waiting import waiting_chunks
+from tallymark.local.replay import replay
+from tallymark.pipeline import export, load
+from tallymark.pipeline.build import build
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.store import BucketError, StoredObject
+from tallymark.store.s3 import S3_CONFIG, S3Store
+from tallymark.warehouse import connection as warehouse
+from tallymark.warehouse import signals
+from tenacity import stop_after_delay, wait_none
+
+THREE_ATTEMPTS = S3_CONFIG.merge(Config(read_timeout=600, retries={"mode": "standard", "total_max_attempts": 3}))
+IMPATIENT = THREE_ATTEMPTS.merge(Config(read_timeout=1.5))
+HANG = pytest.param("hang", marks=pytest.mark.system)
+CHUNKS = r"GET /bucket/input/transactions/"
+LISTING = r"GET /bucket\?"
+SURVIVED: Counter[tuple[str, str]] = Counter()
+
+
+@dataclass
+class Bucket:
+    """A bucket behind the proxy, and the folder in which the server keeps it."""
+
+    folder: Path
+    proxy: FaultyS3
+    store: S3Store
+    server: servers.Served
+
+
+@contextmanager
+def behind_proxy(server: servers.Served, folder: Path, config: Config) -> Iterator[Bucket]:
+    with faulty_s3(server.port) as proxy:
+        client = server.client(url=proxy.url, config=config)
+        yield Bucket(folder / "bucket", proxy, S3Store(client, "bucket", "my_s3"), server)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[tuple[servers.Served, Path]]:
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "bucket").mkdir()
+    with servers.rclone(folder) as server:
+        yield server, folder
+
+
+@pytest.fixture
+def bucket(request, server) -> Iterator[Bucket]:
+    """Empty. Only tests of the second suite lose their patience with it."""
+    config = IMPATIENT if request.node.get_closest_marker("system") else THREE_ATTEMPTS
+    with behind_proxy(*server, config) as bucket:
+        for stored in bucket.store.list(""):
+            bucket.store.client.delete_object(Bucket="bucket", Key=stored.key)
+        bucket.proxy.requests.clear()
+        yield bucket
+
+
+@pytest.fixture
+def full_bucket(tmp_path) -> Iterator[Bucket]:
+    """Chunks 1 to 10,002, all of them empty, that were there before the server."""
+    folder = tmp_path / "s3/bucket/input/transactions"
+    folder.mkdir(parents=True)
+    for number in range(1, 10_003):
+        (folder / f"chunk_{number}").touch()
+    with servers.rclone(tmp_path / "s3") as server, behind_proxy(server, tmp_path / "s3", THREE_ATTEMPTS) as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="module")
+def new_warehouse(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("new") / "warehouse.duckdb"
+    with warehouse.connect(Settings(warehouse=path)):
+        return path
+
+
+@pytest.fixture
+def settings(tmp_path, new_warehouse) -> Settings:
+    shutil.copy(new_warehouse, tmp_path)
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", bucket="bucket")
+
+
+@pytest.fixture
+def brief_pauses(monkeypatch) -> None:
+    """boto3 pauses as it would after a first failure, but for hundredths of seconds."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
+    monkeypatch.setattr(S3Store._download.retry, "wait", wait_none())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def page(request) -> Iterator[None]:
+    yield
+    figures.write(
+        request.session,
+        "outages",
+        "# Outages survived\n\nWritten by `make outages`: what a proxy between the pipeline and an S3 server did to "
+        "answers, and how often. After each, the rows taken and the files written were those of an undisturbed run. "
+        f"{sum(SURVIVED.values())} faults in all.",
+        ("what S3 did", "to which request", "times"),
+        [(kind.replace("_", " "), request, times) for (kind, request), times in sorted(SURVIVED.items())],
+    )
+
+
+def lines(first: int, last: int) -> str:
+    return "".join(f"0,'C{n}','2','F','28007','M1','28007','es_food',4.55,0\n" for n in range(first, last))
+
+
+def put_three_chunks(bucket: Bucket) -> list[str]:
+    """300 rows in a plain, a packed and a folder chunk; returns their customers."""
+    contents = {
+        "chunk_1.csv": f"{HEADER}\n{lines(0, 100)}".encode(),
+        "chunk_2.csv.gz": gzip.compress(f"{HEADER}\n{lines(100, 200)}".encode()),
+        "chunk_3/part-00000.csv": f"{HEADER}\n{lines(200, 250)}".encode(),
+        "chunk_3/part-00001.csv": f"{HEADER}\n{lines(250, 300)}".encode(),
+        "chunk_3/_SUCCESS": b"",
+    }
+    for name, body in contents.items():
+        bucket.store.client.put_object(Bucket="bucket", Key=f"input/transactions/{name}", Body=body)
+    return [f"C{n}" for n in range(300)]
+
+
+def customers(settings: Settings) -> list[str]:
+    with warehouse.connect(settings, read_only=True) as opened:
+        rows = opened.execute("select customer from raw.transactions order by chunk_seq, line_number, customer")
+        return [customer for (customer,) in rows.fetchall()]
+
+
+def count(bucket: Bucket, request: str) -> None:
+    SURVIVED.update((kind, request) for kind in bucket.proxy.done)
+
+
+@pytest.mark.usefixtures("brief_pauses")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("list", kind) for kind in ("error_500", "error_503", "reset", "cut")),
+        *(("get", kind) for kind in ("error_500", "error_503", "reset", "cut", "shortened")),
+        *(pytest.param(name, "hang", marks=pytest.mark.system) for name in ("list", "get")),
+    ],
+)
+def test_an_outage_that_passes_while_loading(bucket, settings, name, kind):
+    """Twice in a row: found out and tried again within the call."""
+    expected = put_three_chunks(bucket)
+    bucket.proxy.faults = [Fault(kind, {"list": LISTING, "get": CHUNKS}[name], times=2)]
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == 3
+    assert bucket.proxy.done == [kind, kind]
+    assert sorted(customers(settings)) == sorted(expected)
+    count(bucket, name)
+
+
+@pytest.mark.usefixtures("brief_pauses")
+@pytest.mark.parametrize("kind", ["error_500", "error_503", "reset", HANG, "cut", "shortened", "truncated_listing"])
+def test_an_outage_that_stays_while_loading(bucket, settings, kind):
+    """The first chunk comes through, the second does not; nothing of it is there, and it is taken later."""
+    expected = put_three_chunks(bucket)
+    if kind == "truncated_listing":
+        bucket.proxy.faults = [Fault(kind, LISTING + ".*transactions")]
+    else:
+        bucket.proxy.faults = [Fault(kind, CHUNKS + "chunk_2")]
+    with pytest.raises(BucketError) as raised:
+        load_chunks(settings, bucket.store)
+    for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
+        assert named in str(raised.value)
+    assert "the next run goes on where this one stopped" in str(raised.value)
+    assert bucket.server.secret not in str(raised.value)
+    if kind != "truncated_listing":
+        assert sorted(customers(settings)) == sorted(expected[:100])
+    bucket.proxy.faults = []
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == (3 if kind == "truncated_listing" else 2)
+    assert sorted(customers(settings)) == sorted(expected)
+    count(bucket, "list" if kind == "truncated_listing" else "get")
+
+
+def test_chunks_that_are_refused(bucket, settings):
+    """All of them: the run fails and says whom to ask. One of them: it waits."""
+    expected = put_three_chunks(bucket)
+    bucket.proxy.faults = [Fault("refused_403", CHUNKS)]
+    with pytest.raises(BucketError, match="S3 refused") as raised:
+        load_chunks(settings, bucket.store)
+    for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
+        assert named in str(raised.value)
+    bucket.proxy.faults = [Fault("refused_403", CHUNKS + "chunk_2")]
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == 2
+    bucket.proxy.faults = []
+    assert load_chunks(settings, bucket.store)["chunks_accepted"] == 1
+    assert sorted(customers(settings)) == sorted(expected)
+    count(bucket, "get")
+
+
+def test_a_listing_that_lacks_chunks_for_a_while(bucket, settings):
+    """What a listing keeps quiet about is late, not lost; customers come in the order in which chunks were seen."""
+    for number in range(6):
+        body = f"{HEADER}\n{lines(number * 10, number * 10 + 10)}".encode()
+        bucket.store.client.put_object(Bucket="bucket", Key=f"input/transactions/chunk_{number}", Body=body)
+    bucket.proxy.faults = [Fault("lacks_objects", LISTING + ".*transactions", times=2)]
+    assert [load_chunks(settings, bucket.store)["chunks_accepted"] for _ in range(3)] == [3, 3, 0]
+    assert len(customers(settings)) == len(set(customers(settings))) == 60
+    count(bucket, "list")
+
+
+def test_a_listing_that_lacks_a_part_of_a_folder(bucket, settings):
+    """Nothing can tell it from a finished folder. It shows as a conflict once the part is listed."""
+    put_three_chunks(bucket)
+    for name in ("chunk_1.csv", "chunk_2.csv.gz"):
+        bucket.store.client.delete_object(Bucket="bucket", Key=f"input/transactions/{name}")
+    bucket.proxy.faults = [Fault("lacks_objects", LISTING + ".*transactions", times=1)]
+    bucket.store.client.put_object(Bucket="bucket", Key="input/transactions/chunk_3/part-00002.csv", Body=b"")
+    loaded = load_chunks(settings, bucket.store)
+    assert (loaded["rows_accepted"], loaded["chunks_in_conflict"]) == (50, 1)
+    assert len(customers(settings)) == 50
+
+
+@pytest.mark.usefixtures("brief_pauses")
+@pytest.mark.parametrize("kind", ["error_500", "error_503", "reset", "reset_when_done", HANG])
+@pytest.mark.parametrize("request_pattern", ["PUT .*00000002", "GET .*00000002"], ids=["put", "look"])
+def test_an_outage_while_exporting(bucket, settings, kind, request_pattern):
+    """First one that passes, then one that stays: three files, each written once, with the undisturbed content."""
+    make(settings, 60)
+    bucket.proxy.faults = [Fault(kind, request_pattern, times=2)]
+    assert export.export_detections(settings, bucket.store)["files"] == 2
+    make(settings, 51, chunk_seq=2)
+    pattern = request_pattern.replace("2", "4")
+    bucket.proxy.faults = [Fault(kind, pattern)]
+    with pytest.raises(BucketError, match=r"put output/detections/detections-00000004\.csv"):
+        export.export_detections(settings, bucket.store)
+    bucket.proxy.faults = []
+    make(settings, 1, chunk_seq=3)
+    export.export_detections(settings, bucket.store)
+    found = [row[2] for row in exported(bucket.folder)]
+    assert found == [f"C{n}" for count in (60, 51, 1) for n in range(1, count + 1)]
+    count(bucket, request_pattern.partition(" ")[0].lower())
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("seed", range(10 if figures.WANTED else 1))
+def test_one_answer_in_three_goes_wrong(bucket, settings, tmp_path, seed):
+    """Load, build and export, each repeated when it fails, give what an undisturbed replay gives."""
+    chance = random.Random(seed)
+    data = tmp_path / "data"
+    stream = [[Row(f"C{chance.randrange(40)}", "M", "F", "5") for _ in range(50)] for _ in range(8)]
+    for number, rows in enumerate(stream):
+        write_chunk(data, f"chunk_{number}", rows)
+    variables = {"child_min_transactions": 2}
+    replay(data, tmp_path / "undisturbed", batch=2, vars=variables)
+    kinds = ("error_500", "error_503", "reset", "cut", "shortened", "reset_when_done")
+    for path in sorted((data / "input/transactions").iterdir()):
+        bucket.store.client.put_object(Bucket="bucket", Key=f"input/transactions/{path.name}", Body=path.read_bytes())
+    choices = random.Random(f"faults {seed}")
+    bucket.proxy.choose = lambda request: choices.choice(kinds) if choices.random() < 0.33 else None
+    disturbed = settings.model_copy(update={"vars": variables})
+    for _ in range(4):
+        for step in (
+            lambda: load_chunks(disturbed, bucket.store, max_chunks=2),
+            lambda: build(disturbed),
+            lambda: export_detections(disturbed, bucket.store),
+        ):
+            for _ in range(50):
+                try:
+                    step()
+                    break
+                except BucketError:
+                    continue
+    bucket.proxy.choose = None
+    assert bucket.proxy.done
+    assert exported(bucket.folder) == exported(tmp_path / "undisturbed") != []
+    count(bucket, "any")
+
+
+SENSOR = """
+import json, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import DagBag
+from tallymark.on_airflow.bucket import BucketHook
+bag = DagBag(sys.argv[1])
+sensor = bag.dags["detect_patterns"].task_dict["wait_for_chunk"]
+says = {
+    "waits": [
+        [config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]]
+        for config in (sensor.hook.config, BucketHook("aws_default").config)
+    ]
+}
+try:
+    sensor.execute({})
+    says["ends"] = "success"
+except Exception as error:
+    says["ends"] = f"{type(error).__name__}: {error}"
+print("SAYS", json.dumps(says))
+"""
+
+
+def sensor_says(bucket: Bucket, tmp_path: Path, **config: float) -> dict:
+    """What becomes of wait_for_chunk in a process of its own, and the time-outs of its client."""
+    connection = {
+        "conn_type": "aws",
+        "login": bucket.server.key,
+        "password": bucket.server.secret,
+        "extra": {"endpoint_url": bucket.proxy.url, "region_name": "us-east-1", "config_kwargs": config},
+    }
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection),
+        "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+        "TALLYMARK_BUCKET": "bucket",
+        "TALLYMARK_WAREHOUSE": str(tmp_path / "warehouse.duckdb"),
+    }
+    arguments = [sys.executable, "-c", SENSOR, str(PROJECT_ROOT / "dags")]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
+    found = [line for line in done.stdout.splitlines() if line.startswith("SAYS ")]
+    assert found, done.stderr
+    return json.loads(found[0].removeprefix("SAYS "))
+
+
+def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
+    """It does not skip, which would look like a minute without a chunk."""
+    bucket.proxy.faults = [Fault("refused_403")]
+    says = sensor_says(bucket, tmp_path)
+    assert says["waits"] == [[5, 10, 3], [5, 20, 4]]
+    assert says["ends"].startswith("BucketError: Could not list input/transactions/chunk_*")
+    assert "the Airflow connection aws_default" in says["ends"]
+
+
+@pytest.mark.system
+def test_the_sensor_fails_when_s3_hangs(bucket, tmp_path):
+    """What the connection says of time-outs wins."""
+    bucket.proxy.faults = [Fault("hang")]
+    says = sensor_says(bucket, tmp_path, read_timeout=0.3)
+    assert [waits[:2] for waits in says["waits"]] == [[5, 0.3]] * 2
+    assert says["ends"].startswith("BucketError") and "S3 is away" in says["ends"]
+
+
+def test_the_sensor_finds_a_chunk_after_an_outage(bucket, tmp_path):
+    put_three_chunks(bucket)
+    bucket.proxy.faults = [Fault("error_503", LISTING, times=2)]
+    assert sensor_says(bucket, tmp_path)["ends"] == "success"
+    assert bucket.proxy.done == ["error_503"] * 2
+
+
+def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
+    """Once behind the last chunk that was taken, though many others sort there too, and once for one digit more."""
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
+    settings.warehouse.touch()
+    settings.beside("listed").touch()
+    etag = hashlib.md5(b"").hexdigest()
+    seen = [(f"input/transactions/chunk_{number}", etag, "") for number in range(1, 10_003)]
+
+    def take(taken: int) -> None:
+        signals.make(settings, seen[:taken], taken_at=0)
+        signals.confirm(settings)
+        full_bucket.proxy.requests.clear()
+
+    def listings_when(taken: int) -> list[str]:
+        take(taken)
+        waiting = waiting_chunks(settings, chain.from_iterable(map(listed, listing.places(settings))))
+        assert [chunk.key for chunk in waiting] == [key for key, *_ in seen[taken:]]
+        return [request for request in full_bucket.proxy.requests if re.search(LISTING, request)]
+
+    def listed(place: listing.Place) -> Iterator[StoredObject]:
+        return full_bucket.store.list(place.prefix, place.after, place.is_passed)
+
+    assert len(listings_when(taken=10_002)) == 2
+    assert len(listings_when(taken=10_000)) == 2
+    take(10_000)
+    assert sensor_says(full_bucket, tmp_path)["ends"] == "success"
+    assert len([request for request in full_bucket.proxy.requests if re.search(LISTING, request)]) == 2
+
+
+HOLD = "import duckdb, sys, time; held = duckdb.connect(sys.argv[1]); print('open', flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def holder(settings) -> Iterator[subprocess.Popen]:
+    """Another process that has the warehouse open."""
+    duckdb.connect(str(settings.warehouse)).close()
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(settings.warehouse)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"open\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait(600)
+        process.stdout.close()
+
+
+def test_a_warehouse_that_is_open_elsewhere_is_waited_for(bucket, settings, holder, monkeypatch):
+    put_three_chunks(bucket)
+    monkeypatch.setattr(warehouse._open.retry, "sleep", lambda seconds: (holder.kill(), time.sleep(seconds)))
+    assert load.load_chunks(settings, bucket.store)["chunks_accepted"] == 3
+
+
+def test_a_warehouse_that_stays_open_elsewhere_is_said_to_be(bucket, settings, holder, monkeypatch):
+    monkeypatch.setattr(warehouse._open.retry, "stop", stop_after_delay(1))
+    with pytest.raises(RuntimeError, match=rf"is open elsewhere.*\(PID {holder.pid}\)") as raised:
+        load.load_chunks(settings, bucket.store)
+    assert "Close it there; the next run goes on" in str(raised.value)
