@@ -4,12 +4,12 @@ import csv
 import hashlib
 import io
 import logging
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import duckdb
 
+from tallymark.outbox.detections import is_detection_key
 from tallymark.outbox.spreadsheet import restored
 from tallymark.pipeline.build import failing_rows
 from tallymark.settings import Settings
@@ -56,11 +56,10 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
             found += failed
     else:
         known = set()
-    pattern = re.escape(settings.output_prefix) + r"detections/detections-[0-9]+\.csv"
     found += [
         f"{key}: is in the bucket, and the warehouse {settings.warehouse} never wrote it"
         for key in sorted(listed.keys() - known)
-        if re.fullmatch(pattern, key)
+        if is_detection_key(settings, key)
     ]
     if found:
         shown = found[:DIFFERENCES_SHOWN] + ["..."] * (len(found) > DIFFERENCES_SHOWN)

@@ -9,7 +9,7 @@ import duckdb
 
 from tallymark.intake.chunks import find_chunks
 from tallymark.intake.waiting import unknown_chunks
-from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE
+from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE, detection_key
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse import signals
@@ -60,7 +60,7 @@ def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str
     for number, file in enumerate(files, start=1):
         with file.open(newline="") as opened:
             header, *lines = csv.reader(opened)
-        if file.name != f"detections-{number:08d}.csv":
+        if file.relative_to(bucket).as_posix() != detection_key(settings, number):
             found.append(f"{file.name} should have number {number}")
         if tuple(header) != COLUMNS or not 0 < len(lines) <= ROWS_PER_FILE:
             found.append(f"{file.name} has {len(lines)} rows below {header}")

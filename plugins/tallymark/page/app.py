@@ -12,6 +12,7 @@ from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from tallymark.outbox.detections import detection_key
 from tallymark.outbox.spreadsheet import defused
 from tallymark.page import runs
 from tallymark.page.reader import Reader
@@ -229,7 +230,7 @@ def _about(snapshot: Reader) -> dict[str, Any]:
 
 
 def _detection_file(number: int | None) -> str | None:
-    return number and f"{settings().output_prefix}detections/detections-{number:08d}.csv"
+    return number and detection_key(settings(), number)
 
 
 def _csv(snapshot: Reader, name: str, **parameters: Any) -> StreamingResponse:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from tallymark.outbox import manifest
-from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detections_csv, read_detections
+from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detection_key, detections_csv, read_detections
 from tallymark.outbox.files import plan, put_planned
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -94,7 +94,7 @@ def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection, f
     starts = range(0, len(chosen), ROWS_PER_FILE)
     for file_number, start in enumerate(starts, start=files_before + 1):
         rows = chosen[start : start + ROWS_PER_FILE]
-        key = f"{settings.output_prefix}detections/detections-{file_number:08d}.csv"
+        key = detection_key(settings, file_number)
         ids = (rows[0].detection_id, rows[-1].detection_id)
         plan(
             warehouse,
