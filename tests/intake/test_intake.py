@@ -19,7 +19,7 @@ from tallymark.local.replay import replay
 from tallymark.pipeline import load
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse.connection import connect, read_sql, run_sql
+from tallymark.warehouse.connection import connect, run_sql
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def waiting_on_the_page(settings: Settings, bucket: FolderStore) -> list[str]:
     with connect(settings) as warehouse:
         warehouse.execute("create temp view ledger as from raw.chunks")
         warehouse.execute("create temp view conflicts as from raw.conflicts")
-        query = read_sql("page/unknown_chunks")
-        found = warehouse.execute(query, asked | {"limits": settings.limits}).fetchall()
-    return [chunks[place].key for (place,) in found]
+        run_sql(warehouse, "intake/rejected_by_limit")
+        found = run_sql(warehouse, "page/unknown_chunks", **asked, limits=settings.limits).fetchall()
+    return [chunks[place].key for place, _ in found]
 
 
 def test_the_page_waits_for_the_same_chunks_as_the_load(settings, bucket):

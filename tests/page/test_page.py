@@ -12,7 +12,10 @@ from urllib.parse import quote
 
 import pytest
 from support.many_detections import ODD_CUSTOMER, make_warehouse
+from support.oracle import Row
 from support.site import NO_RUNS, Site
+from support.streams import write_chunk
+from tallymark.local.replay import replay
 from tallymark.publish import snapshot
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError
@@ -192,23 +195,39 @@ def test_what_waits_in_the_bucket(page, tmp_path):
 
 def test_a_bucket_with_more_keys_than_are_listed(page, folder, monkeypatch):
     """It lists no further, and does not claim to know."""
-    monkeypatch.setattr("tallymark.page.waiting.MAX_KEYS", 2)
-    monkeypatch.setattr("tallymark.page.waiting.LIST_AGAIN_SECONDS", 600)
+    monkeypatch.setattr("tallymark.page.backlog.MAX_KEYS", 2)
+    monkeypatch.setattr("tallymark.page.backlog.LIST_AGAIN_SECONDS", 600)
     listed = []
 
     class Counting(FolderStore):
-        def list(self, prefix):
-            for stored in super().list(prefix):
+        def list(self, *where):
+            for stored in super().list(*where):
                 listed.append(stored.key)
                 yield stored
 
     site = Site(page, Settings(warehouse=folder / "warehouse.duckdb"), folder)
     site.reader._store = Counting(folder)
     found = site.json("/api/keeping-up")
-    assert (found["landed"], found["listing_is_cut"], found["nothing_landed_for_seconds"]) == (2, True, None)
+    assert (found["landed"], found["listing_is_cut"], found["nothing_landed_for_seconds"]) == (3, True, None)
     assert sum("transactions/" in key for key in listed) == 2
     site.json("/api/keeping-up")
     assert sum("transactions/" in key for key in listed) == 2
+
+
+def test_behind_many_chunks_only_new_ones_are_listed(page, tmp_path, monkeypatch):
+    """What waits is known however many chunks there were."""
+    monkeypatch.setattr("tallymark.intake.listing.KEYS_PER_CALL", 3)
+    monkeypatch.setattr("tallymark.page.backlog.MAX_KEYS", 4)
+    for number in range(1, 6):
+        write_chunk(tmp_path, f"chunk_{number}", [Row("C1", "M1", "F", "1")])
+    replay(tmp_path, tmp_path)
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
+    snapshot.publish(settings, FolderStore(tmp_path))
+    for number in (6, 10):
+        write_chunk(tmp_path, f"chunk_{number}", [Row("C1", "M1", "F", "1")])
+    found = Site(page, settings, tmp_path).json("/api/keeping-up")
+    assert (found["landed"], found["loaded"], found["waiting"], found["listing_is_cut"]) == (7, 5, 2, False)
+    assert found["nothing_landed_for_seconds"] >= 0
 
 
 def test_with_nothing_there(page, tmp_path):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tallymark.page.backlog import Backlog
 from tallymark.page.reader import Reader
-from tallymark.page.waiting import Waiting
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 
@@ -18,10 +18,10 @@ class Site:
 
         self.settings, self.store = settings, FolderStore(root)
         self.reader = Reader(settings, lambda: self.store)
-        waiting = Waiting(settings, self.reader)
+        backlog = Backlog(settings, self.reader)
         page.app.dependency_overrides = {
             page.reader: lambda: self.reader,
-            page.waiting: lambda: waiting,
+            page.backlog: lambda: backlog,
             **{login.dependency: lambda: None for login in page.app.router.dependencies},
         }
         self.client = TestClient(page.app)

@@ -7,6 +7,7 @@ import duckdb
 
 from tallymark.intake.chunks import is_input
 from tallymark.intake.csv_lines import Columns, RejectedError, judge_rows, read_csv_objects
+from tallymark.intake.ledger import ledger_views
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings
 from tallymark.store import RefusedError, Store, StoredObject
@@ -95,7 +96,7 @@ def _current_set(settings: Settings, store: Store) -> tuple[list[StoredObject], 
 
 def _find_version(settings: Settings, warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
     """Number and state of a set of objects; None: it has to be read."""
-    run_sql(warehouse, "intake/ledger_views")
+    ledger_views(warehouse)
     found = warehouse.execute(
         """
         select importance_version, state

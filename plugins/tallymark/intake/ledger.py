@@ -40,6 +40,12 @@ class Entry:
     reason: str | None = None
 
 
+def ledger_views(warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Give a connection the view ``found_before`` and the macro ``rejected_by_limit``."""
+    run_sql(warehouse, "intake/rejected_by_limit")
+    run_sql(warehouse, "intake/ledger_views")
+
+
 def seen_as(
     settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]
 ) -> list[Literal["known", "conflict", "new"]]:
@@ -48,7 +54,7 @@ def seen_as(
         "keys": json.dumps([chunk.key for chunk in chunks]),
         "etags": json.dumps([chunk.etag for chunk in chunks]),
     }
-    run_sql(warehouse, "intake/ledger_views")
+    ledger_views(warehouse)
     found = run_sql(warehouse, "intake/seen_as", **asked, limits=settings.limits)
     return [how for (how,) in found.fetchall()]
 
@@ -155,7 +161,7 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
 
 def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
     """Tell the copy of the ledger what is known of chunks; without any, or when it is lost, make the copy anew."""
-    run_sql(warehouse, "intake/ledger_views")
+    ledger_views(warehouse)
     keys = [chunk.key for chunk in chunks]
     if keys:
         known = run_sql(warehouse, "intake/known_chunks", keys=json.dumps(keys)).fetchall()

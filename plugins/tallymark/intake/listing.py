@@ -36,10 +36,19 @@ class Place(NamedTuple):
 
 def places(settings: Settings) -> list[Place]:
     """Where to look now. Places may overlap."""
-    everywhere = [Place(settings.transactions_prefix)]
-    keys = signals.last_keys(settings, KEYS_PER_CALL)
-    if len(keys) < KEYS_PER_CALL or _seconds_since_full_listing(settings) > settings.full_listing_seconds:
-        return everywhere
+    if _seconds_since_full_listing(settings) > settings.full_listing_seconds:
+        return [Place(settings.transactions_prefix)]
+    return places_behind(settings, signals.last_keys(settings, KEYS_PER_CALL))
+
+
+def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:
+    """Where to look for chunks that follow those that were taken.
+
+    Args:
+        keys: those of the last ``KEYS_PER_CALL`` chunks that were taken, or of all, if there were fewer.
+    """
+    if len(keys) < KEYS_PER_CALL:
+        return [Place(settings.transactions_prefix)]
     last = max(keys, key=natural_order)
     number = re.match("[0-9]*", last.removeprefix(f"{settings.transactions_prefix}chunk_")).group()
     one_digit_more = f"{settings.transactions_prefix}chunk_1{'0' * len(number)}"

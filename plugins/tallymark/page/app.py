@@ -15,8 +15,8 @@ from fastapi.responses import FileResponse, StreamingResponse
 from tallymark.outbox.detections import detection_key
 from tallymark.outbox.spreadsheet import defused
 from tallymark.page import runs
+from tallymark.page.backlog import Backlog
 from tallymark.page.reader import Reader
-from tallymark.page.waiting import Waiting
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError, Store
 
@@ -66,9 +66,9 @@ def reader() -> Reader:
 
 
 @lru_cache
-def waiting() -> Waiting:
+def backlog() -> Backlog:
     """What is in the bucket and was not taken, shared by all requests."""
-    return Waiting(settings(), reader())
+    return Backlog(settings(), reader())
 
 
 Snapshot = Annotated[Reader, Depends(reader)]
@@ -101,7 +101,7 @@ def static(name: str) -> FileResponse:
 
 
 @app.get("/api/keeping-up")
-def keeping_up(snapshot: Snapshot, chunks: Annotated[Waiting, Depends(waiting)]) -> dict[str, Any]:
+def keeping_up(snapshot: Snapshot, chunks: Annotated[Backlog, Depends(backlog)]) -> dict[str, Any]:
     """Chunks landed, loaded and waiting, time from landing to file, and what Airflow says of the runs."""
     published = snapshot.is_published()
     numbers = snapshot.query("keeping_up")[0] if published else {}

@@ -73,6 +73,7 @@ class Reader:
         """The same as names of columns and rows."""
         with self._database.cursor() as cursor:
             run_sql(cursor, "publish/evidence")
+            run_sql(cursor, "intake/rejected_by_limit")
             found = run_sql(cursor, f"page/{name}", **parameters)
             return [column[0] for column in found.description], [[*map(_shown, row)] for row in found.fetchall()]
 

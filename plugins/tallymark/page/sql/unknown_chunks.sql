@@ -1,4 +1,5 @@
--- Those of the listed chunks that the ledger does not know, by their places in the list: see known_chunks.sql of the load.
+-- Those of the listed chunks that the ledger does not know, by their places in the list, and whether their keys are new:
+-- see known_chunks.sql of the load.
 with listed as (
     select
         unnest(from_json($keys, '["varchar"]')) as chunk_key,
@@ -11,9 +12,14 @@ known as (
     where
         state = 'accepted'
         or chunk_key not in (select chunk_key from ledger where state = 'accepted')
-        and coalesce(nullif(regexp_extract(reason, '[0-9]+ \(setting [a-z_]+\)$'), ''), $limits[1]) in (select unnest($limits))
+        and (rejected_by_limit(reason) is null or list_contains($limits, rejected_by_limit(reason)))
     union all
     select chunk_key, etag from conflicts
 )
 
-select place from listed anti join known using (chunk_key, etag) order by place
+select
+    place,
+    chunk_key not in (select chunk_key from ledger) as is_new
+from listed
+anti join known using (chunk_key, etag)
+order by place

@@ -1,13 +1,17 @@
-"""Which chunks lie in the bucket and were not taken yet, from a listing that is kept for some seconds."""
+"""Which chunks lie in the bucket and were not taken yet, from a listing that is kept for some seconds.
+
+It looks where new chunks are to be expected, as the load does.
+"""
 
 import json
 import logging
 import threading
 import time
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
+from tallymark.intake import listing
 from tallymark.intake.chunks import find_chunks
 from tallymark.page.reader import Reader
 from tallymark.settings import Settings
@@ -18,7 +22,7 @@ LIST_AGAIN_SECONDS = 5.0
 MAX_KEYS = 20_000
 
 
-class Waiting:
+class Backlog:
     """Lists at most ``MAX_KEYS`` objects, and at most once in ``LIST_AGAIN_SECONDS``."""
 
     def __init__(self, settings: Settings, reader: Reader):
@@ -41,23 +45,29 @@ class Waiting:
             return self._found
 
     def _list(self) -> dict[str, Any]:
-        prefix = self._settings.transactions_prefix
-        objects = list(islice(self._reader.store.list(prefix), MAX_KEYS))
-        chunks = find_chunks(objects, prefix)
-        waiting = chunks
-        if self._reader.is_published():
+        taken = {"last_keys": [], "chunks": 0, "last_landed_at": None}
+        if is_published := self._reader.is_published():
+            [taken] = self._reader.query("taken", last=listing.KEYS_PER_CALL)
+        places = listing.places_behind(self._settings, taken["last_keys"])
+        listed = (self._reader.store.list(place.prefix, place.after, place.is_passed) for place in places)
+        objects = list(islice(chain.from_iterable(listed), MAX_KEYS))
+        chunks = find_chunks(objects, self._settings.transactions_prefix)
+        landed_at = [chunk.landed_at for chunk in chunks]
+        waiting, new = chunks, len(chunks)
+        if is_published:
             keys, etags = json.dumps([chunk.key for chunk in chunks]), json.dumps([chunk.etag for chunk in chunks])
-            listed = {"keys": keys, "etags": etags, "limits": self._settings.limits}
-            unknown = self._reader.query("unknown_chunks", **listed)
-            waiting = [chunks[row["place"]] for row in unknown]
+            limits = self._settings.limits
+            unknown = self._reader.query("unknown_chunks", keys=keys, etags=etags, limits=limits)
+            waiting, new = [chunks[row["place"]] for row in unknown], sum(row["is_new"] for row in unknown)
+        if taken["last_landed_at"]:
+            landed_at.append(datetime.fromisoformat(taken["last_landed_at"]))
         oldest = min((chunk.landed_at for chunk in waiting), default=None)
-        last = max((chunk.landed_at for chunk in chunks), default=None)
         now = datetime.now(UTC)
         is_cut = len(objects) == MAX_KEYS
         return {
-            "landed": len(chunks),
+            "landed": taken["chunks"] + new,
             "listing_is_cut": is_cut,
             "waiting": len(waiting),
             "oldest_waits_seconds": oldest and (now - oldest).total_seconds(),
-            "nothing_landed_for_seconds": (now - last).total_seconds() if last and not is_cut else None,
+            "nothing_landed_for_seconds": (now - max(landed_at)).total_seconds() if landed_at and not is_cut else None,
         }
