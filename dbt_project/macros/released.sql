@@ -13,6 +13,8 @@
 {% macro keep_columns(model, released) %}
     {% if execute %}
         {% set table = api.Relation.create(released.database, released.schema, released.identifier, type='table') %}
-        {% do alter_relation_add_remove_columns(table, adapter.get_missing_columns(model, table), none) %}
+        {% set known = adapter.get_column_schema_from_query('select * from ' ~ table) | map(attribute='name') | list %}
+        {% set columns = adapter.get_column_schema_from_query('select * from ' ~ model) %}
+        {% do alter_relation_add_remove_columns(table, columns | rejectattr('name', 'in', known) | list, none) %}
     {% endif %}
 {% endmacro %}

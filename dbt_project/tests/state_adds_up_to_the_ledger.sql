@@ -1,6 +1,7 @@
 with ledger as (
     select coalesce(sum(rows_accepted), 0) as transactions
-    from {{ ref('stg_chunks') }}
+    from {{ source('raw', 'chunks') }}
+    where state = 'accepted'
 ),
 
 state as (

@@ -2,9 +2,11 @@
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.oracle import Row
@@ -147,32 +149,41 @@ def test_a_var_that_makes_no_sense_is_named(data, settings, bucket, name, value,
         build(wrong)
 
 
-# A fault in the data, planted after the load, and how it is repaired: by the test that must find it.
+# A fault in the data, planted after the load, and how it is repaired; with the test that must find it.
 PLANTED = {
-    "rows_in_file_are_accepted_or_rejected": (
+    "a row of another chunk": (
+        "rows_in_file_are_accepted_or_rejected",
         "update raw.transactions set chunk_seq = -4 where chunk_seq = 4 and line_number = 5",
         "update raw.transactions set chunk_seq = 4 where chunk_seq = -4",
     ),
-    "state_adds_up_to_the_ledger": (
-        "insert into merchants select * replace ('planted' as merchant) from merchants where merchant = 'M1'",
-        "delete from merchants where merchant = 'planted'",
-    ),
-    "files_are_in_order": (
-        "update output.files set row_count = row_count + 1 where file_number = 1",
-        "update output.files set row_count = row_count - 1 where file_number = 1",
-    ),
-    "unique_batch_chunks_chunk_seq": (
+    "a chunk twice": (
+        "rows_in_file_are_accepted_or_rejected",
         "insert into raw.chunks select * replace ('planted' as chunk_key) from raw.chunks where chunk_seq = 4",
         "delete from raw.chunks where chunk_key = 'planted'",
     ),
+    "a merchant of no chunk": (
+        "state_adds_up_to_the_ledger",
+        "insert into merchants select * replace ('planted' as merchant) from merchants where merchant = 'M1'",
+        "delete from merchants where merchant = 'planted'",
+    ),
+    "a row too many in a file": (
+        "files_are_in_order",
+        "update output.files set row_count = row_count + 1 where file_number = 1",
+        "update output.files set row_count = row_count - 1 where file_number = 1",
+    ),
 }
 
-# A fault in a model: file, what it says, what it says wrongly; by the test that must find it.
+# A fault in a model: the test that must find it, file, what it says, what it says wrongly.
 BROKEN = {
-    "batch_keys_are_unique": ("state/merchant_customers.sql", "upsert_strategy()", "'append'"),
-    "unique_merchants_merchant": ("state/merchants.sql", "upsert_strategy()", "'append'"),
-    "detections_are_made_once": ("detections/batch_detections.sql", "occurrence = 1", "occurrence < 9"),
-    "detections_satisfy_their_rule": ("patterns/child.sql", "transactions >=", "transactions + 1 >="),
+    "customers twice": ("batch_keys_are_unique", "state/merchant_customers.sql", "upsert_strategy()", "'append'"),
+    "merchants twice": ("batch_keys_are_unique", "state/merchants.sql", "upsert_strategy()", "'append'"),
+    "detections twice": (
+        "detections_are_made_once",
+        "detections/batch_detections.sql",
+        "occurrence = 1",
+        "occurrence < 9",
+    ),
+    "no child": ("detections_satisfy_their_rule", "patterns/child.sql", "transactions >=", "transactions + 1 >="),
 }
 
 
@@ -182,14 +193,13 @@ def undisturbed(data, tmp_path) -> list:
     return detected(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed, name):
-    fault, repair = PLANTED[name]
+@pytest.mark.parametrize(("test", "fault", "repair"), PLANTED.values(), ids=PLANTED)
+def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed, test, fault, repair):
     one_batch_goes_out(settings, bucket)
     load_chunks(settings, bucket)
     with connect(settings) as warehouse:
         warehouse.execute(fault)
-    nothing_goes_out(settings, bucket, name)
+    nothing_goes_out(settings, bucket, test)
     with connect(settings) as warehouse:
         warehouse.execute(repair)
     build(settings, full_refresh=True)
@@ -197,24 +207,27 @@ def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed
     assert detected(settings.warehouse.parent) == undisturbed
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_fault_in_a_model_holds_the_export_back(settings, bucket, undisturbed, name, tmp_path, monkeypatch):
-    path, right, wrong = BROKEN[name]
+@pytest.mark.parametrize(("test", "path", "right", "wrong"), BROKEN.values(), ids=BROKEN)
+def test_a_fault_in_a_model_holds_the_export_back(
+    settings, bucket, undisturbed, test, path, right, wrong, tmp_path, monkeypatch
+):
     one_batch_goes_out(settings, bucket)
     load_chunks(settings, bucket)
     with monkeypatch.context() as broken:
-        project = tmp_path / "broken"
-        shutil.copytree(DBT_PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
-        model = project / "models" / path
+        model = project_copy(tmp_path) / "models" / path
         assert right in model.read_text()
         model.write_text(model.read_text().replace(right, wrong))
-        broken.setattr(invoke_dbt, "DBT_PROJECT", project)
+        broken.setattr(invoke_dbt, "DBT_PROJECT", tmp_path / "project")
         invoke_dbt._parsed.clear()
-        nothing_goes_out(settings, bucket, name)
+        nothing_goes_out(settings, bucket, test)
     invoke_dbt._parsed.clear()
     build(settings, full_refresh=True)
     export_detections(settings, bucket)
     assert detected(settings.warehouse.parent) == undisturbed
+
+
+def project_copy(folder: Path) -> Path:
+    return shutil.copytree(DBT_PROJECT, folder / "project", ignore=shutil.ignore_patterns("target", "logs"))
 
 
 def one_batch_goes_out(settings: Settings, bucket: FolderStore) -> None:
@@ -231,3 +244,98 @@ def nothing_goes_out(settings: Settings, bucket: FolderStore, test: str) -> None
     with pytest.raises(RuntimeError, match="Nothing is exported"):
         export_detections(settings, bucket)
     assert exported(settings.warehouse.parent) == before
+
+
+def test_a_build_makes_each_table_and_runs_each_sanity_test(settings, bucket):
+    """What is ephemeral is compiled with each reader, in the first build of a process and in the next one."""
+    nodes = invoke_dbt.parse(settings).nodes.values()
+    tables = [node for node in nodes if node.resource_type == "model" and not node.is_ephemeral_model]
+    sanity_tests = [node for node in nodes if node.resource_type == "test" and "audit" not in node.tags]
+    assert tables and sanity_tests
+    for _ in range(2):
+        load_chunks(settings, bucket, max_chunks=3)
+        done = build(settings)
+        assert (done["models"], done["tests"]) == (len(tables), len(sanity_tests))
+        export_detections(settings, bucket)
+
+
+def what_patterns_lack(manifest: Any) -> list[str]:
+    """What is missing of a pattern: a model in models/patterns with the tag pattern; others there are parts of one."""
+    models = {node.name: node for node in manifest.nodes.values() if node.resource_type == "model"}
+    tests = {node.name: node for node in manifest.nodes.values() if node.resource_type == "test"}
+    audited = {name for node in tests.values() if "audit" in node.tags for name in in_quotes(node.raw_code)}
+    unit_tested = {test.model for test in manifest.unit_tests.values()}
+    kept = models["batch_thresholds"]
+    lacks, parts_read, patterns_by_id = [], set(), {}
+    for name, model in models.items():
+        if not model.path.startswith("patterns/"):
+            continue
+        if name not in unit_tested:
+            lacks.append(f"{name}: unit tests")
+        if "pattern" not in model.tags:
+            continue
+        (pattern_id,) = re.findall(r"'(\w+)' as pattern_id", model.raw_code) or [None]
+        patterns_by_id.setdefault(pattern_id, []).append(name)
+        if model.unique_id not in models["batch_detections"].depends_on.nodes:
+            lacks.append(f"{name}: its ref in batch_detections")
+        if f"when '{pattern_id}' then" not in tests["detections_satisfy_their_rule"].raw_code:
+            lacks.append(f"{name}: its rule in detections_satisfy_their_rule")
+        if pattern_id not in audited:
+            lacks.append(f"{name}: an audit test")
+        parts = [part for part in models.values() if part.unique_id in model.depends_on.nodes and is_part(part)]
+        parts_read.update(part.name for part in parts)
+        compared = {var for part in (model, *parts) for var in re.findall(r"threshold\('(\w+)'\)", part.raw_code)}
+        in_force = set(in_quotes("".join(re.findall(r"thresholds_in_force\((.*?)\)", model.raw_code, re.DOTALL))))
+        lacks += [f"{name}: {var} among its thresholds in force" for var in sorted(compared - in_force)]
+        lacks += [f"{name}: {var} in dbt_project.yml" for var in sorted(in_force - set(kept.config.meta["vars"]))]
+        lacks += [
+            f"{name}: {var} in batch_thresholds"
+            for var in sorted(compared | in_force)
+            if not re.search(rf"\bas {var}\b", kept.raw_code)
+        ]
+    lacks += [f"{names}: a pattern_id of their own" for names in patterns_by_id.values() if len(names) > 1]
+    return lacks + [
+        f"{part.name}: the tag pattern, or a pattern that reads it"
+        for part in models.values()
+        if is_part(part) and part.name not in parts_read
+    ]
+
+
+def is_part(model: Any) -> bool:
+    return model.path.startswith("patterns/") and "pattern" not in model.tags
+
+
+def in_quotes(sql: str) -> list[str]:
+    return re.findall(r"'(\w+)'", sql)
+
+
+def test_patterns_lack_nothing(settings):
+    assert what_patterns_lack(invoke_dbt.parse(settings)) == []
+
+
+def test_what_a_new_pattern_lacks_is_named(settings, tmp_path, monkeypatch):
+    folder = project_copy(tmp_path) / "models/patterns"
+    child = (folder / "child.sql").read_text()
+    fourth = child.replace("PatId2", "PatId4").replace("'child_", "'fourth_")
+    (folder / "fourth.sql").write_text(fourth.replace(", 'fourth_min_transactions'", ""))
+    (folder / "forgotten.sql").write_text("select 1 as one")
+    monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", tmp_path / "project")
+    monkeypatch.setattr(invoke_dbt, "_parsed", {})
+    project = tmp_path / "project/dbt_project.yml"
+    project.write_text(
+        project.read_text().replace(
+            "vars: &thresholds\n",
+            "vars: &thresholds\n  fourth_max_average_amount: 1\n  fourth_min_transactions: 2\n",
+        )
+    )
+    assert sorted(what_patterns_lack(invoke_dbt.parse(settings))) == [
+        "forgotten: the tag pattern, or a pattern that reads it",
+        "forgotten: unit tests",
+        "fourth: an audit test",
+        "fourth: fourth_max_average_amount in batch_thresholds",
+        "fourth: fourth_min_transactions among its thresholds in force",
+        "fourth: fourth_min_transactions in batch_thresholds",
+        "fourth: its ref in batch_detections",
+        "fourth: its rule in detections_satisfy_their_rule",
+        "fourth: unit tests",
+    ]

@@ -53,7 +53,7 @@ final as (
         ) as detection_id,
         y_started_at,
         cast(null as timestamp) as detected_at,
-        made.* exclude (y_started_at, occurrence)
+        {{ all_columns_except('made', ['y_started_at', 'occurrence']) }}
     from made
 )
 

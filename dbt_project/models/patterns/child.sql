@@ -1,3 +1,5 @@
+{{ config(tags=['pattern']) }}
+
 with merchant_customers as (
     select * from {{ ref('batch_merchant_customers') }}
 ),

@@ -1,3 +1,5 @@
+{{ config(tags=['pattern']) }}
+
 with merchants as (
     select * from {{ ref('batch_merchants') }}
 ),

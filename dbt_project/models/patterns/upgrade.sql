@@ -1,123 +1,19 @@
-with merchants as (
-    select *
-    from {{ ref('batch_merchants') }}
-    where transactions > {{ threshold('upgrade_min_merchant_transactions') }}
+{{ config(tags=['pattern']) }}
+
+with bottom as (
+    select * from {{ ref('upgrade_bottom') }}
+),
+
+ranks as (
+    select * from {{ ref('upgrade_ranks') }}
 ),
 
 activity as (
-    select *
-    from {{ ref('batch_merchant_customers') }}
-    where merchant in (select merchant from merchants)
+    select * from {{ ref('batch_merchant_customers') }}
 ),
 
-customers as (
-    select *
-    from {{ ref('merchant_customers') }}
-    where merchant in (select merchant from merchants)
-),
-
-weights as (
-    select
-        importance_version,
-        merchant,
-        customer,
-        {{ weight() }} as weight,
-        {{ weight_sort_keys() }}
-    from {{ ref('customer_weights') }}
-    where
-        importance_version in (select importance_version from merchants)
-        and merchant in (select merchant from merchants)
-),
-
-first_chunks as (
-    select merchant, min(chunk_seq) as chunk_seq
-    from merchants
-    group by merchant
-),
-
-weighted_customers as (
-    select
-        customers.merchant,
-        customers.customer,
-        customers.transactions,
-        customers.first_chunk_seq,
-        customers.first_chunk_seq > first_chunks.chunk_seq as is_newcomer,
-        weights.importance_version,
-        weights.weight,
-        weights.weight_key,
-        weights.weight_key_remainder
-    from customers
-    inner join weights on customers.merchant = weights.merchant and customers.customer = weights.customer
-    inner join first_chunks on customers.merchant = first_chunks.merchant
-),
-
--- At the end of the batch. As of a chunk before it, some of the batch's newcomers were not there yet.
-ranked_at_end as (
-    select
-        *,
-        rank() over (
-            partition by merchant, importance_version
-            order by weight_key, weight_key_remainder
-        ) - 1 as smaller_at_end,
-        count(*) over (partition by merchant, importance_version) as weighted_at_end,
-        sum(case when is_newcomer then 1 else 0 end) over (partition by merchant, importance_version) as newcomers
-    from weighted_customers
-),
-
--- Only these can be in the bottom percent at any chunk of the batch: whoever has a smaller weight than one
--- of them is one of them, so ranks among them are ranks among all.
-bottom_candidates as (
-    select * from ranked_at_end
-    where 100 * (smaller_at_end - newcomers) <= {{ threshold('upgrade_bottom_percent') }} * (weighted_at_end - 1)
-),
-
-weighted_by_chunk as (
-    select
-        merchants.chunk_seq,
-        merchants.merchant,
-        count(newcomers.customer) as newcomers_to_come
-    from merchants
-    left join weighted_customers as newcomers
-        on merchants.merchant = newcomers.merchant
-        and merchants.importance_version = newcomers.importance_version
-        and newcomers.is_newcomer
-        and newcomers.first_chunk_seq > merchants.chunk_seq
-    group by merchants.chunk_seq, merchants.merchant
-),
-
-ranked_by_weight as (
-    select
-        merchants.chunk_seq,
-        merchants.merchant,
-        merchants.transactions as merchant_transactions,
-        merchants.customers as merchant_customers,
-        merchants.importance_version,
-        candidates.customer,
-        candidates.transactions as transactions_at_end,
-        candidates.weight,
-        candidates.weighted_at_end - weighted_by_chunk.newcomers_to_come as customers_with_weight,
-        rank() over (
-            partition by merchants.chunk_seq, merchants.merchant
-            order by candidates.weight_key, candidates.weight_key_remainder
-        ) - 1 as customers_with_smaller_weight
-    from merchants
-    inner join bottom_candidates as candidates
-        on merchants.merchant = candidates.merchant
-        and merchants.importance_version = candidates.importance_version
-        and merchants.chunk_seq >= candidates.first_chunk_seq
-    inner join weighted_by_chunk
-        on merchants.chunk_seq = weighted_by_chunk.chunk_seq
-        and merchants.merchant = weighted_by_chunk.merchant
-),
-
-bottom as (
-    select * from ranked_by_weight
-    where
-        100 * customers_with_smaller_weight
-        <= {{ threshold('upgrade_bottom_percent') }} * (customers_with_weight - 1)
-),
-
-bottom_with_transactions as (
+-- The state holds the whole batch already: what a later chunk of the batch added is taken off again.
+transactions_so_far as (
     select
         bottom.chunk_seq,
         bottom.merchant,
@@ -131,53 +27,6 @@ bottom_with_transactions as (
     group by bottom.chunk_seq, bottom.merchant, bottom.customer
 ),
 
--- How many customers of a merchant have just so many transactions, as of every chunk before `until_chunk_seq`:
--- those at the end of the batch, and each move of a customer from one number to the next taken back.
-moves as (
-    select merchant, transactions, cast(null as bigint) as until_chunk_seq, count(*) as customers
-    from customers
-    group by merchant, transactions
-    union all
-    select merchant, transactions, chunk_seq as until_chunk_seq, -count(*) as customers
-    from activity
-    group by merchant, transactions, chunk_seq
-    union all
-    select
-        merchant,
-        transactions - chunk_transactions as transactions_before,
-        chunk_seq as until_chunk_seq,
-        count(*) as customers
-    from activity
-    where transactions > chunk_transactions
-    group by merchant, transactions - chunk_transactions, chunk_seq
-),
-
-customers_by_transactions as (
-    select
-        merchants.chunk_seq,
-        merchants.merchant,
-        moves.transactions,
-        sum(moves.customers) as customers
-    from merchants
-    inner join moves
-        on merchants.merchant = moves.merchant
-        and (moves.until_chunk_seq is null or merchants.chunk_seq < moves.until_chunk_seq)
-    group by merchants.chunk_seq, merchants.merchant, moves.transactions
-),
-
-ranked_by_transactions as (
-    select
-        chunk_seq,
-        merchant,
-        transactions,
-        coalesce(sum(customers) over (
-            partition by chunk_seq, merchant
-            order by transactions
-            rows between unbounded preceding and 1 preceding
-        ), 0) as customers_with_fewer_transactions
-    from customers_by_transactions
-),
-
 final as (
     select
         'PatId1' as pattern_id,
@@ -185,10 +34,10 @@ final as (
         bottom.chunk_seq,
         bottom.merchant,
         bottom.customer,
-        cast(bottom_with_transactions.customer_transactions as bigint) as customer_transactions,
+        cast(transactions_so_far.customer_transactions as bigint) as customer_transactions,
         bottom.merchant_transactions,
         bottom.merchant_customers,
-        cast(ranked.customers_with_fewer_transactions as bigint) as customers_with_fewer_transactions,
+        cast(ranks.customers_with_fewer_transactions as bigint) as customers_with_fewer_transactions,
         bottom.weight,
         cast(bottom.customers_with_weight as bigint) as customers_with_weight,
         cast(bottom.customers_with_smaller_weight as bigint) as customers_with_smaller_weight,
@@ -198,17 +47,17 @@ final as (
             'upgrade_weight_aggregate',
         ]) }} as thresholds
     from bottom
-    inner join bottom_with_transactions
-        on bottom.chunk_seq = bottom_with_transactions.chunk_seq
-        and bottom.merchant = bottom_with_transactions.merchant
-        and bottom.customer = bottom_with_transactions.customer
-    inner join ranked_by_transactions as ranked
-        on bottom.chunk_seq = ranked.chunk_seq
-        and bottom.merchant = ranked.merchant
-        and bottom_with_transactions.customer_transactions = ranked.transactions
+    inner join transactions_so_far
+        on bottom.chunk_seq = transactions_so_far.chunk_seq
+        and bottom.merchant = transactions_so_far.merchant
+        and bottom.customer = transactions_so_far.customer
+    inner join ranks
+        on bottom.chunk_seq = ranks.chunk_seq
+        and bottom.merchant = ranks.merchant
+        and transactions_so_far.customer_transactions = ranks.transactions
     where
         bottom.merchant_customers >= 2
-        and 100 * ranked.customers_with_fewer_transactions
+        and 100 * ranks.customers_with_fewer_transactions
         >= (100 - {{ threshold('upgrade_top_percent') }}) * (bottom.merchant_customers - 1)
 )
 

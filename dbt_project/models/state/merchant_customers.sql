@@ -23,7 +23,15 @@ parts as (
     from activity
     {% if is_incremental() %}
     union all
-    select before.*
+    select
+        before.merchant,
+        before.customer,
+        before.transactions,
+        before.amount,
+        before.first_chunk_seq,
+        before.first_female_chunk_seq,
+        before.first_male_chunk_seq,
+        before.last_chunk_seq
     from {{ this }} as before
     where exists (
             select 1 from activity

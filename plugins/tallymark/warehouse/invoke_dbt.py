@@ -43,13 +43,18 @@ def parse(settings: Settings) -> Any:
 
 
 def invoke(
-    settings: Settings, arguments: list[str], manifest: Any = None, hears: Callable[[Any], None] | None = None
+    settings: Settings,
+    arguments: list[str],
+    manifest: Any = None,
+    hears: Callable[[Any], None] | None = None,
+    and_then: Callable[[Any, Any], None] | None = None,
 ) -> Any:
     """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
 
     Args:
         manifest: what ``parse`` gave; without it the command may not open the warehouse.
         hears: is told dbt's warnings and errors; what a failed run-operation says is nowhere else.
+        and_then: is given the nodes' results and the open warehouse after a success; to open it again takes longer.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
@@ -67,12 +72,22 @@ def invoke(
         *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
     if manifest:
+        _let_inject_again(manifest)
         signals.forget_unless_true(settings)
     try:
         with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
             result = dbtRunner(manifest=manifest, callbacks=[hears] if hears else []).invoke([*arguments, *options])
+            if and_then and result.success:
+                and_then(result.result, DuckDBConnectionManager.env().handle().cursor())
     finally:
         DuckDBConnectionManager.close_all_connections()
     if manifest:
         signals.confirm(settings)
     return result
+
+
+def _let_inject_again(manifest: Any) -> None:
+    """A node that was run before is compiled anew, but dbt takes its ephemeral models for injected already."""
+    for node in manifest.nodes.values():
+        if not node.is_ephemeral_model:
+            node.extra_ctes, node.extra_ctes_injected = [], False
