@@ -7,7 +7,7 @@ import duckdb
 
 from tallymark import output
 from tallymark.chunks import is_input
-from tallymark.csv_lines import Columns, RejectedError, judge_rows, read_csv_objects
+from tallymark.csv_lines import Columns, RejectedError, insert_rejected_rows, judged, read_csv_objects
 from tallymark.settings import Settings
 from tallymark.store import RefusedError, Store, StoredObject
 from tallymark.warehouse import run_sql, transaction, utc_now
@@ -138,9 +138,10 @@ def _load_version(
         log.error("REJECTED customer importance: %s", reason)
     with transaction(warehouse):
         for file in files:
-            judge_rows(warehouse, [file], "importance")
-            run_sql(warehouse, "insert_importance", version=version)
-            run_sql(warehouse, "insert_rejected_rows", chunk_seqs=[None], version=version, object_keys=[file.key])
+            with judged(warehouse, [file], "importance"):
+                (inserted,) = run_sql(warehouse, "insert_importance", version=version).fetchone()
+                if inserted < file.rows:
+                    insert_rejected_rows(warehouse, [file], [None], version)
         accepted, rejected = warehouse.execute(
             """
             select

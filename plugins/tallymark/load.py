@@ -11,7 +11,7 @@ import duckdb
 
 from tallymark import ledger, ledger_copy, listing, manifest, output, work
 from tallymark.chunks import Chunk, find_chunks, misnamed
-from tallymark.csv_lines import Columns, CsvObject, RejectedError, judge_rows, read_csv_objects
+from tallymark.csv_lines import Columns, CsvObject, RejectedError, insert_rejected_rows, judged, read_csv_objects
 from tallymark.importance import load_customer_importance
 from tallymark.settings import Settings
 from tallymark.store import RefusedError, Store, StoredObject
@@ -210,8 +210,8 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
     """Write the rows of chunks and their ledger rows; returns what to add to the counts of load_chunks."""
     entries = [read.entry for read in group]
     first = ledger.next_chunk_seq(warehouse)
-    judge_rows(warehouse, [file for read in group for file in read.files], "transactions")
-    with transaction(warehouse):
+    files = [file for read in group for file in read.files]
+    with judged(warehouse, files, "transactions"), transaction(warehouse):
         insert_rows(warehouse, {chunk_seq: read.files for chunk_seq, read in enumerate(group, first)})
         counts = ledger.record(warehouse, first, entries)
         output.plan_rejected(settings, warehouse, since=first)
@@ -246,12 +246,13 @@ def read_chunk(settings: Settings, store: Store, chunk: Chunk) -> list[CsvObject
 
 
 def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> None:
-    """Write the rows of chunks that were judged, accepted and rejected, in the transaction of their ledger rows.
+    """Write the rows of chunks that are judged, accepted and rejected, in the transaction of their ledger rows.
 
     Args:
-        chunks: the files of each, by ``chunk_seq``, in the order in which ``judge_rows`` had them.
+        chunks: the files of each, by ``chunk_seq``, in the order in which ``judged`` has them.
     """
-    files = [(chunk_seq, file.key) for chunk_seq, of_chunk in chunks.items() for file in of_chunk]
-    chunk_seqs, keys = [chunk_seq for chunk_seq, _ in files], [key for _, key in files]
-    run_sql(warehouse, "insert_transactions", chunk_seqs=chunk_seqs)
-    run_sql(warehouse, "insert_rejected_rows", chunk_seqs=chunk_seqs, version=None, object_keys=keys)
+    files = [file for of_chunk in chunks.values() for file in of_chunk]
+    chunk_seqs = [chunk_seq for chunk_seq, of_chunk in chunks.items() for _ in of_chunk]
+    (accepted,) = run_sql(warehouse, "insert_transactions", chunk_seqs=chunk_seqs).fetchone()
+    if accepted < sum(file.rows for file in files):
+        insert_rejected_rows(warehouse, files, chunk_seqs, None)

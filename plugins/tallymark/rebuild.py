@@ -23,7 +23,7 @@ from tallymark import ledger_copy, manifest, output
 from tallymark.build import build
 from tallymark.chunks import Chunk, find_chunks
 from tallymark.command_line import ArgumentParser, command, must_be_a_folder, must_be_writable
-from tallymark.csv_lines import judge_rows
+from tallymark.csv_lines import judged
 from tallymark.errors import UserError
 from tallymark.importance import restore_versions
 from tallymark.load import insert_rows, read_chunk
@@ -125,8 +125,7 @@ def _restore_chunk(
     if row["state"] == "accepted" and chunk is None:
         row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
     files = read_chunk(settings, store, chunk) if row["state"] == "accepted" else []
-    judge_rows(warehouse, files, "transactions")
-    with transaction(warehouse):
+    with judged(warehouse, files, "transactions"), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:
             insert_rows(warehouse, {row["chunk_seq"]: files})
