@@ -168,8 +168,8 @@ def test_many_lines_that_are_not_utf_8_take_no_more_memory_than_others(kind, col
     header = b"customer,merchant,gender,amount,weight"
     text, undecodable = csv_lines.split_lines(b"\n".join([header, *[b"C\xff,M,F,1,1"] * 100_000]))
     file = csv_lines.CsvObject("chunk_1", text, undecodable, *csv_lines.read_header(text, columns), rows=100_000)
-    with duckdb.connect(config={"threads": 2, "memory_limit": "300MB", "temp_directory": ""}) as warehouse:
-        csv_lines.judge_rows(warehouse, [file, file], kind)
+    little = {"threads": 2, "memory_limit": "300MB", "temp_directory": ""}
+    with duckdb.connect(config=little) as warehouse, csv_lines.judged(warehouse, [file, file], kind):
         reasons = warehouse.execute("select file, reason, count(*) from judged_rows group by all order by all")
         assert reasons.fetchall() == [(1, "not UTF-8", 100_000), (2, "not UTF-8", 100_000)]
 
@@ -193,8 +193,7 @@ def test_numbers_are_read_as_decimal_reads_them():
     ):
         text = "\n".join(["customer,merchant,gender,amount,weight", *(f"C,M,F,{text},{text}" for text in texts)])
         file = csv_lines.CsvObject("chunk_1", text, [], *csv_lines.read_header(text, columns), rows=len(texts))
-        with duckdb.connect() as warehouse:
-            csv_lines.judge_rows(warehouse, [file], kind)
+        with duckdb.connect() as warehouse, csv_lines.judged(warehouse, [file], kind):
             rows = warehouse.execute(f"select {column}, reason from judged_rows order by line_number").fetchall()
         for text, (value, reason) in zip(texts, rows, strict=True):
             number = Decimal(text)
@@ -245,3 +244,98 @@ def test_an_average_amount_is_shown_exactly():
                 {"amount": amount, "transactions": transactions},
             ).fetchone()
             assert f"of Rs {shown} on average" in text
+
+
+CLEAN_HEADER = "step,customer,gender,merchant,amount,extra"
+CLEAN_ROWS = [
+    "0,'C1','F','M1',4.55,x",
+    "0,C1,F,M1,4.55,x",
+    "'0','C2','','M1','1E1',''",
+    ",é😀,,M\u2028\x852,+.5,",
+    "0,C1,F,M1,-0,=1+1",
+    "0,'C1','F','M1',x,'kept_as_it_is'",
+    "0,'','F','M1',1,x",
+    "0,C1,F,,1,x",
+    "0,C1,F,M1,'',x",
+    "0,C1,F,M1,-1,x",
+    "0,C1,F,M1,1.00001,x",
+    "0,C1,F,M1,123456789012345,x",
+    f"0,{'C' * 1000},'{'F' * 1000}',M1,1,x",
+]
+CLEAN_CHUNKS = [
+    "\n".join([CLEAN_HEADER, *CLEAN_ROWS]) + "\n",
+    "\n".join([CLEAN_HEADER, *CLEAN_ROWS]),
+    "\r\n".join([CLEAN_HEADER.upper(), *reversed(CLEAN_ROWS)]) + "\r\n",
+    f"\ufeff{CLEAN_HEADER}\r" + "\r".join(CLEAN_ROWS),
+    CLEAN_HEADER,
+    "customer,merchant,gender,amount\nC1,M1,F,1\nC2,M2,F,x\n",
+    "merchant,customer,gender,amount\nM1,C1,F,1\nM2,C2,F,x\n",
+    "age,customer,gender,merchant,amount,extra\n7,C1,F,M1,1,x\n",
+    "step,gender,customer,merchant,amount,extra\n0,F,C1,M1,1,x\n",
+]
+CLEAN_IMPORTANCE = "Source,Target,Weight,typeTrans\nC1,M1,1.5,x\n'C2','M2','-1e-18',''\nC3,M3,x,x\n,M4,1,x\nC5,M5,1e9,"
+ODD_CHUNKS = {
+    "an empty line above the header": f"\n{CLEAN_HEADER}\n{CLEAN_ROWS[0]}\n",
+    "an empty line": f"{CLEAN_HEADER}\n\n{CLEAN_ROWS[0]}\n",
+    "an empty line at the end": f"{CLEAN_HEADER}\n{CLEAN_ROWS[0]}\n\n",
+    "a column too few": f"{CLEAN_HEADER}\n0,C1,F,M1,1\n",
+    "a column too many": f"{CLEAN_HEADER}\n0,C1,F,M1,1,x,\n",
+    "a comma in quotes": f"{CLEAN_HEADER}\n0,'C,1',F,M1,1,x\n",
+    "doubled quotes": f"{CLEAN_HEADER}\n0,'C''1',F,M1,1,x\n",
+    "a quote inside": f"{CLEAN_HEADER}\n0,O'Brien,F,M1,1,x\n",
+    "a quote that is not closed": f"{CLEAN_HEADER}\n0,'C1,F,M1,1,x\n0,C1',F,M1,1,x\n",
+    "double quotes": f'{CLEAN_HEADER}\n0,"C1",F,M1,1,x\n',
+    "a blank": f"{CLEAN_HEADER}\n0, C1,F,M1,1,x\n",
+    "a tab": f"{CLEAN_HEADER}\n0,C1\t,F,M1,1,x\n",
+    "a NUL": f"{CLEAN_HEADER}\n0,C\0,F,M1,1,x\n",
+    "a long value": f"{CLEAN_HEADER}\n0,{'C' * 1001},F,M1,1,x\n",
+    "many columns": f"{CLEAN_HEADER}{',x' * 95}\n{CLEAN_ROWS[0]}{',x' * 95}\n",
+    "not UTF-8": f"{CLEAN_HEADER}\n".encode() + b"0,C\xff,F,M1,1,x\n",
+}
+
+
+def csv_object(content: str | bytes) -> csv_lines.CsvObject:
+    content = content if isinstance(content, bytes) else content.encode()
+    text, undecodable = csv_lines.split_lines(content)
+    header = csv_lines.read_header(text, TRANSACTIONS)
+    return csv_lines.CsvObject("chunk", text, undecodable, *header, rows=0)
+
+
+@pytest.mark.parametrize("name", ODD_CHUNKS)
+def test_what_is_odd_is_read_line_by_line(name):
+    assert not csv_lines.is_clean(csv_object(ODD_CHUNKS[name]))
+
+
+def test_clean_files_say_the_same_when_they_are_read_line_by_line(settings, bucket, tmp_path, monkeypatch):
+    """All rows, accepted and rejected, with their numbers and lines; with odd files and other columns beside them."""
+    assert all(csv_lines.is_clean(csv_object(chunk)) for chunk in CLEAN_CHUNKS)
+    chunks = [*CLEAN_CHUNKS, *ODD_CHUNKS.values(), *CLEAN_CHUNKS]
+    for number, chunk in enumerate(chunks):
+        put(bucket, f"chunk_{number}", chunk)
+    put(bucket, "all.csv", CLEAN_IMPORTANCE, "input/customers")
+    by_lines = settings.model_copy(update={"warehouse": tmp_path / "by_lines.duckdb"})
+    counts = load.load_chunks(settings, bucket)
+    monkeypatch.setattr(csv_lines, "is_clean", lambda file: False)
+    assert load.load_chunks(by_lines, bucket) == counts
+    assert counts["rows_rejected"] > 2 * 4 * 7
+    for table in ("transactions", "rejected_rows", "customer_importance"):
+        rows = [table_rows(of, table) for of in (settings, by_lines)]
+        assert rows[0] == rows[1] and rows[0], table
+
+
+@pytest.mark.parametrize("chunk", CLEAN_CHUNKS)
+def test_a_clean_file_by_itself_says_the_same_when_it_is_read_line_by_line(chunk, monkeypatch):
+    file = csv_object(chunk)
+    found = []
+    for reads in (csv_lines.is_clean, lambda file: False):
+        monkeypatch.setattr(csv_lines, "is_clean", reads)
+        with duckdb.connect() as warehouse, csv_lines.judged(warehouse, [file], "transactions"):
+            found.append(warehouse.execute("select * from judged_rows order by line_number").fetchall())
+            by_lines = warehouse.execute("select count(*) from split_rows").fetchone()[0]
+        assert by_lines == (0 if len(found) == 1 else len(found[0]))
+    assert found[0] == found[1]
+
+
+def table_rows(settings: Settings, table: str) -> list[tuple]:
+    with connect(settings, read_only=True) as warehouse:
+        return warehouse.execute(f"select * from raw.{table} order by all").fetchall()

@@ -19,7 +19,7 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.intake.chunks import Chunk, find_chunks
-from tallymark.intake.csv_lines import judge_rows
+from tallymark.intake.csv_lines import judged
 from tallymark.intake.importance import restore_versions
 from tallymark.intake.rejected import plan_rejected
 from tallymark.intake.transactions import insert_rows, read_chunk
@@ -126,8 +126,7 @@ def _restore_chunk(
     if row["state"] == "accepted" and chunk is None:
         row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
     files = read_chunk(settings, store, chunk) if row["state"] == "accepted" else []
-    judge_rows(warehouse, files, "transactions")
-    with transaction(warehouse):
+    with judged(warehouse, files, "transactions"), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:
             insert_rows(warehouse, {row["chunk_seq"]: files})

@@ -6,7 +6,7 @@ import logging
 import duckdb
 
 from tallymark.intake.chunks import is_input
-from tallymark.intake.csv_lines import Columns, RejectedError, judge_rows, read_csv_objects
+from tallymark.intake.csv_lines import Columns, RejectedError, insert_rejected_rows, judged, read_csv_objects
 from tallymark.intake.ledger import ledger_views
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings
@@ -139,10 +139,10 @@ def _load_version(
         log.error("REJECTED customer importance: %s", reason)
     with transaction(warehouse):
         for file in files:
-            judge_rows(warehouse, [file], "importance")
-            run_sql(warehouse, "intake/insert_importance", version=version)
-            of_file = {"chunk_seqs": [None], "version": version, "object_keys": [file.key]}
-            run_sql(warehouse, "intake/insert_rejected_rows", **of_file)
+            with judged(warehouse, [file], "importance"):
+                (inserted,) = run_sql(warehouse, "intake/insert_importance", version=version).fetchone()
+                if inserted < file.rows:
+                    insert_rejected_rows(warehouse, [file], [None], version)
         accepted, rejected = warehouse.execute(
             """
             select

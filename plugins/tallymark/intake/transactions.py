@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from tallymark.intake.chunks import Chunk
-from tallymark.intake.csv_lines import Columns, CsvObject, read_csv_objects
+from tallymark.intake.csv_lines import Columns, CsvObject, insert_rejected_rows, read_csv_objects
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse.connection import run_sql
@@ -26,12 +26,13 @@ def read_chunk(settings: Settings, store: Store, chunk: Chunk) -> list[CsvObject
 
 
 def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> None:
-    """Write the rows of chunks that were judged, accepted and rejected, in the transaction of their ledger rows.
+    """Write the rows of chunks that are judged, accepted and rejected, in the transaction of their ledger rows.
 
     Args:
-        chunks: the files of each, by ``chunk_seq``, in the order in which ``judge_rows`` had them.
+        chunks: the files of each, by ``chunk_seq``, in the order in which ``judged`` has them.
     """
-    files = [(chunk_seq, file.key) for chunk_seq, of_chunk in chunks.items() for file in of_chunk]
-    chunk_seqs, keys = [chunk_seq for chunk_seq, _ in files], [key for _, key in files]
-    run_sql(warehouse, "intake/insert_transactions", chunk_seqs=chunk_seqs)
-    run_sql(warehouse, "intake/insert_rejected_rows", chunk_seqs=chunk_seqs, version=None, object_keys=keys)
+    files = [file for of_chunk in chunks.values() for file in of_chunk]
+    chunk_seqs = [chunk_seq for chunk_seq, of_chunk in chunks.items() for _ in of_chunk]
+    (accepted,) = run_sql(warehouse, "intake/insert_transactions", chunk_seqs=chunk_seqs).fetchone()
+    if accepted < sum(file.rows for file in files):
+        insert_rejected_rows(warehouse, files, chunk_seqs, None)

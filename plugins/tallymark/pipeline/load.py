@@ -11,7 +11,7 @@ import duckdb
 
 from tallymark.intake import ledger, listing
 from tallymark.intake.chunks import Chunk, find_chunks, misnamed
-from tallymark.intake.csv_lines import CsvObject, RejectedError, judge_rows
+from tallymark.intake.csv_lines import CsvObject, RejectedError, judged
 from tallymark.intake.importance import load_customer_importance
 from tallymark.intake.rejected import plan_rejected
 from tallymark.intake.transactions import insert_rows, read_chunk
@@ -212,8 +212,8 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
     """Write the rows of chunks and their ledger rows; returns what to add to the counts of load_chunks."""
     entries = [read.entry for read in group]
     first = ledger.next_chunk_seq(warehouse)
-    judge_rows(warehouse, [file for read in group for file in read.files], "transactions")
-    with transaction(warehouse):
+    files = [file for read in group for file in read.files]
+    with judged(warehouse, files, "transactions"), transaction(warehouse):
         insert_rows(warehouse, {chunk_seq: read.files for chunk_seq, read in enumerate(group, first)})
         counts = ledger.record(warehouse, first, entries)
         plan_rejected(settings, warehouse, since=first)

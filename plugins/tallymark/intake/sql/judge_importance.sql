@@ -1,35 +1,12 @@
--- Customer importance rows, in the temporary table `judged_rows`: see judge_transactions.sql.
-create or replace temp table judged_rows as
-with split as (
-    select *, is_simple(line) as simple, fields_of(line, simple) as fields
-    from file_rows
-),
-
-named as (
-    select
-        file,
-        line_number,
-        line,
-        simple,
-        files.width,
-        is_undecodable,
-        len(fields) as fields_found,
-        value(fields[files.customer], simple) as customer,
-        value(fields[files.merchant], simple) as merchant,
-        value(fields[files.weight], simple) as weight_text
-    from split
-    inner join files using (file)
-),
-
-plain as (
-    select * replace (plain_number(weight_text) as weight_text)
-    from named
+-- Customer importance rows, in the temporary view `judged_rows`: see judge_transactions.sql.
+create or replace temp view judged_rows as
+with plain as (
+    select file, line_number, flaw, customer, merchant, plain_number(weight) as weight_text
+    from named_rows
 ),
 
 measured as (
-    select
-        *,
-        number_scale(weight_text) as weight_scale
+    select *, number_scale(weight_text) as weight_scale
     from plain
 ),
 
@@ -47,15 +24,11 @@ cast_weights as (
 select
     file,
     line_number,
-    line,
     customer,
     merchant,
     weight,
     case
-        when is_undecodable then 'not UTF-8'
-        when contains(line, chr(0)) then 'contains a NUL character'
-        when not simple and has_unbalanced_quote(line) then 'quotes do not match'
-        when fields_found <> width then 'has ' || fields_found || ' fields instead of ' || width
+        when flaw is not null then flaw
         when customer is null then 'no customer'
         when merchant is null then 'no merchant'
         when weight_text is null then 'no weight'
