@@ -15,7 +15,7 @@ from typing import Any
 
 from tallymark.local import generate
 from tallymark.local.feed import open_source
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
@@ -112,7 +112,7 @@ def micro_batch(root: Path, max_chunks: int, objects: Sequence | None = None) ->
     settings, store = settings_of(root), FolderStore(root)
     calls: dict[str, Callable[[], Any]] = {
         "load": lambda: load_chunks(settings, store, max_chunks=max_chunks, objects=objects),
-        "build": lambda: build(settings),
+        "build": lambda: build_models(settings),
         "export": lambda: export_detections(settings, store),
     }
     return {name: timed(calls[name]) for name in STEPS}

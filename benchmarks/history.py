@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from tallymark.intake import ledger
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.store.folder import FolderStore
@@ -82,7 +82,7 @@ def make_past(root: Path, rows: int, customers: int, merchants: int) -> int:
         for merchant in range(merchants):
             file.writelines(f"C{c},M{merchant},{c * 7 % 1009},es_food,0\n" for c in range(0, customers, 3))
     load_chunks(settings, store, objects=[])
-    build(settings)
+    build_models(settings)
     export_detections(settings, store)
     with connect(settings) as warehouse:
         warehouse.execute("set enable_progress_bar = false")
@@ -92,7 +92,7 @@ def make_past(root: Path, rows: int, customers: int, merchants: int) -> int:
         for statement in (PAST_CHUNKS, PAST_PAIRS, PAST_MERCHANTS):
             warehouse.execute(statement)
         warehouse.execute("insert into output.releases select max(chunk_seq), now() at time zone 'UTC' from raw.chunks")
-        ledger.publish(settings, warehouse, ())
+        ledger.update_copy(settings, warehouse, ())
         return warehouse.execute("select max(chunk_seq) from raw.chunks").fetchone()[0]
 
 

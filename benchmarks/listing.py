@@ -10,7 +10,7 @@ import boto3
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from tallymark.settings import PROJECT_ROOT
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 
 from benchmarks.common import Measured, Options, fresh, settings_of, timed
 
@@ -62,8 +62,8 @@ def measure(options: Options) -> Measured:
             etag = backend.put_object(settings.bucket, key, b"x").etag.strip('"')
             seen.append((key, etag, ""))
         settings.warehouse.touch()
-        signals.make(settings, seen, taken_at=time.time())
-        signals.confirm(settings)
+        ledger_copy.make(settings, seen, taken_at=time.time())
+        ledger_copy.confirm(settings)
         poke = _sensor()
         context = {"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)}
         found = Measured()

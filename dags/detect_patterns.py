@@ -60,7 +60,7 @@ PARAMS = {
 def _is_there_work(files: list[dict], **context) -> bool:
     from tallymark.intake.waiting import waiting_chunks
     from tallymark.store import StoredObject
-    from tallymark.warehouse.signals import unfinished_work
+    from tallymark.warehouse.ledger_copy import unfinished_work
 
     waiting = waiting_chunks(SETTINGS, map(StoredObject.from_listing, files))
     return bool(waiting) or unfinished_work(SETTINGS)
@@ -117,9 +117,9 @@ def detect_patterns():
 
     @task(multiple_outputs=False, doc_md="Runs dbt build. A failing sanity test holds the export back.")
     def build(loaded: dict | None) -> dict | None:
-        from tallymark.pipeline.build import build
+        from tallymark.pipeline.build import build_models
 
-        return None if loaded is None else build(SETTINGS)
+        return None if loaded is None else build_models(SETTINGS)
 
     @task(
         multiple_outputs=False,

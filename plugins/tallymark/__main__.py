@@ -3,8 +3,8 @@
 import sys
 from importlib import import_module
 
+from tallymark.cli.command_line import command
 from tallymark.errors import UserError
-from tallymark.local.command_line import command
 
 # The module whose main function is called, and what it is given before the arguments.
 COMMANDS = {
@@ -13,10 +13,10 @@ COMMANDS = {
     "down": ("local.stack", "down"),
     "replay": ("local.replay",),
     "certify": ("local.certify",),
-    "verify": ("local.recover", "verify"),
-    "rebuild": ("local.recover", "rebuild"),
+    "verify": ("recovery.command", "verify"),
+    "rebuild": ("recovery.command", "rebuild"),
     "generate": ("local.generate",),
-    "secrets": ("local.env_file",),
+    "secrets": ("cli.env_file",),
     "settings": ("settings",),
     "set-up": ("on_airflow.set_up",),
     "health": ("on_airflow.health",),

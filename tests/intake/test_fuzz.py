@@ -10,7 +10,7 @@ import pytest
 from support import figures
 from support.fuzz import REJECTED_WHOLE, Mutant, Verdict, judge, mutant
 from support.loading import CASES
-from tallymark.intake import csv_lines
+from tallymark.intake import csv_lines, judging
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
@@ -51,13 +51,13 @@ def named_cases() -> dict[str, int]:
 def test_mutants(tmp_path, monkeypatch):
     """Many of them are clean files, which are read in another way than the others."""
     ways = Counter()
-    decide = csv_lines.is_clean
+    decide = judging.is_clean
 
     def is_clean(file: csv_lines.CsvObject) -> bool:
         ways[way := decide(file)] += 1
         return way
 
-    monkeypatch.setattr(csv_lines, "is_clean", is_clean)
+    monkeypatch.setattr(judging, "is_clean", is_clean)
     chance = random.Random(SEED)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     bucket = FolderStore(tmp_path)

@@ -9,7 +9,7 @@ from tallymark.intake import listing
 from tallymark.pipeline import load
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def bucket(settings, tmp_path) -> Counting:
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     keys = [f"input/transactions/chunk_{number}" for number in range(2, 10_000)]
-    signals.replace(settings, keys, [(key, "x", "") for key in keys])
+    ledger_copy.replace(settings, keys, [(key, "x", "") for key in keys])
     load.load_chunks(settings, bucket)
     bucket.listed.clear()
     return bucket

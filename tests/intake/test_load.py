@@ -17,13 +17,13 @@ from tallymark.intake import csv_lines, ledger, listing, rejected
 from tallymark.intake.waiting import waiting_chunks
 from tallymark.outbox import files
 from tallymark.pipeline import load
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.publish import alerts
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError, ObjectChangedError
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
 
 
@@ -297,7 +297,7 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
 
 
 def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
-    copy = signals.path(settings)
+    copy = ledger_copy.path(settings)
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2", GOOD)
     load.load_chunks(settings, bucket)
@@ -313,11 +313,11 @@ def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
 
 def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
     """What the sensor asks."""
-    return bool(waiting_chunks(settings, bucket.list("input/"))) or signals.unfinished_work(settings)
+    return bool(waiting_chunks(settings, bucket.list("input/"))) or ledger_copy.unfinished_work(settings)
 
 
 def finish(settings: Settings, bucket: FolderStore) -> None:
-    build(settings)
+    build_models(settings)
     export_detections(settings, bucket)
     assert not is_there_work(settings, bucket)
 
@@ -372,7 +372,7 @@ def test_a_lost_copy_of_the_ledger_does_not_put_known_chunks_before_new_ones(set
     for number in (1, 2, 3):
         put(bucket, f"chunk_{number}", GOOD)
     load.load_chunks(settings, bucket)
-    signals.forget(settings)
+    ledger_copy.forget(settings)
     put(bucket, "chunk_4", GOOD)
     assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
 
@@ -393,10 +393,10 @@ def bytes_of_a_poke(settings: Settings, count: int, listed: list) -> int:
             "from range(10, 10 + ?) as numbers (number)",
             [count],
         )
-        ledger.publish(settings, warehouse, ())
+        ledger.update_copy(settings, warehouse, ())
     before = bytes_read()
     assert waiting_chunks(settings, listed) == []
-    signals.unfinished_work(settings)
+    ledger_copy.unfinished_work(settings)
     listing.places(settings)
     return bytes_read() - before
 
@@ -479,7 +479,7 @@ def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
         broken.setattr(ledger, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load.load_chunks(settings, bucket)
-    assert signals.unfinished_work(settings)
+    assert ledger_copy.unfinished_work(settings)
     assert query(settings, "select count(*) from raw.transactions") == [(0,)]
     assert load.load_chunks(settings, bucket)["rows_accepted"] == 1
 
@@ -660,7 +660,7 @@ def test_a_chunk_that_waits_for_s3_is_no_reason_for_a_run_for_a_while(settings, 
         conditions = alerts.conditions(settings, warehouse)
     assert [condition.about for condition in conditions if condition.kind == "waiting chunk"] == [FIRST]
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + signals.TRY_AGAIN_SECONDS + 1)
+    monkeypatch.setattr(time, "time", lambda: now + ledger_copy.TRY_AGAIN_SECONDS + 1)
     assert is_there_work(settings, refusing)
 
 

@@ -6,7 +6,7 @@ from support.loading import FIRST, GOOD, Refusing, put
 from support.site import Site
 from tallymark.on_airflow.run_note import summary
 from tallymark.pipeline import export
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.load import load_chunks
 from tallymark.publish import alerts, snapshot
 from tallymark.settings import Settings
@@ -33,7 +33,7 @@ class Stream:
     def seen(self) -> list[tuple[str, str]]:
         """Kind and object of what a run says is to be put right, the same everywhere."""
         loaded = load_chunks(self.settings, self.bucket)
-        build(self.settings)
+        build_models(self.settings)
         exported = export.export_detections(self.settings, self.bucket)
         with connect(self.settings, read_only=True) as warehouse:
             conditions = alerts.conditions(self.settings, warehouse)
@@ -124,7 +124,7 @@ def test_more_than_the_snapshot_keeps_are_counted(stream, monkeypatch):
     for number in range(1, 6):
         put(stream.bucket, f"chunk_{number}", "no header\n")
     load_chunks(stream.settings, stream.bucket)
-    build(stream.settings)
+    build_models(stream.settings)
     assert export.export_detections(stream.settings, stream.bucket)["to_put_right"] == 5
     snapshot.publish(stream.settings, stream.bucket)
     answer = stream.site.json("/api/chunks")

@@ -6,13 +6,13 @@ import pytest
 from support.oracle import Row
 from support.streams import detected, exported, write_chunk
 from tallymark.__main__ import main
-from tallymark.audit.audit import audit
-from tallymark.audit.rebuild import rebuild
-from tallymark.audit.verify import verify
+from tallymark.audit.results import audit
 from tallymark.local import replay as replay_module
 from tallymark.local.generate import generate
 from tallymark.local.replay import replay
 from tallymark.pipeline.load import load_chunks
+from tallymark.recovery.rebuild import rebuild
+from tallymark.recovery.verify import verify
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 

@@ -12,7 +12,7 @@ import pytest
 from support.oracle import Row
 from support.streams import detected, exported, write_chunk, write_importance
 from tallymark.local.replay import replay
-from tallymark.pipeline.build import BuildError, build
+from tallymark.pipeline.build import BuildError, build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import DBT_PROJECT, Settings
@@ -122,11 +122,11 @@ def test_a_full_refresh_in_mid_stream(data, settings, tmp_path, bucket, interrup
     """State made anew, and thrown away, before the rest of the stream: the same as undisturbed."""
     replay(data, tmp_path / "undisturbed", batch=1, vars=THRESHOLDS)
     load_chunks(settings, bucket, max_chunks=interrupted_after)
-    build(settings)
+    build_models(settings)
     export_detections(settings, bucket)
     load_chunks(settings, bucket, max_chunks=1)
-    build(settings, full_refresh=True)
-    build(settings, full_refresh=True)
+    build_models(settings, full_refresh=True)
+    build_models(settings, full_refresh=True)
     replay(data, settings.warehouse.parent, vars=THRESHOLDS)
     assert detected(settings.warehouse.parent) == detected(tmp_path / "undisturbed")
 
@@ -146,7 +146,7 @@ def test_a_var_that_makes_no_sense_is_named(data, settings, bucket, name, value,
         load_chunks(wrong, bucket)
     load_chunks(settings, bucket)
     with pytest.raises(RuntimeError, match=says):
-        build(wrong)
+        build_models(wrong)
 
 
 # A fault in the data, planted after the load, and how it is repaired; with the test that must find it.
@@ -202,7 +202,7 @@ def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed
     nothing_goes_out(settings, bucket, test)
     with connect(settings) as warehouse:
         warehouse.execute(repair)
-    build(settings, full_refresh=True)
+    build_models(settings, full_refresh=True)
     export_detections(settings, bucket)
     assert detected(settings.warehouse.parent) == undisturbed
 
@@ -221,7 +221,7 @@ def test_a_fault_in_a_model_holds_the_export_back(
         invoke_dbt._parsed.clear()
         nothing_goes_out(settings, bucket, test)
     invoke_dbt._parsed.clear()
-    build(settings, full_refresh=True)
+    build_models(settings, full_refresh=True)
     export_detections(settings, bucket)
     assert detected(settings.warehouse.parent) == undisturbed
 
@@ -232,7 +232,7 @@ def project_copy(folder: Path) -> Path:
 
 def one_batch_goes_out(settings: Settings, bucket: FolderStore) -> None:
     load_chunks(settings, bucket, max_chunks=3)
-    build(settings)
+    build_models(settings)
     assert export_detections(settings, bucket)["detections"] > 0
 
 
@@ -240,7 +240,7 @@ def nothing_goes_out(settings: Settings, bucket: FolderStore, test: str) -> None
     """The build fails, naming the test and rows that it found, and the files stay as they were."""
     before = exported(settings.warehouse.parent)
     with pytest.raises(BuildError, match=rf"test {test}\b.*\n +{{'"):
-        build(settings)
+        build_models(settings)
     with pytest.raises(RuntimeError, match="Nothing is exported"):
         export_detections(settings, bucket)
     assert exported(settings.warehouse.parent) == before
@@ -254,7 +254,7 @@ def test_a_build_makes_each_table_and_runs_each_sanity_test(settings, bucket):
     assert tables and sanity_tests
     for _ in range(2):
         load_chunks(settings, bucket, max_chunks=3)
-        done = build(settings)
+        done = build_models(settings)
         assert (done["models"], done["tests"]) == (len(tables), len(sanity_tests))
         export_detections(settings, bucket)
 

@@ -10,13 +10,13 @@ import pytest
 from support.many_detections import make_warehouse
 from support.oracle import Row
 from support.streams import write_chunk
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
-from tallymark.warehouse.signals import unfinished_work
+from tallymark.warehouse.ledger_copy import unfinished_work
 
 DESCRIBE = """
 import json, sys
@@ -177,7 +177,7 @@ def test_a_dry_run_exports_nothing(airflow_home, tmp_path, monkeypatch):
     settings = make_warehouse(tmp_path)
     write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
     load_chunks(settings, FolderStore(tmp_path))
-    build(settings)
+    build_models(settings)
     monkeypatch.setitem(globals(), "DESCRIBE", DRY_RUN)
     skipped = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse))
     assert skipped == "Dry run: nothing was exported. The next run exports what this one found."
@@ -202,7 +202,7 @@ print("DAGS", json.dumps(found))
 
 def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_path, monkeypatch):
     settings = make_warehouse(tmp_path)
-    signals.begin(settings)
+    ledger_copy.begin(settings)
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
     before = settings.warehouse.read_bytes()
     returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
@@ -254,7 +254,7 @@ def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_mo
     )
     assert not sensor.execute({})
     if due_in_seconds is None:
-        signals.begin(settings)
+        ledger_copy.begin(settings)
     else:
-        signals.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
+        ledger_copy.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
     assert sensor.execute({}) == (due_in_seconds != 3600)

@@ -10,7 +10,7 @@ from support.streams import exported
 from tallymark.pipeline import export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
 
 
@@ -123,7 +123,7 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     now = export.utc_now()
     make(settings, 51, detected_at=now)
     assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "to_put_right": 0}
-    assert not signals.unfinished_work(patient)
+    assert not ledger_copy.unfinished_work(patient)
     make(settings, 49, chunk_seq=2, detected_at=now)
     assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "to_put_right": 0}
     make(settings, 2, chunk_seq=3, detected_at=now - timedelta(seconds=3601))
@@ -131,6 +131,6 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     assert sizes(bucket.root) == [50, 50, 2]
     make(settings, 1, chunk_seq=4, detected_at=now)
     export.export_detections(patient, bucket)
-    assert not signals.unfinished_work(patient)
-    signals.finish(patient, held_until=datetime.now().astimezone() - timedelta(seconds=1))
-    assert signals.unfinished_work(patient)
+    assert not ledger_copy.unfinished_work(patient)
+    ledger_copy.finish(patient, held_until=datetime.now().astimezone() - timedelta(seconds=1))
+    assert ledger_copy.unfinished_work(patient)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
-from tallymark.local import env_file
+from tallymark.cli import env_file
 from tallymark.on_airflow import health
 from tallymark.settings import PROJECT_ROOT, Settings
 

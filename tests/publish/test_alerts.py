@@ -234,12 +234,12 @@ def test_the_report_of_a_run(settings, tmp_path, caplog):
 def test_the_report_of_a_dry_run(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
-    from tallymark.pipeline.build import build
+    from tallymark.pipeline.build import build_models
     from tallymark.pipeline.load import load_chunks
 
     load_chunks(settings, FolderStore(tmp_path))
-    build(settings)
-    assert re.search(r"success +\d+\.\d\d s +1 rows  child\n", caplog.text)
+    build_models(settings)
+    assert re.search(r"success +\d+\.\d\d s +1 rows  batch_detections\n", caplog.text)
     assert re.search(r"pass +\d+\.\d\d s +0 rows  detections_are_made_once\n", caplog.text)
     report_dry_run(settings, since=datetime.now(UTC))
     lines = [line for line in caplog.text.splitlines() if "PatId2" in line]

@@ -21,12 +21,12 @@ import pytest
 from support import figures
 from support.four_chunks import VARS, rows_of, settings
 from support.streams import HEADER, csv_text, detected, exported, write_importance
-from tallymark.audit.audit import audit
-from tallymark.audit.verify import verify
+from tallymark.audit.results import audit
 from tallymark.local import stack as local_stack
 from tallymark.local.replay import replay
+from tallymark.recovery.verify import verify
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 
 pytestmark = pytest.mark.system
 
@@ -98,7 +98,9 @@ class Airflow:
 
     def is_done(self) -> bool:
         settings = self.stack.settings
-        return len(signals.last_keys(settings, self.chunks + 1)) == self.chunks and not signals.is_open(settings)
+        return len(ledger_copy.last_keys(settings, self.chunks + 1)) == self.chunks and not ledger_copy.is_open(
+            settings
+        )
 
     def finish(self) -> None:
         """Wait until everything that landed is out; a run is begun whenever none is there."""

@@ -30,14 +30,14 @@ from tallymark.intake import listing
 from tallymark.intake.waiting import waiting_chunks
 from tallymark.local.replay import replay
 from tallymark.pipeline import export, load
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError, StoredObject
 from tallymark.store.s3 import S3_CONFIG, S3Store
 from tallymark.warehouse import connection as warehouse
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tenacity import stop_after_delay, wait_none
 
 THREE_ATTEMPTS = S3_CONFIG.merge(Config(read_timeout=600, retries={"mode": "standard", "total_max_attempts": 3}))
@@ -279,7 +279,7 @@ def test_one_answer_in_three_goes_wrong(bucket, settings, tmp_path, seed):
     for _ in range(4):
         for step in (
             lambda: load_chunks(disturbed, bucket.store, max_chunks=2),
-            lambda: build(disturbed),
+            lambda: build_models(disturbed),
             lambda: export_detections(disturbed, bucket.store),
         ):
             for _ in range(50):
@@ -373,8 +373,8 @@ def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
     seen = [(f"input/transactions/chunk_{number}", etag, "") for number in range(1, 10_003)]
 
     def take(taken: int) -> None:
-        signals.make(settings, seen[:taken], taken_at=0)
-        signals.confirm(settings)
+        ledger_copy.make(settings, seen[:taken], taken_at=0)
+        ledger_copy.confirm(settings)
         full_bucket.proxy.requests.clear()
 
     def listings_when(taken: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tallymark.local import generate
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT
@@ -73,11 +73,11 @@ def test_a_backlog_is_a_few_plain_passes(stream, tmp_path):
 
     def process() -> None:
         load_chunks(settings, store)
-        build(settings)
+        build_models(settings)
         export_detections(settings, store)
 
     load_chunks(settings, store, objects=[])
-    build(settings)
+    build_models(settings)
     export_detections(settings, store)
     took = seconds(process)
     database = plain.open_with_weights(importance)

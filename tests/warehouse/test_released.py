@@ -9,9 +9,9 @@ import pytest
 import yaml
 from support.oracle import Row
 from support.streams import detected, write_chunk
-from tallymark.audit.audit import AuditError, audit
+from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
-from tallymark.pipeline.build import BuildError, build
+from tallymark.pipeline.build import BuildError, build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import DBT_PROJECT, Settings
@@ -170,7 +170,7 @@ def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_p
     assert facts(released) == before
     with pytest.raises(RuntimeError, match="models ran since the last dbt build"):
         export_detections(released, store)
-    build(released)
+    build_models(released)
     assert export_detections(released, store) == {"detections": 0, "files": 0, "held": 0, "to_put_right": 0}
     assert facts(released) == before
     goes_on_undisturbed(data, released, tmp_path)
@@ -180,8 +180,8 @@ def test_a_state_that_a_flag_emptied_is_refused_until_it_is_made_anew(data, rele
     before = facts(released)
     assert invoke_dbt.invoke(released, ["run", "--empty", "--full-refresh"]).success
     with pytest.raises(BuildError, match=r"dbt build --full-refresh makes it anew(.|\n)*state_adds_up_to_the_ledger"):
-        build(released)
-    build(released, full_refresh=True)
+        build_models(released)
+    build_models(released, full_refresh=True)
     assert facts(released) == before
     goes_on_undisturbed(data, released, tmp_path)
 
@@ -190,7 +190,7 @@ def test_other_vars_between_a_load_and_its_build(data, released, store, tmp_path
     """What a run by hand finds in a batch that is not released is found anew by the next build."""
     write_chunk(data, "chunk_4", rows_of(4))
     load_chunks(released, store)
-    build(released)
+    build_models(released)
     assert invoke_dbt.invoke(released.model_copy(update={"vars": LOWER}), ["run"]).success
     goes_on_undisturbed(data, released, tmp_path)
 

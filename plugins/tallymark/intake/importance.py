@@ -6,7 +6,8 @@ import logging
 import duckdb
 
 from tallymark.intake.chunks import is_input
-from tallymark.intake.csv_lines import Columns, RejectedError, insert_rejected_rows, judged, read_csv_objects
+from tallymark.intake.csv_lines import Columns, RejectedError, read_csv_objects
+from tallymark.intake.judging import insert_rejected_rows, judged
 from tallymark.intake.ledger import ledger_views
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings

@@ -1,6 +1,6 @@
 """The ledger: which chunks were taken, and what else was found in the bucket.
 
-It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. tallymark.warehouse.signals tells of it without opening
+It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. tallymark.warehouse.ledger_copy tells of it without opening
 the warehouse.
 
 What was rejected is known until something was accepted under its key, and, where the reason was a limit that is a
@@ -18,7 +18,7 @@ import duckdb
 
 from tallymark.intake.chunks import Chunk, natural_order
 from tallymark.settings import Settings
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import as_utc, run_sql, utc_now
 
 
@@ -159,14 +159,14 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
     )
 
 
-def publish(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
+def update_copy(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
     """Tell the copy of the ledger what is known of chunks; without any, or when it is lost, make the copy anew."""
     ledger_views(warehouse)
     keys = [chunk.key for chunk in chunks]
     if keys:
         known = run_sql(warehouse, "intake/known_chunks", keys=json.dumps(keys)).fetchall()
-        if signals.replace(settings, keys, known):
+        if ledger_copy.replace(settings, keys, known):
             return
     known = run_sql(warehouse, "intake/known_chunks", keys=None).fetchall()
     (taken_at,) = warehouse.execute("select max(loaded_at) from raw.chunks").fetchone()
-    signals.make(settings, known, (taken_at or utc_now()).replace(tzinfo=UTC).timestamp())
+    ledger_copy.make(settings, known, (taken_at or utc_now()).replace(tzinfo=UTC).timestamp())

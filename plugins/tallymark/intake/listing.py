@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tallymark.intake.chunks import natural_order
 from tallymark.settings import Settings
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 
 KEYS_PER_CALL = 1_000
 
@@ -38,7 +38,7 @@ def places(settings: Settings) -> list[Place]:
     """Where to look now. Places may overlap."""
     if _seconds_since_full_listing(settings) > settings.full_listing_seconds:
         return [Place(settings.transactions_prefix)]
-    return places_behind(settings, signals.last_keys(settings, KEYS_PER_CALL))
+    return places_behind(settings, ledger_copy.last_keys(settings, KEYS_PER_CALL))
 
 
 def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:

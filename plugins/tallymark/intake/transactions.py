@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from tallymark.intake.chunks import Chunk
-from tallymark.intake.csv_lines import Columns, CsvObject, insert_rejected_rows, read_csv_objects
+from tallymark.intake.csv_lines import Columns, CsvObject, read_csv_objects
+from tallymark.intake.judging import insert_rejected_rows
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse.connection import run_sql

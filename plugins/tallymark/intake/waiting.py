@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from tallymark.intake.chunks import Chunk, find_chunks
 from tallymark.settings import Settings
 from tallymark.store import StoredObject
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 
 
 def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[Chunk]:
@@ -16,14 +16,14 @@ def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[
     count again.
     """
     chunks = find_chunks(objects, settings.transactions_prefix)
-    return unknown_chunks(settings, chunks, before=time.time()) if signals.is_true(settings) else chunks
+    return unknown_chunks(settings, chunks, before=time.time()) if ledger_copy.is_true(settings) else chunks
 
 
 def unknown_chunks(settings: Settings, chunks: Sequence[Chunk], before: float = float("inf")) -> list[Chunk]:
     """Those that the ledger lacks, as far as its copy tells, in the order given.
 
     Args:
-        before: as ``signals.are_known`` has it.
+        before: as ``ledger_copy.are_known`` has it.
     """
-    known = signals.are_known(settings, [(chunk.key, chunk.etag) for chunk in chunks], before)
+    known = ledger_copy.are_known(settings, [(chunk.key, chunk.etag) for chunk in chunks], before)
     return [chunk for chunk, is_known in zip(chunks, known, strict=True) if not is_known]

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tallymark.audit.verify import verify
+from tallymark.cli.command_line import ArgumentParser, must_be_a_folder, whole_number
 from tallymark.errors import UserError
-from tallymark.local.command_line import ArgumentParser, must_be_a_folder, whole_number
 from tallymark.local.feed import check_source, feed_transactions, open_source
 from tallymark.local.generate import generate
 from tallymark.local.replay import replay
 from tallymark.outbox import manifest
+from tallymark.recovery.verify import verify
 from tallymark.settings import PROJECT_ROOT, Settings, read_vars
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect

@@ -8,17 +8,17 @@ from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
 
+from tallymark.cli.command_line import ArgumentParser, must_be_a_folder, must_be_writable, whole_number
 from tallymark.errors import UserError
 from tallymark.intake.chunks import find_chunks
 from tallymark.intake.waiting import waiting_chunks
-from tallymark.local.command_line import ArgumentParser, must_be_a_folder, must_be_writable, whole_number
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings, known_vars, read_vars
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
-from tallymark.warehouse.signals import unfinished_work
+from tallymark.warehouse.ledger_copy import unfinished_work
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     done = Counter(chunks=0, detections=0, files=0)
     while waiting_chunks(settings, objects) or unfinished_work(settings):
         loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
-        build(settings)
+        build_models(settings)
         exported = export_detections(settings, store)
         done.update(
             chunks=loaded["chunks_accepted"] + loaded["chunks_rejected"],

@@ -24,9 +24,9 @@ import psutil
 from botocore.config import Config
 from dotenv import dotenv_values
 
+from tallymark.cli.command_line import ArgumentParser, must_be_a_folder
 from tallymark.errors import UserError
 from tallymark.local import generate, summary
-from tallymark.local.command_line import ArgumentParser, must_be_a_folder
 from tallymark.local.feed import check_source, open_source
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.s3 import S3Store

@@ -12,7 +12,7 @@ from tallymark.intake.waiting import unknown_chunks
 from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE, detection_key
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import run_sql
 
 
@@ -37,7 +37,7 @@ def progress(settings: Settings, store: Store) -> Progress:
         loaded=len(chunks) - len(waiting),
         detections=sum(store.get(file).count(b"\n") - 1 for file in files),
         files=len(files),
-        finished=not signals.is_open(settings),
+        finished=not ledger_copy.is_open(settings),
     )
 
 
@@ -85,7 +85,7 @@ def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) 
             select count(*), quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.95), max(seconds)
             from (
                 select epoch(coalesce(max(files.put_at), min(releases.released_at)) - chunks.landed_at) as seconds
-                from raw.chunks
+                from (from raw.chunks where state = 'accepted') as chunks
                 left join detections on chunks.chunk_seq = detections.chunk_seq
                 left join output.files on detections.file_number = files.file_number
                 asof left join output.releases on chunks.chunk_seq <= releases.chunk_seq

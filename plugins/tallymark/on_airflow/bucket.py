@@ -32,7 +32,7 @@ class ListingHook(BucketHook):
     places: "Iterable[Place]" = ()
 
     def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs) -> Iterator[dict]:
-        """Entries of listings as S3Hook's, but only of ``places`` (tallymark.listing), which are below the prefix."""
+        """Entries of listings as S3Hook's, but only of ``places`` (tallymark.intake.listing), below the prefix."""
         for place in self.places:
             yield from entries(self.get_conn(), bucket_name, place.prefix, place.after, place.is_passed)
 
@@ -42,7 +42,7 @@ class ChunkSensor(S3KeySensor):
 
     It ends as soon as ``check_fn`` finds work among the keys, or without any, or when S3 answered for ``timeout``
     seconds and there was none. A poke lists where new chunks are to be expected, and everything now and then: see
-    tallymark.listing.
+    tallymark.intake.listing.
     """
 
     aws_hook_class = ListingHook

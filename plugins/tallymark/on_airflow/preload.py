@@ -17,7 +17,7 @@ from airflow.dag_processing.dagbag import BundleDagBag
 
 from tallymark.on_airflow.bucket import BucketHook
 from tallymark.on_airflow.notify import send
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.publish.report import report_run
@@ -52,7 +52,7 @@ def process_a_chunk() -> None:
         store.put(f"{settings.customers_prefix}all.csv.gz", gzip.compress(IMPORTANCE.encode()))
         since = datetime.now(UTC)
         load_chunks(settings, store)
-        build(settings)
+        build_models(settings)
         export_detections(settings, store)
         report_run(settings, store, send, since)
 

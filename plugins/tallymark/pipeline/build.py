@@ -25,7 +25,7 @@ class BuildError(UserError, RuntimeError):
     """A model or a sanity test failed; nothing may be exported."""
 
 
-def build(settings: Settings, full_refresh: bool = False) -> dict[str, int]:
+def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, int]:
     """Bring models up to the last chunk in the ledger and test them.
 
     Returns:
@@ -39,7 +39,9 @@ def build(settings: Settings, full_refresh: bool = False) -> dict[str, int]:
     def passed(nodes: Iterable[Any], warehouse: Any) -> None:
         warehouse.execute("insert into output.passed_builds select max(chunk_seq), ? from batch_chunks", [utc_now()])
         tables = [node.node.name for node in nodes if node.node.resource_type == "model"]
-        rows.update((name, warehouse.execute(f'select count(*) from "{name}"').fetchone()[0]) for name in tables)
+        rows.update(
+            (name, warehouse.execute("select count(*) from query_table(?)", [name]).fetchone()[0]) for name in tables
+        )
 
     result = invoke(settings, [*BUILD, *["--full-refresh"] * full_refresh], parse(settings), and_then=passed)
     failed = [

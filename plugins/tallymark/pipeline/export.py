@@ -10,7 +10,7 @@ from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detection_key,
 from tallymark.outbox.files import plan, put_planned
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect, run_sql, transaction, utc_now
 
 
@@ -44,9 +44,9 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
         (to_put_right,) = warehouse.execute("select count(*) from open_refusals(?)", [utc_now()]).fetchone()
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
-        signals.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
+        ledger_copy.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
-        signals.finish(settings)
+        ledger_copy.finish(settings)
     return {"detections": detections, "files": files, "held": len(waiting), "to_put_right": to_put_right}
 
 

@@ -11,8 +11,9 @@ import duckdb
 
 from tallymark.intake import ledger, listing
 from tallymark.intake.chunks import Chunk, find_chunks, misnamed
-from tallymark.intake.csv_lines import CsvObject, RejectedError, judged
+from tallymark.intake.csv_lines import CsvObject, RejectedError
 from tallymark.intake.importance import load_customer_importance
+from tallymark.intake.judging import judged
 from tallymark.intake.rejected import plan_rejected
 from tallymark.intake.transactions import insert_rows, read_chunk
 from tallymark.intake.waiting import unknown_chunks
@@ -20,7 +21,7 @@ from tallymark.outbox import manifest
 from tallymark.outbox.files import put_planned
 from tallymark.settings import Settings
 from tallymark.store import RefusedError, Store, StoredObject
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, connect, transaction, utc_now
 
 log = logging.getLogger(__name__)
@@ -70,9 +71,9 @@ def load_chunks(
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:
             _must_be_first(settings, store)
-        if not signals.path(settings).exists():
-            ledger.publish(settings, warehouse, ())
-        signals.begin(settings)
+        if not ledger_copy.path(settings).exists():
+            ledger.update_copy(settings, warehouse, ())
+        ledger_copy.begin(settings)
         importance_version = load_customer_importance(settings, store, warehouse)
         while waiting := _waiting(settings, store, objects, refused)[:left]:
             seen_as = list(zip(waiting, ledger.seen_as(settings, warehouse, waiting), strict=True))
@@ -84,7 +85,7 @@ def load_chunks(
             for group in _groups(read):
                 taken.update(_take(settings, warehouse, group))
             if done := [chunk for chunk in waiting if chunk not in refused]:
-                ledger.publish(settings, warehouse, done)
+                ledger.update_copy(settings, warehouse, done)
             left -= len(done)
             if len(refused) >= MAX_REFUSED and not _answers(store, warehouse, taken, refused):
                 break
@@ -159,7 +160,7 @@ def _record_refused(
     for chunk, error in refused.items():
         log.warning("WAITS: %s, as S3 refuses it and answers for others. It is tried again. %s", chunk.key, error)
     ledger.record_refused(warehouse, {chunk: str(error) for chunk, error in refused.items()})
-    signals.add_refused(settings, [(chunk.key, chunk.etag) for chunk in refused])
+    ledger_copy.add_refused(settings, [(chunk.key, chunk.etag) for chunk in refused])
 
 
 def _read(

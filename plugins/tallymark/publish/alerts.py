@@ -13,7 +13,7 @@ from typing import NamedTuple
 import duckdb
 
 from tallymark.settings import Settings
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import run_sql, utc_now
 
 log = logging.getLogger(__name__)
@@ -82,14 +82,14 @@ def run_failed(settings: Settings, send: Send, run_id: str, task_id: str, error:
 
 def nothing_landed(settings: Settings, send: Send) -> None:
     """A run had nothing to do; says so when ``standstill_seconds`` have gone by since chunks were taken last."""
-    taken_at = signals.taken_at(settings)
+    taken_at = ledger_copy.taken_at(settings)
     if taken_at is None:
         return
     idle = time.time() - taken_at
     message = f"No chunk has landed for {idle / 60:.0f} minutes."
     standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
     found = [standstill] if idle > settings.standstill_seconds else []
-    _update(settings, send, found, lambda kind: kind == FAILED_RUN and not signals.unfinished_work(settings))
+    _update(settings, send, found, lambda kind: kind == FAILED_RUN and not ledger_copy.unfinished_work(settings))
 
 
 def _update(settings: Settings, send: Send, found: Iterable[Condition], is_over: Callable[[str], bool]) -> None:

@@ -13,7 +13,7 @@ from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_del
 
 from tallymark.errors import UserError
 from tallymark.settings import DBT_PROJECT, Settings
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.invoke_dbt import update_schema
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
     except duckdb.Error as error:
         raise _explained(settings, error) from error
     if not read_only:
-        signals.forget_unless_true(settings)
+        ledger_copy.forget_unless_true(settings)
     try:
         yield warehouse
     except duckdb.Error as error:
@@ -82,7 +82,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
     finally:
         warehouse.close()
     if not read_only:
-        signals.confirm(settings)
+        ledger_copy.confirm(settings)
 
 
 def shows_a_broken_file(message: str) -> bool:
@@ -125,8 +125,8 @@ def _make(settings: Settings) -> None:
     # Of a file that is gone; DuckDB would take it for the new one's.
     settings.wal.unlink(missing_ok=True)
     aside.warehouse.replace(settings.warehouse)
-    signals.make(settings, (), taken_at=time.time())
-    signals.confirm(settings)
+    ledger_copy.make(settings, (), taken_at=time.time())
+    ledger_copy.confirm(settings)
     shutil.rmtree(folder)
 
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from tallymark.errors import UserError
 from tallymark.settings import DBT_PROJECT, Settings
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 
 _parsed: dict[tuple[str, str], Any] = {}
 
@@ -73,7 +73,7 @@ def invoke(
     ]
     if manifest:
         _let_inject_again(manifest)
-        signals.forget_unless_true(settings)
+        ledger_copy.forget_unless_true(settings)
     try:
         with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
             result = dbtRunner(manifest=manifest, callbacks=[hears] if hears else []).invoke([*arguments, *options])
@@ -82,7 +82,7 @@ def invoke(
     finally:
         DuckDBConnectionManager.close_all_connections()
     if manifest:
-        signals.confirm(settings)
+        ledger_copy.confirm(settings)
     return result
 
 

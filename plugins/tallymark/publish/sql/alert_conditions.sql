@@ -5,12 +5,25 @@ with accepted as (
 
 last_chunk as (
     select
+        accepted.chunk_seq,
         accepted.chunk_key,
-        epoch(releases.released_at - accepted.landed_at) as seconds
+        accepted.landed_at,
+        releases.released_at
     from accepted
     asof inner join output.releases on accepted.chunk_seq <= releases.chunk_seq
     order by accepted.chunk_seq desc
     limit 1
+),
+
+-- As snapshot_ledger.sql has it: until its last file was put or, without a detection, until it was released.
+landing_to_file as (
+    select
+        last_chunk.chunk_key,
+        epoch(coalesce(max(files.put_at), last_chunk.released_at) - last_chunk.landed_at) as seconds
+    from last_chunk
+    left join detections on last_chunk.chunk_seq = detections.chunk_seq
+    left join output.files on detections.file_number = files.file_number
+    group by last_chunk.chunk_key, last_chunk.released_at, last_chunk.landed_at
 ),
 
 lag as (
@@ -18,7 +31,7 @@ lag as (
         'lag' as kind,
         'landing to file' as about,
         format('{} took {:.0f} s; the limit is {:g} s.', chunk_key, seconds, $lag_limit) as message
-    from last_chunk
+    from landing_to_file
     where seconds > $lag_limit
 ),
 

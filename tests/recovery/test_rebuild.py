@@ -11,14 +11,14 @@ import duckdb
 import pytest
 from support.four_chunks import VARS, rows_of, settings
 from support.streams import detected, write_chunk, write_importance
-from tallymark.audit.audit import AuditError, audit
-from tallymark.audit.rebuild import RebuildError, rebuild
-from tallymark.audit.verify import verify
+from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.outbox.manifest import ManifestError, latest
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
+from tallymark.recovery.rebuild import RebuildError, rebuild
+from tallymark.recovery.verify import verify
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import WarehouseError
 
@@ -146,7 +146,7 @@ def test_detections_that_were_held_back_are_kept(data, tmp_path):
     held = settings(out, hold_remainder_seconds=3600)
     store = FolderStore(data, target=out)
     load_chunks(held, store)
-    build(held)
+    build_models(held)
     assert export_detections(held, store)["held"]
     before = contents(out)
     lose_warehouse(out)
@@ -287,9 +287,9 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
     before, files_before = contents(out), files(out)
     lose_warehouse(out)
     store = FolderStore(data, target=out)
-    for step in ("build", "restore_versions", "_move_into_place"):
+    for step in ("build_models", "restore_versions", "_move_into_place"):
         with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr(f"tallymark.audit.rebuild.{step}", lambda *_: 1 / 0)
+            patch.setattr(f"tallymark.recovery.rebuild.{step}", lambda *_: 1 / 0)
             rebuild(settings(out), store)
         assert not (out / "warehouse.duckdb").exists()
     rebuild(settings(out), store)

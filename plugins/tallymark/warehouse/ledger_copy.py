@@ -61,7 +61,7 @@ def make(settings: Settings, known: Iterable[tuple[str, str, str]], taken_at: fl
     """Make it anew.
 
     Args:
-        known: rows of ``sql/known_chunks.sql``: key, ETag, and the limit that a rejection hangs on.
+        known: rows of ``intake/sql/known_chunks.sql``: key, ETag, and the limit that a rejection hangs on.
         taken_at: when that was, in seconds since 1970.
     """
     forget(settings)

@@ -14,9 +14,10 @@ import pytest
 from support.oracle import Row
 from support.streams import HEADER, write_chunk
 from tallymark.__main__ import main
+from tallymark.cli import command_line
+from tallymark.cli.command_line import command
 from tallymark.errors import UserError
-from tallymark.local import command_line, generate
-from tallymark.local.command_line import command
+from tallymark.local import generate
 from tallymark.local.replay import replay
 from tallymark.settings import PROJECT_ROOT
 

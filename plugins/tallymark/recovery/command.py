@@ -4,11 +4,11 @@ import json
 import logging
 from pathlib import Path
 
-from tallymark.audit.rebuild import rebuild
-from tallymark.audit.verify import verify
+from tallymark.cli.command_line import ArgumentParser, must_be_a_folder, must_be_writable
 from tallymark.errors import UserError
-from tallymark.local.command_line import ArgumentParser, must_be_a_folder, must_be_writable
 from tallymark.outbox import manifest
+from tallymark.recovery.rebuild import rebuild
+from tallymark.recovery.verify import verify
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.store.folder import FolderStore

@@ -19,17 +19,17 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.intake.chunks import Chunk, find_chunks
-from tallymark.intake.csv_lines import judged
 from tallymark.intake.importance import restore_versions
+from tallymark.intake.judging import judged
 from tallymark.intake.rejected import plan_rejected
 from tallymark.intake.transactions import insert_rows, read_chunk
 from tallymark.outbox import manifest
 from tallymark.outbox.detections import detections_csv, read_detections
 from tallymark.outbox.files import plan, put_planned
-from tallymark.pipeline.build import build
+from tallymark.pipeline.build import build_models
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse import signals
+from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
         versions = [row for content in manifests for row in content["importance_versions"]]
         restore_versions(aside, store, warehouse, {row["importance_version"]: row.get("digest") for row in versions})
         warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
-    build(aside)
+    build_models(aside)
     with connect(aside) as warehouse:
         with transaction(warehouse):
             _insert(warehouse, INSERT_THRESHOLDS, [row for content in manifests for row in content["thresholds"]])
@@ -197,7 +197,7 @@ def _must_not_be_open(settings: Settings) -> None:
 
 
 def _move_into_place(settings: Settings, aside: Settings) -> None:
-    signals.forget(settings)
+    ledger_copy.forget(settings)
     for path in (settings.warehouse, settings.wal):
         if path.exists():
             path.replace(path.with_name(f"{path.name}.before_rebuild"))
@@ -212,4 +212,4 @@ def _aside(warehouse: Path) -> Path:
 def _remove(settings: Settings) -> None:
     for path in (settings.warehouse, settings.wal):
         path.unlink(missing_ok=True)
-    signals.forget(settings)
+    ledger_copy.forget(settings)
