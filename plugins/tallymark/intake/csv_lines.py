@@ -92,7 +92,7 @@ def read_csv_objects(
         except RejectedError as error:
             name = stored.key.removeprefix(key)
             raise RejectedError(f"{name}: {error}" if name else str(error)) from error
-        rows = sum(1 for line in text.split("\n") if line) - 1
+        rows = len(list(filter(None, text.split("\n")))) - 1
         files.append(CsvObject(stored.key, text, undecodable, header_line, width, positions, rows))
     if not files:
         raise RejectedError("holds no line")
