@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -63,6 +64,7 @@ def invoke(
     from tallymark.warehouse.only_warnings import OnlyWarnings
 
     ctx_set_event_manager(OnlyWarnings())
+    _look_for_plugins_once()
     working_folder = settings.warehouse.absolute().parent / "dbt"
     options = [
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
@@ -91,3 +93,11 @@ def _let_inject_again(manifest: Any) -> None:
     for node in manifest.nodes.values():
         if not node.is_ephemeral_model:
             node.extra_ctes, node.extra_ctes_injected = [], False
+
+
+@cache
+def _look_for_plugins_once() -> None:
+    """For its plugins, dbt looks through all installed modules at each command."""
+    from dbt.plugins.manager import PluginManager
+
+    PluginManager.get_prefixed_modules = cache(PluginManager.get_prefixed_modules)
