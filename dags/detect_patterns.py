@@ -130,6 +130,7 @@ def detect_patterns():
         from tallymark.on_airflow.notify import send
         from tallymark.pipeline.export import export_detections
         from tallymark.publish.report import report_dry_run, report_run
+        from tallymark.warehouse.connection import connect
 
         if built is None:
             return None
@@ -137,8 +138,9 @@ def detect_patterns():
             report_dry_run(SETTINGS, dag_run.start_date)
             raise AirflowSkipException("Dry run: nothing was exported. The next run exports what this one found.")
         bucket = open_bucket(SETTINGS)
-        exported = export_detections(SETTINGS, bucket)
-        put = report_run(SETTINGS, bucket, send, since=dag_run.start_date)
+        with connect(SETTINGS):
+            exported = export_detections(SETTINGS, bucket)
+            put = report_run(SETTINGS, bucket, send, since=dag_run.start_date)
         if put.keys:
             extra = {"detections": put.detections, "files": put.keys}
             outlet_events[NEW_DETECTIONS].add(DETECTIONS, extra=extra)

@@ -23,6 +23,7 @@ from tallymark.pipeline.load import load_chunks
 from tallymark.publish.report import report_run
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
 from tallymark.warehouse.invoke_dbt import parse
 
 CHUNK = "customer,merchant,gender,amount\n" + "'C1','M1','F',1.50\n" * 100
@@ -53,8 +54,9 @@ def process_a_chunk() -> None:
         since = datetime.now(UTC)
         load_chunks(settings, store)
         build_models(settings)
-        export_detections(settings, store)
-        report_run(settings, store, send, since)
+        with connect(settings):
+            export_detections(settings, store)
+            report_run(settings, store, send, since)
 
 
 try:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,14 +53,29 @@ def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(str(path), read_only=read_only)
 
 
+class _OpenHere(threading.local):
+    """Connections of this thread by the paths of their files."""
+
+    def __init__(self):
+        self.by_path: dict[Path, duckdb.DuckDBPyConnection] = {}
+
+
+_open_here = _OpenHere()
+
+
 @contextmanager
 def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the warehouse and close it again; one that is new or of an older schema version gets its tables first.
+
+    Within it, another one gives the same connection, as opening and closing takes longer than most of what is asked.
 
     Raises:
         WarehouseError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``, when a newer
             Tallymark wrote it, or when the file is broken, as far as that shows on opening it or while it is used.
     """
+    if outer := _open_here.by_path.get(settings.warehouse):
+        yield outer
+        return
     if not read_only and not _is_begun(settings.warehouse):
         _make(settings)
     try:
@@ -73,6 +89,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
         raise _explained(settings, error) from error
     if not read_only:
         ledger_copy.forget_unless_true(settings)
+    _open_here.by_path[settings.warehouse] = warehouse
     try:
         yield warehouse
     except duckdb.Error as error:
@@ -80,6 +97,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
             raise _explained(settings, error) from error
         raise
     finally:
+        del _open_here.by_path[settings.warehouse]
         warehouse.close()
     if not read_only:
         ledger_copy.confirm(settings)
