@@ -38,9 +38,10 @@ def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, in
 
     def passed(nodes: Iterable[Any], warehouse: Any) -> None:
         warehouse.execute("insert into output.passed_builds select max(chunk_seq), ? from batch_chunks", [utc_now()])
-        tables = [node.node for node in nodes if node.node.resource_type == "model"]
-        counts = ", ".join(f"(select count(*) from {table.relation_name})" for table in tables)
-        rows.update(zip([table.name for table in tables], warehouse.sql(f"select {counts}").fetchone(), strict=True))
+        tables = [node.node.name for node in nodes if node.node.resource_type == "model"]
+        rows.update(
+            (name, warehouse.execute("select count(*) from query_table(?)", [name]).fetchone()[0]) for name in tables
+        )
 
     result = invoke(settings, [*BUILD, *["--full-refresh"] * full_refresh], parse(settings), and_then=passed)
     failed = [
