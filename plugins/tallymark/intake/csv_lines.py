@@ -11,7 +11,7 @@ from typing import IO
 import duckdb
 
 from tallymark.settings import Settings, limit
-from tallymark.store import Store, StoredObject
+from tallymark.store import Get, StoredObject
 from tallymark.warehouse.connection import run_sql
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -64,7 +64,7 @@ class Columns:
 
 
 def read_csv_objects(
-    settings: Settings, store: Store, key: str, objects: Sequence[StoredObject], columns: Columns
+    settings: Settings, get: Get, key: str, objects: Sequence[StoredObject], columns: Columns
 ) -> list[CsvObject]:
     """Fetch objects that belong together and find their lines and columns; without those that hold no byte.
 
@@ -81,7 +81,7 @@ def read_csv_objects(
         raise RejectedError(f"has {size} bytes, more than {limit('max_object_bytes', settings.max_object_bytes)}")
     files, unpacked = [], 0
     for stored in objects:
-        body = store.get(stored) if stored.size else b""
+        body = get(stored) if stored.size else b""
         try:
             content = unpack(stored.key, body, settings.max_unpacked_bytes, unpacked)
             if not content:

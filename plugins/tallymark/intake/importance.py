@@ -134,7 +134,7 @@ def _load_version(
 ) -> str:
     reason = None
     try:
-        files = read_csv_objects(settings, store, settings.customers_prefix, objects, IMPORTANCE)
+        files = read_csv_objects(settings, store.get, settings.customers_prefix, objects, IMPORTANCE)
     except RejectedError as error:
         files, reason = [], str(error)
         log.error("REJECTED customer importance: %s", reason)

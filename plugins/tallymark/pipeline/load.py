@@ -21,6 +21,7 @@ from tallymark.outbox import manifest
 from tallymark.outbox.files import put_planned
 from tallymark.settings import Settings
 from tallymark.store import RefusedError, Store, StoredObject
+from tallymark.store.ahead import fetched_ahead
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, connect, transaction, utc_now
 
@@ -166,21 +167,22 @@ def _record_refused(
 def _read(
     settings: Settings,
     store: Store,
-    chunks: Iterable[Chunk],
+    chunks: Sequence[Chunk],
     importance_version: int | None,
     refused: dict[Chunk, RefusedError],
 ) -> Iterator[ReadChunk]:
     """Chunks that could be fetched; the others are put into ``refused``."""
-    for chunk in chunks:
-        entry = ledger.Entry(chunk, importance_version, y_started_at=utc_now())
-        try:
-            files = read_chunk(settings, store, chunk)
-        except RejectedError as error:
-            yield ReadChunk(dataclasses.replace(entry, reason=str(error)), [])
-        except RefusedError as error:
-            refused[chunk] = error
-        else:
-            yield ReadChunk(dataclasses.replace(entry, rows_in_file=sum(file.rows for file in files)), files)
+    with fetched_ahead(store.get, [part for chunk in chunks for part in chunk.parts if part.size]) as get:
+        for chunk in chunks:
+            entry = ledger.Entry(chunk, importance_version, y_started_at=utc_now())
+            try:
+                files = read_chunk(settings, get, chunk)
+            except RejectedError as error:
+                yield ReadChunk(dataclasses.replace(entry, reason=str(error)), [])
+            except RefusedError as error:
+                refused[chunk] = error
+            else:
+                yield ReadChunk(dataclasses.replace(entry, rows_in_file=sum(file.rows for file in files)), files)
 
 
 def _groups(chunks: Iterable[ReadChunk]) -> Iterator[list[ReadChunk]]:

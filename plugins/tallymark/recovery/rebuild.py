@@ -28,7 +28,8 @@ from tallymark.outbox.detections import detections_csv, read_detections
 from tallymark.outbox.files import plan, put_planned
 from tallymark.pipeline.build import build_models
 from tallymark.settings import Settings
-from tallymark.store import Store
+from tallymark.store import Get, Store
+from tallymark.store.ahead import fetched_ahead
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
 
@@ -83,8 +84,11 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
     _remove(aside)
     with connect(aside) as warehouse:
         _keep_rejected_files(aside, store, warehouse)
-        for row in rows:
-            _restore_chunk(aside, store, warehouse, row, chunks.get((row["chunk_key"], row["etag"])))
+        with_chunks = [(row, chunks.get((row["chunk_key"], row["etag"]))) for row in rows]
+        wanted = [chunk for row, chunk in with_chunks if chunk and row["state"] == "accepted"]
+        with fetched_ahead(store.get, [part for chunk in wanted for part in chunk.parts if part.size]) as get:
+            for row, chunk in with_chunks:
+                _restore_chunk(aside, get, warehouse, row, chunk)
         versions = [row for content in manifests for row in content["importance_versions"]]
         restore_versions(aside, store, warehouse, {row["importance_version"]: row.get("digest") for row in versions})
         warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
@@ -120,12 +124,12 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
 
 
 def _restore_chunk(
-    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, row: dict[str, Any], chunk: Chunk | None
+    settings: Settings, get: Get, warehouse: duckdb.DuckDBPyConnection, row: dict[str, Any], chunk: Chunk | None
 ) -> None:
     """Load a chunk under the number that it had, and write its ledger row as it was."""
     if row["state"] == "accepted" and chunk is None:
         row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
-    files = read_chunk(settings, store, chunk) if row["state"] == "accepted" else []
+    files = read_chunk(settings, get, chunk) if row["state"] == "accepted" else []
     with judged(warehouse, files, "transactions"), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:

@@ -55,6 +55,9 @@ class OtherContentError(UserError, FileExistsError):
     """A key that must never change holds other content."""
 
 
+Get = Callable[[StoredObject], bytes]
+
+
 class Store(Protocol):
     """What the steps need of a bucket."""
 
