@@ -41,7 +41,8 @@ class EmptyStack(Stack):
 
 def measure(options: Options) -> Measured:
     found = through_airflow(options, "latency", "@continuous", CHUNKS)
-    empty = _empty(options, CHUNKS)
+    # A run with empty steps takes nearly the second between two chunks, so that its median hangs on when it began.
+    empty = [lag for _ in range(1 if options.quick else 3) for lag in _empty(options, CHUNKS)]
     found.figures["latency_empty_p50"] = (quantile(empty, 0.5), "s")
     found.figures["latency_empty_p95"] = (quantile(empty, 0.95), "s")
     found.figures["latency_over_empty"] = (found.figures["latency_p50"][0] / quantile(empty, 0.5), "times")
