@@ -1,7 +1,9 @@
 """The bucket as Airflow's tasks reach it: through a connection, with time-outs and retries."""
 
+import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
@@ -14,11 +16,28 @@ from tallymark.store.s3 import LISTING_CONFIG, S3_CONFIG, S3Store, entries, expl
 if TYPE_CHECKING:
     from tallymark.intake.listing import Place
 
+# By type of hook and connection. Tasks inherit those of the process that they are forked from.
+_clients: dict[str, Any] = {}
+
 
 class BucketHook(S3Hook):
     """An S3Hook that does not wait for ever; ``config_kwargs`` in the connection's extra win over its own."""
 
     own_config = S3_CONFIG
+
+    @cached_property
+    def conn(self) -> Any:
+        """A boto3 client, made once for a connection that holds its keys; of another one, keys may change with time."""
+        found = self.conn_config
+        if not found.aws_access_key_id or found.role_arn:
+            return super().conn
+        known_by = json.dumps(
+            [type(self).__name__, found.region_name, found.verify, found.login, found.password, found.extra_config],
+            sort_keys=True,
+        )
+        if known_by not in _clients:
+            _clients[known_by] = super().conn
+        return _clients[known_by]
 
     @property
     def config(self) -> Config:

@@ -7,6 +7,7 @@ no warehouse, no connection and no thread open.
 import gc
 import gzip
 import logging
+import os
 import tempfile
 from datetime import UTC, datetime
 from functools import cache
@@ -15,7 +16,7 @@ from pathlib import Path
 import botocore.session
 from airflow.dag_processing.dagbag import BundleDagBag
 
-from tallymark.on_airflow.bucket import BucketHook
+from tallymark.on_airflow.bucket import BucketHook, ListingHook
 from tallymark.on_airflow.notify import send
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
@@ -34,6 +35,14 @@ def keep_what_botocore_reads() -> None:
     """Share botocore's descriptions of services among sessions; each would read them again."""
     botocore.session.create_loader = cache(botocore.session.create_loader)
     BucketHook(aws_conn_id=None, region_name="us-east-1").get_conn().get_paginator("list_objects_v2")
+
+
+def make_clients() -> None:
+    """Make the clients that tasks inherit, unless the connection is to be read from Airflow's database."""
+    connection = Settings().aws_conn_id
+    if f"AIRFLOW_CONN_{connection.upper()}" in os.environ:
+        BucketHook(connection).get_conn()
+        ListingHook(connection).get_conn()
 
 
 def parse_dags() -> None:
@@ -61,6 +70,7 @@ def process_a_chunk() -> None:
 
 try:
     keep_what_botocore_reads()
+    make_clients()
     parse_dags()
     parse(Settings())
     process_a_chunk()

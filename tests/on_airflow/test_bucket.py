@@ -1,0 +1,70 @@
+"""Clients of S3 are made once for a connection, in the process that tasks are forked from."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tallymark.settings import PROJECT_ROOT
+
+KEYS = {"conn_type": "aws", "login": "key", "password": "a secret", "extra": {"region_name": "us-east-1"}}
+LOADED = """
+from tallymark.on_airflow import bucket, preload
+from tallymark.settings import Settings
+made = list(bucket._clients.values())
+print("MADE", len(made), bucket.open_bucket(Settings()).client in made)
+"""
+
+
+@pytest.fixture
+def client(monkeypatch):
+    """The client that a hook of a connection has."""
+    from tallymark.on_airflow import bucket
+
+    monkeypatch.setattr(bucket, "_clients", {})
+
+    def of(connection: dict, hook: str = "BucketHook"):
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+        return getattr(bucket, hook)("aws_default").get_conn()
+
+    return of
+
+
+def test_a_connection_with_keys_has_one_client(client):
+    first = client(KEYS)
+    assert client(KEYS) is first
+    assert first.meta.config.read_timeout == 20
+
+
+@pytest.mark.parametrize(
+    "changed", [{"login": "other"}, {"password": "another secret"}, {"extra": {"region_name": "eu-west-1"}}]
+)
+def test_a_connection_that_was_changed_has_another_client(client, changed):
+    assert client(KEYS) is not client(KEYS | changed)
+
+
+def test_the_sensor_has_a_client_of_its_own_with_shorter_time_outs(client):
+    assert client(KEYS) is not client(KEYS, "ListingHook")
+    assert client(KEYS, "ListingHook").meta.config.read_timeout == 10
+
+
+@pytest.mark.parametrize("extra", [{}, {"role_arn": "arn:aws:iam::123456789012:role/reader"}])
+def test_keys_that_change_while_the_connection_stays_are_looked_up_each_time(client, monkeypatch, extra):
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    monkeypatch.setattr(AwsGenericHook, "get_client_type", lambda *_, **__: object())
+    connection = {"conn_type": "aws", "extra": extra} | ({"login": "key", "password": "a secret"} if extra else {})
+    assert client(connection) is not client(connection)
+
+
+@pytest.mark.parametrize(("connection", "says"), [(KEYS, "MADE 2 True"), (None, "MADE 0 False")])
+def test_tasks_inherit_the_clients_if_the_connection_is_in_the_environment(tmp_path, connection, says):
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path),
+        "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+        "TALLYMARK_WAREHOUSE": str(tmp_path / "warehouse.duckdb"),
+    }
+    environment |= {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection)} if connection else {}
+    done = subprocess.run([sys.executable, "-c", LOADED], env=environment, capture_output=True, text=True, timeout=600)
+    assert says in done.stdout.splitlines(), done.stderr
