@@ -201,7 +201,7 @@ def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
     try:
         (stack.root / "s3" / stack.settings.bucket).mkdir(parents=True, exist_ok=True)
         rclone = [_script("rclone"), "--config", "/dev/null", "serve", "s3", "--addr", f"127.0.0.1:{stack.s3_port}"]
-        rclone += ["--dir-cache-time", "1s", str(stack.root / "s3")]
+        rclone += ["--dir-cache-time", "1h", str(stack.root / "s3")]
         key = {"RCLONE_AUTH_KEY": f'"{stack.access_key},{stack.secret_key}"'}
         s3 = processes["s3"] = _spawn(stack, "s3", rclone, os.environ | key)
         command = [sys.executable, "-m", "tallymark", "set-up"]
