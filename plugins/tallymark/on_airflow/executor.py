@@ -7,14 +7,18 @@ from typing import Any
 
 from airflow.executors.local_executor import LocalExecutor
 
-BUSY_SECONDS = 0.5
-REST_SHARE = 0.2
+# So long after a task has ended, the scheduler may take a few looks until the next one starts.
+AWAKE_SECONDS = 0.15
+SHORTEST_REST_SECONDS = 0.2
 LONGEST_REST_SECONDS = 1.5
+REST_SHARE = 0.2
 
 
-def rest_seconds(quiet: float) -> float:
-    """How long to rest when no task has started or ended for so many seconds."""
-    return min(max(quiet - BUSY_SECONDS, 0) * REST_SHARE, LONGEST_REST_SECONDS)
+def rest_seconds(quiet: float, ended: bool) -> float:
+    """How long the scheduler rests when the last task started, or ended, so many seconds ago."""
+    if ended and quiet < AWAKE_SECONDS:
+        return 0
+    return min(max(quiet * REST_SHARE, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS)
 
 
 class RestingLocalExecutor(LocalExecutor):
@@ -22,14 +26,17 @@ class RestingLocalExecutor(LocalExecutor):
 
     def start(self) -> None:
         super().start()
-        self.happened_at = time.monotonic()
+        self._note(ended=False)
 
     def _process_workloads(self, workload_list: Sequence[Any]) -> None:
-        self.happened_at = time.monotonic()
         super()._process_workloads(workload_list)
+        self._note(ended=False)
 
     def sync(self) -> None:
         """Rest, and read which tasks have ended."""
-        if wait([self.result_queue._reader], rest_seconds(time.monotonic() - self.happened_at)):
-            self.happened_at = time.monotonic()
+        if wait([self.result_queue._reader], rest_seconds(time.monotonic() - self._noted_at, self._ended)):
+            self._note(ended=True)
         super().sync()
+
+    def _note(self, ended: bool) -> None:
+        self._noted_at, self._ended = time.monotonic(), ended
