@@ -10,8 +10,8 @@ from airflow.executors.local_executor import LocalExecutor
 # So long after a task has ended, the scheduler may take a few looks until the next one starts.
 AWAKE_SECONDS = 0.15
 SHORTEST_REST_SECONDS = 0.2
-LONGEST_REST_SECONDS = 1.5
-REST_SHARE = 0.2
+LONGEST_REST_SECONDS = 2
+REST_SHARE = 0.25
 
 
 def rest_seconds(quiet: float, ended: bool) -> float:
