@@ -34,15 +34,12 @@
 {% endmacro %}
 
 
-{#- The last step that the warehouse took; 0: none. The first warehouses did not count: theirs is version 1. -#}
+{#- The last step that the warehouse took; 0: none. -#}
 {% macro schema_version() %}
-    {% set tables = run_query(
-        "select concat(table_schema, '.', table_name) from information_schema.tables where table_schema in ('raw', 'output')"
-    ).columns[0].values() %}
-    {% if 'raw.schema_versions' in tables %}
-        {{- return(run_query('select max(version) from raw.schema_versions').columns[0].values()[0] | int) -}}
-    {% endif %}
-    {{- return(1 if 'output.releases' in tables else 0) -}}
+    {% set known = run_query(
+        "select 1 from information_schema.tables where table_schema = 'raw' and table_name = 'schema_versions'"
+    ).rows %}
+    {{- return(run_query('select max(version) from raw.schema_versions').columns[0].values()[0] | int if known else 0) -}}
 {% endmacro %}
 
 

@@ -624,13 +624,13 @@ def test_a_chunk_that_s3_refuses_waits_and_the_others_go_on(settings, refusing, 
         assert FIRST in warning and code in warning
         caplog.clear()
     assert [text for text in caplog.messages if text.startswith("WAITS")], "every time it is tried"
-    [(key, reason)] = query(settings, "select chunk_key, reason from raw.refused_chunks")
+    [(key, reason)] = query(settings, "select input_key, reason from raw.unreadable_inputs")
     assert key == FIRST and code in reason
     del refusing.codes[FIRST]
     assert load.load_chunks(settings, refusing)["chunks_accepted"] == 1
     chunks = [(1, f"{FIRST[:-1]}2"), (2, f"{FIRST[:-1]}3"), (3, FIRST)]
     assert query(settings, "select chunk_seq, chunk_key from raw.chunks order by 1") == chunks
-    assert query(settings, "select count(*) from raw.refused_chunks") == [(0,)]
+    assert query(settings, "select count(*) from raw.unreadable_inputs") == [(0,)]
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId"])

@@ -76,14 +76,11 @@ def test_a_warehouse_of_a_newer_version_is_refused(settings, read_only):
     assert settings.warehouse.read_bytes() == before
 
 
-@pytest.mark.parametrize("counts", [True, False], ids=["counts its steps", "of the first version"])
-def test_a_table_that_a_new_step_adds_comes_into_a_warehouse_that_is_there(tmp_path, request, counts):
+def test_a_new_step_adds_a_table_to_an_existing_warehouse(tmp_path, request):
     """A step that breaks off leaves nothing behind, and runs once."""
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     with connect(settings) as connection:
         connection.execute("insert into output.releases values (7, now())")
-    if not counts:
-        make_first_version(settings)
     before = tables(settings.warehouse)
     step = request.getfixturevalue("next_step")
     write_step(step, "create table raw.more (a int)", "select error('power cut')")
@@ -206,41 +203,6 @@ def test_other_vars_between_a_load_and_its_build(data, released, store, tmp_path
 def test_the_warehouse_refuses_to_keep_a_fact_twice(released, statement):
     with connect(released) as connection, pytest.raises(duckdb.ConstraintException):
         connection.execute(statement)
-
-
-def make_first_version(settings: Settings) -> None:
-    """Take back what the steps did: no keys, detections and thresholds by models, a file's chunk known by its name."""
-    with connect(settings) as connection:
-        for name, columns in {
-            "detections": "*",
-            "chunk_thresholds": "*",
-            "output.files": "* exclude (chunk_seq)",
-        }.items():
-            connection.execute(f"create table {name}_copy as select {columns} from {name}")
-            connection.execute(f"drop table {name}")
-            connection.execute(f"alter table {name}_copy rename to {name.removeprefix('output.')}")
-        for name in ("batch_detections", "batch_thresholds", "raw.refused_chunks", "raw.schema_versions"):
-            connection.execute(f"drop table if exists {name}")
-
-
-def test_a_warehouse_of_the_first_version_goes_on(data, released, store, tmp_path):
-    """Rows that were not released are made again; of two for one chunk, or one key, the first one counts."""
-    with (data / "input/transactions/chunk_3b").open("w") as file:
-        file.write("customer,merchant,gender,amount\nbad\n")
-    replay(data, released.warehouse.parent, vars=VARS)
-    before = [*facts(released), query(released, "from output.files order by file_key")]
-    assert query(released, "select chunk_seq from output.files where chunk_seq > 0") == [(4,)]
-    make_first_version(released)
-    with duckdb.connect(str(released.warehouse)) as connection:
-        connection.execute("insert into detections select * replace (5 as chunk_seq) from detections")
-        connection.execute(
-            "insert into chunk_thresholds select * replace (7 as upgrade_top_percent) from chunk_thresholds"
-        )
-        connection.execute("insert into output.files by name select file_key, 'x' as sha256 from output.files")
-    with pytest.raises(RuntimeError, match="models ran since the last dbt build"):
-        export_detections(released, store)
-    assert [*facts(released), query(released, "from output.files order by file_key")] == before
-    goes_on_undisturbed(data, released, tmp_path)
 
 
 def test_a_new_threshold_and_new_evidence_come_into_a_warehouse_that_is_there(data, released, project):

@@ -11,7 +11,7 @@ from tallymark.intake.judging import insert_rejected_rows, judged
 from tallymark.intake.ledger import ledger_views
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings
-from tallymark.store import RefusedError, Store, StoredObject
+from tallymark.store import UnreadableError, Store, StoredObject
 from tallymark.warehouse.connection import run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
     good one.
 
     Raises:
-        RefusedError: when S3 refuses the set, and no version before it was good.
+        UnreadableError: when S3 refuses the set, and no version before it was good.
     """
     objects, digest = _current_set(settings, store)
     if not objects:
@@ -44,7 +44,7 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
         ).fetchone()[0]
         try:
             found = number, _load_version(settings, store, warehouse, objects, digest, number)
-        except RefusedError as error:
+        except UnreadableError as error:
             good = _last_good(warehouse)
             if good is None:
                 raise
@@ -83,7 +83,7 @@ def restore_versions(
         else:
             reason = "was replaced in the bucket before the warehouse was made again"
             warehouse.execute(
-                "insert into raw.importance_versions values (?, null, 'lost', ?, 0, 0, ?)", [number, reason, utc_now()]
+                "insert into raw.importance_versions values (?, null, null, 'lost', ?, 0, 0, ?)", [number, reason, utc_now()]
             )
 
 
@@ -154,7 +154,7 @@ def _load_version(
         ).fetchone()
         state = "rejected" if reason else "accepted"
         warehouse.execute(
-            "insert into raw.importance_versions values (?, ?, ?, ?, ?, ?, ?)",
+            "insert into raw.importance_versions values (?, ?, null, ?, ?, ?, ?, ?)",
             [version, digest, state, reason, accepted, rejected, utc_now()],
         )
         if rejected or reason:

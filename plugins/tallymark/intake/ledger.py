@@ -140,13 +140,13 @@ def record(
     return counts
 
 
-def record_refused(warehouse: duckdb.DuckDBPyConnection, reasons: Mapping[Chunk, str]) -> None:
-    """Write down which chunks wait because S3 refused them, and why; those that were taken meanwhile wait no more."""
-    warehouse.execute("delete from raw.refused_chunks where chunk_key in (select chunk_key from raw.chunks)")
+def record_unreadable(warehouse: duckdb.DuckDBPyConnection, reasons: Mapping[Chunk, str]) -> None:
+    """Record which chunks could not be read, and why; those that were taken meanwhile are no longer unreadable."""
+    warehouse.execute("delete from raw.unreadable_inputs where input_key in (select chunk_key from raw.chunks)")
     for chunk, reason in reasons.items():
-        warehouse.execute("delete from raw.refused_chunks where chunk_key = ?", [chunk.key])
+        warehouse.execute("delete from raw.unreadable_inputs where input_key = ?", [chunk.key])
         warehouse.execute(
-            "insert into raw.refused_chunks (chunk_key, etag, reason, refused_at) values (?, ?, ?, ?)",
+            "insert into raw.unreadable_inputs (input_key, etag, reason, last_failed_at) values (?, ?, ?, ?)",
             [chunk.key, chunk.etag, reason, utc_now()],
         )
 

@@ -20,7 +20,7 @@ from tallymark.intake.waiting import unknown_chunks
 from tallymark.outbox import manifest
 from tallymark.outbox.files import put_planned
 from tallymark.settings import Settings
-from tallymark.store import RefusedError, Store, StoredObject
+from tallymark.store import UnreadableError, Store, StoredObject
 from tallymark.store.ahead import fetched_ahead
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, connect, transaction, utc_now
@@ -60,7 +60,7 @@ def load_chunks(
 
     Raises:
         ObjectChangedError: when an object was replaced between listing and reading; try again.
-        RefusedError: when S3 refuses what it is asked for, and does not answer for any other object.
+        UnreadableError: when S3 refuses what it is asked for, and does not answer for any other object.
         ValueError: when ``max_chunks`` is less than 1.
         WarehouseError: when the warehouse is open elsewhere, lost or broken.
     """
@@ -68,7 +68,7 @@ def load_chunks(
     if left < 1:
         raise ValueError(f"max_chunks is {left}; a run takes 1 chunk or more")
     taken = Counter(chunks_accepted=0, chunks_rejected=0, chunks_in_conflict=0, rows_accepted=0, rows_rejected=0)
-    refused: dict[Chunk, RefusedError] = {}
+    refused: dict[Chunk, UnreadableError] = {}
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:
             _must_be_first(settings, store)
@@ -95,7 +95,7 @@ def load_chunks(
             if not _answers(store, warehouse, taken, refused):
                 raise next(iter(refused.values()))
             taken["chunks_waiting"] = len(refused)
-        _record_refused(settings, warehouse, refused)
+        _record_unreadable(settings, warehouse, refused)
     return dict(taken)
 
 
@@ -137,7 +137,7 @@ def _record_conflicts(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chu
 
 
 def _answers(
-    store: Store, warehouse: duckdb.DuckDBPyConnection, taken: Mapping[str, int], refused: Mapping[Chunk, RefusedError]
+    store: Store, warehouse: duckdb.DuckDBPyConnection, taken: Mapping[str, int], refused: Mapping[Chunk, UnreadableError]
 ) -> bool:
     """Whether S3 answers for other objects, so that it is these that it refuses, and not us."""
     if taken["chunks_accepted"] or any(error.is_archived for error in refused.values()):
@@ -150,17 +150,17 @@ def _answers(
         return False
     try:
         store.get(known)
-    except RefusedError as error:
+    except UnreadableError as error:
         return error.is_archived
     return True
 
 
-def _record_refused(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, refused: Mapping[Chunk, RefusedError]
+def _record_unreadable(
+    settings: Settings, warehouse: duckdb.DuckDBPyConnection, refused: Mapping[Chunk, UnreadableError]
 ) -> None:
     for chunk, error in refused.items():
         log.warning("WAITS: %s, as S3 refuses it and answers for others. It is tried again. %s", chunk.key, error)
-    ledger.record_refused(warehouse, {chunk: str(error) for chunk, error in refused.items()})
+    ledger.record_unreadable(warehouse, {chunk: str(error) for chunk, error in refused.items()})
     ledger_copy.add_refused(settings, [(chunk.key, chunk.etag) for chunk in refused])
 
 
@@ -169,7 +169,7 @@ def _read(
     store: Store,
     chunks: Sequence[Chunk],
     importance_version: int | None,
-    refused: dict[Chunk, RefusedError],
+    refused: dict[Chunk, UnreadableError],
 ) -> Iterator[ReadChunk]:
     """Chunks that could be fetched; the others are put into ``refused``."""
     with fetched_ahead(store.get, [part for chunk in chunks for part in chunk.parts if part.size]) as get:
@@ -179,7 +179,7 @@ def _read(
                 files = read_chunk(settings, get, chunk)
             except RejectedError as error:
                 yield ReadChunk(dataclasses.replace(entry, reason=str(error)), [])
-            except RefusedError as error:
+            except UnreadableError as error:
                 refused[chunk] = error
             else:
                 yield ReadChunk(dataclasses.replace(entry, rows_in_file=sum(file.rows for file in files)), files)

@@ -39,7 +39,7 @@ class BucketError(UserError, RuntimeError):
     """S3 did not do what it was asked; the message says what was asked, of whom, and what to do."""
 
 
-class RefusedError(BucketError):
+class UnreadableError(BucketError):
     """S3 refused one object; whether it answers for others shows only there.
 
     Attributes:
@@ -73,7 +73,7 @@ class Store(Protocol):
 
         Raises:
             ObjectChangedError: when the object has another ETag by now, or is gone.
-            RefusedError: when it may not be read, or not where it is kept.
+            UnreadableError: when it may not be read, or not where it is kept.
         """
 
     def put_new(self, key: str, body: bytes) -> None:

@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from tallymark.store import BucketError, IsEnough, ObjectChangedError, RefusedError, StoredObject, must_be_equal
+from tallymark.store import BucketError, IsEnough, ObjectChangedError, UnreadableError, StoredObject, must_be_equal
 
 # No call waits for more than about two minutes: four tries of at most 25 seconds, and the pauses between them.
 ATTEMPTS = 4
@@ -103,7 +103,7 @@ class S3Store:
             if _code(error.__cause__) in ("PreconditionFailed", "412", "NoSuchKey"):
                 raise ObjectChangedError(f"{stored.key} changed or went away after it was listed") from error
             if _status(error.__cause__) in (400, 403) and _code(error.__cause__) != "RequestTimeout":
-                raise RefusedError(str(error), _code(error.__cause__) == ARCHIVED) from error.__cause__
+                raise UnreadableError(str(error), _code(error.__cause__) == ARCHIVED) from error.__cause__
             raise
         if etag != stored.etag:
             raise ObjectChangedError(f"{stored.key} changed after it was listed")

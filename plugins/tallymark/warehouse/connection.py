@@ -149,12 +149,11 @@ def _make(settings: Settings) -> None:
 
 
 def _schema_version(warehouse: duckdb.DuckDBPyConnection) -> int:
-    """As the macro schema_version has it."""
-    found = warehouse.execute("select schema_name || '.' || table_name from duckdb_tables()")
-    tables = {name for (name,) in found.fetchall()}
-    if "raw.schema_versions" in tables:
-        return warehouse.execute("select max(version) from raw.schema_versions").fetchone()[0]
-    return 1 if "output.releases" in tables else 0
+    """The last schema step that the warehouse took; 0: none. As the macro schema_version has it."""
+    known = warehouse.execute(
+        "from duckdb_tables() where schema_name = 'raw' and table_name = 'schema_versions'"
+    ).fetchone()
+    return warehouse.execute("select max(version) from raw.schema_versions").fetchone()[0] if known else 0
 
 
 def _must_be_known(settings: Settings, version: int) -> None:

@@ -38,11 +38,11 @@ conflicts as (
 waiting_chunks as (
     select
         'waiting chunk' as kind,
-        chunk_key as about,
+        input_key as about,
         'S3 refuses it and answers for others; it is tried again. ' || reason as message,
-        refused_at as seen_at
-    from raw.refused_chunks
-    where refused_at > moment - interval 1 day and chunk_key not in (select chunk_key from raw.chunks)
+        last_failed_at as seen_at
+    from raw.unreadable_inputs
+    where last_failed_at > moment - interval 1 day and input_key not in (select chunk_key from raw.chunks)
 ),
 
 refusals as (
