@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         description="How often the whole prefix is listed, in seconds, once it holds more than the 1,000 chunks that "
         "one call shows; a late chunk waits so long at most.",
     )
+    folder_settle_seconds: float = Field(
+        10,
+        ge=0,
+        description="Seconds without a new object after which a folder of part files is complete, if its _SUCCESS marker is "
+        "not newer than its parts, as after a copy.",
+    )
     max_object_bytes: int = Field(
         128 * 2**20,
         ge=1,

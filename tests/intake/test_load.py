@@ -658,7 +658,7 @@ def test_a_chunk_that_waits_for_s3_is_no_reason_for_a_run_for_a_while(settings, 
     finish(settings, refusing)
     with connect(settings, read_only=True) as warehouse:
         conditions = alerts.conditions(settings, warehouse)
-    assert [condition.about for condition in conditions if condition.kind == "waiting chunk"] == [FIRST]
+    assert [condition.about for condition in conditions if condition.kind == "unreadable chunk"] == [FIRST]
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + ledger_copy.TRY_AGAIN_SECONDS + 1)
     assert is_there_work(settings, refusing)

@@ -82,8 +82,8 @@ class ChunkSensor(S3KeySensor):
         with explained(f"list {self.bucket_key}", self.hook.get_conn(), self.bucket_name, self.aws_conn_id):
             # S3KeySensor asks check_fn only when there are keys; what is unfinished needs none.
             found = super().poke(context) or self.check_fn([], **context)
-        if not found:
-            listing.found_nothing(settings, self.hook.places)
+        if not found and len(self.hook.places) == 1:
+            listing.found_nothing(settings)
         return found
 
 
