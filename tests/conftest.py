@@ -51,7 +51,7 @@ def banksim() -> Path:
 def refusing(tmp_path) -> Refusing:
     """A folder that refuses what its ``codes`` say."""
     bucket = Refusing(tmp_path)
-    object.__setattr__(bucket, "codes", {})
+    bucket.codes = {}
     return bucket
 
 

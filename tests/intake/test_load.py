@@ -643,7 +643,7 @@ def test_a_bucket_that_refuses_everything_fails_the_run(settings, refusing, code
     for number in range(1, 9):
         put(refusing, f"chunk_{number}", GOOD)
     refusing.codes[""] = code
-    with pytest.raises(BucketError, match=rf"get {FIRST} in bucket .* S3 refused: check the credentials"):
+    with pytest.raises(BucketError, match=rf"get {FIRST} in bucket .* Check the credentials"):
         load.load_chunks(settings, refusing, max_chunks=1)
     assert is_there_work(settings, refusing)
     refusing.codes.clear()

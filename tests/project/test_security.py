@@ -141,7 +141,7 @@ def parts(policy: dict) -> Iterator[tuple[str, dict]]:
     ],
 )
 def test_every_part_of_a_policy_is_needed(iam, tmp_path, run, policy):
-    with pytest.raises(BucketError, match="S3 refused: check the Airflow connection aws_default"):
+    with pytest.raises(BucketError, match="Check the Airflow connection aws_default"):
         run(iam, policy, tmp_path)
 
 

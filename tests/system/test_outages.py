@@ -203,7 +203,7 @@ def test_chunks_that_are_refused(bucket, settings):
     """All of them: the run fails and says whom to ask. One of them: it waits."""
     expected = put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("refused_403", CHUNKS)]
-    with pytest.raises(BucketError, match="S3 refused") as raised:
+    with pytest.raises(BucketError, match="Check the Airflow connection my_s3") as raised:
         load_chunks(settings, bucket.store)
     for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
         assert named in str(raised.value)
