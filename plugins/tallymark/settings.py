@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     folder_settle_seconds: float = Field(
         10,
         ge=0,
-        description="Seconds without a new object after which a folder of part files is complete, if its _SUCCESS marker is "
-        "not newer than its parts, as after a copy.",
+        description="Seconds without a new object after which a folder of part files is complete if its _SUCCESS "
+        "marker is not newer than its parts, as after a copy.",
     )
     max_object_bytes: int = Field(
         128 * 2**20,

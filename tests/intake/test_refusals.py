@@ -43,8 +43,8 @@ class Stream:
         for part in ("keeping-up", "detections", "merchants", "chunks"):
             assert self.site.json(f"/api/{part}")["snapshot"]["open_issues"] == len(refusals)
         assert len(self.site.get("/api/refusals.csv").text.splitlines()) == len(refusals) + 1
-        number = {0: "", 1: "1 refusal"}.get(len(refusals), f"{len(refusals)} refusals")
-        assert summary(loaded, exported).endswith(f"; {number} to be put right: see Detections.") == bool(refusals)
+        number = {0: "", 1: "1 open issue"}.get(len(refusals), f"{len(refusals)} open issues")
+        assert summary(loaded, exported).endswith(f"; {number}: see Detections.") == bool(refusals)
         return [(row["kind"], row["about"]) for row in refusals]
 
 

@@ -115,6 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _refused_403(self, body: bytes) -> None:
         self._refuse(403, "AccessDenied")
 
+    def _archived_403(self, body: bytes) -> None:
+        self._refuse(403, "InvalidObjectState")
+
+    def _missing_404(self, body: bytes) -> None:
+        self._refuse(404, "NoSuchKey")
+
     def _reset(self, body: bytes) -> None:
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""Is it one object that cannot be read, or is S3 away? The others go on in the first case, the run fails in the second."""
+"""Attempts to read objects. When one cannot be read, either the others go on, or S3 is away and the run fails."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar

@@ -88,9 +88,7 @@ def chunk_name(key: str) -> str:
     return re.sub(r"(\.csv)?(\.gz)?$", "", key.rstrip("/").rpartition("/")[2], flags=re.IGNORECASE)
 
 
-def find_chunks(
-    objects: Iterable[StoredObject], prefix: str, settled: datetime = EVERYTHING_SETTLED
-) -> list[Chunk]:
+def find_chunks(objects: Iterable[StoredObject], prefix: str, settled: datetime = EVERYTHING_SETTLED) -> list[Chunk]:
     """The complete chunks among the objects below a prefix, in natural order of their keys.
 
     Args:
@@ -105,35 +103,40 @@ def find_chunks(
     return sorted(chunks, key=lambda chunk: natural_order(chunk.key))
 
 
-def find_ignored(objects: Iterable[StoredObject], prefix: str, grace_seconds: float = GRACE_SECONDS) -> list[Ignored]:
-    """What lies below the prefix, is no chunk, and has been there for some seconds."""
-    before = settled_before(grace_seconds)
+def find_ignored(objects: Iterable[StoredObject], prefix: str) -> list[Ignored]:
+    """What lies below the prefix, is no chunk, and has been there for ``GRACE_SECONDS``."""
+    before = settled_before(GRACE_SECONDS)
     _, folders, others = _grouped(objects, prefix)
     found = [
         Ignored("incomplete folder", key, _incomplete(key, members))
         for key, members in sorted(folders.items())
         if not markers_of(key, members) and parts_of(key, members) and _newest(members) <= before
     ]
-    names = defaultdict(list)
-    for stored in others:
-        segments = stored.key.removeprefix(prefix).split("/")
-        names["/".join(segments[:1]) + "/" * (len(segments) > 1)].append(stored)
-    if old := sorted(name for name, members in names.items() if _newest(members) <= before):
-        found.append(
-            Ignored(
-                "ignored objects",
-                prefix,
-                f"{misnamed(old)} not named as a chunk and will not be read. A chunk is named {prefix}chunk_<something> and "
-                "ends there, in .csv or in .csv.gz. Rename or move what is misplaced.",
-            )
-        )
-    return found
+    return found + find_misnamed((stored for stored in others if stored.last_modified <= before), prefix)
+
+
+def find_misnamed(objects: Iterable[StoredObject], prefix: str) -> list[Ignored]:
+    """What lies below the prefix, and is no chunk by its name."""
+    _, _, others = _grouped(objects, prefix)
+    names = sorted({_first_segment(stored.key.removeprefix(prefix)) for stored in others})
+    if not names:
+        return []
+    message = (
+        f"{misnamed(names)} not named as a chunk and will not be read. A chunk is named {prefix}chunk_<something> and "
+        "ends there, in .csv or in .csv.gz. Rename or move what is misplaced."
+    )
+    return [Ignored("ignored objects", prefix, message)]
 
 
 def misnamed(names: Sequence[str]) -> str:
     """The beginning of a sentence about objects and folders that are no input: ``a, b, c and 2 more are``."""
     more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
     return f"{', '.join(names[:EXAMPLES])}{more} {'is' if len(names) == 1 else 'are'}"
+
+
+def _first_segment(name: str) -> str:
+    segment, slash, _ = name.partition("/")
+    return segment + slash
 
 
 def _incomplete(key: str, members: Sequence[StoredObject]) -> str:

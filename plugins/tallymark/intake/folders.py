@@ -1,4 +1,4 @@
-"""Folders of part files, as Spark, Databricks and Hadoop write them: when one is complete, and which of its files count.
+"""Folders of part files, as Spark, Databricks and Hadoop write them: when one is complete, which of its files count.
 
 Three commit protocols are read; docs/what-counts-as-input.md describes them for people who write such folders.
 
@@ -48,7 +48,7 @@ def is_input(name: str) -> bool:
 
 
 def is_companion(name: str) -> bool:
-    """Whether an object that is no input belongs to others that are: a marker, a checksum, or an empty folder object."""
+    """Whether an object that is no input belongs to others that are: a marker, a checksum, or a folder object."""
     return COMPANION.fullmatch(name.rpartition("/")[2]) is not None
 
 
@@ -119,7 +119,7 @@ def committed_parts(get: Get, folder: str, members: Sequence[StoredObject]) -> l
     started = {member.key for member in members if "/_started_" in member.key}
     counting = []
     for directory in sorted(by_directory.keys() | transactions.keys()):
-        found, committed = by_directory[directory], transactions[directory]
+        found, committed = by_directory.get(directory, []), transactions.get(directory)
         if committed:
             counting += _of_transactions(get, folder, found, committed, {member.key for member in members})
         else:
@@ -160,9 +160,7 @@ def _of_transactions(
             raise RejectedError(f"{part.key.removeprefix(folder)} is in no {COMMITTED}<id>. Remove it, or commit it")
 
 
-def _of_success(
-    get: Get, folder: str, parts: Sequence[StoredObject], success: StoredObject
-) -> Sequence[StoredObject]:
+def _of_success(get: Get, folder: str, parts: Sequence[StoredObject], success: StoredObject) -> Sequence[StoredObject]:
     """Parts that a _SUCCESS marker lists; all of them, when it lists none."""
     content = _json(get, folder, success, must_be=False)
     listed = content.get("filenames") if isinstance(content, dict) else None

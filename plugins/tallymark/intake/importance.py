@@ -47,7 +47,7 @@ class ImportanceSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over keys and ETags of what may count and of the markers that say what does; empty: there is nothing."""
+        """SHA-256 over keys and ETags of what may count, and of the markers that say what does; empty: nothing."""
         found = list(self.plain)
         for key, members in self.folders.items():
             found += folders.parts_of(key, members)
@@ -103,7 +103,9 @@ def ignored_importance(found: ImportanceSet) -> list[Ignored]:
     if not found.ignored:
         return []
     names = misnamed(found.ignored)
-    return [Ignored("ignored objects", found.prefix, f"{names} not read as customer importance. Move what is misplaced")]
+    return [
+        Ignored("ignored objects", found.prefix, f"{names} not read as customer importance. Move what is misplaced")
+    ]
 
 
 def load_customer_importance(
@@ -130,8 +132,8 @@ def load_customer_importance(
         if not found.is_settled(settings.folder_settle_seconds):
             if is_first:
                 raise UnsettledError(
-                    f"The customer importance below {found.prefix} is not complete yet, so no chunk was taken. The next "
-                    "run tries again; if this stays so, put the _SUCCESS marker of its folder"
+                    f"The customer importance below {found.prefix} is not complete yet, so no chunk was taken. The "
+                    "next run tries again; if this stays so, put the _SUCCESS marker of its folder"
                 )
             return _last_good(warehouse)
         if _is_paused(warehouse, found.prefix, digest):
@@ -141,7 +143,7 @@ def load_customer_importance(
         except UnreadableError as error:
             if is_first:
                 raise
-            record_unreadable(warehouse, found.prefix, digest, str(error))
+            record_unreadable(warehouse, "customer importance", found.prefix, digest, str(error))
             good = _last_good(warehouse)
             log.error(
                 "UNREADABLE: the customer importance. %s. It will be retried. %s",
@@ -304,8 +306,8 @@ def _load_version(
             log.error("REJECTED: the customer importance %s", reason)
         state = "rejected" if reason else "accepted"
         warehouse.execute(
-            "insert into raw.importance_versions (importance_version, digest, content_sha256, state, reason, rows_accepted, "
-            "rows_rejected, loaded_at) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert into raw.importance_versions (importance_version, digest, content_sha256, state, reason, "
+            "rows_accepted, rows_rejected, loaded_at) values (?, ?, ?, ?, ?, ?, ?, ?)",
             [version, digest, content and content.sha256, state, reason, accepted, rejected, utc_now()],
         )
         if rejected or reason:

@@ -1,7 +1,7 @@
 """The ledger: which chunks were taken, and what else was found in the bucket.
 
-It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse; ``raw.unreadable_inputs`` and ``raw.ignored_inputs`` have what
-could not be taken. tallymark.warehouse.ledger_copy, the ledger index, answers without opening the warehouse.
+It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse; ``raw.unreadable_inputs`` and ``raw.ignored_inputs`` have
+what could not be taken. tallymark.warehouse.ledger_copy, the ledger index, answers without opening the warehouse.
 
 A rejected chunk is known until another object is accepted under its key, and, where the reason was a limit that is a
 setting, as long as the setting is the same.
@@ -66,9 +66,7 @@ def ledger_views(warehouse: duckdb.DuckDBPyConnection) -> None:
     run_sql(warehouse, "intake/ledger_views")
 
 
-def seen_as(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]
-) -> list[State]:
+def seen_as(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[State]:
     """What the ledger says of each chunk."""
     asked = {
         "keys": json.dumps([chunk.key for chunk in chunks]),
@@ -93,9 +91,7 @@ def compare(
     bucket is copied, restored, encrypted again, or uploaded in parts.
     """
     content = {"content_bytes": content_bytes, "content_sha256": content_sha256}
-    found = run_sql(
-        warehouse, "intake/same_content", key=chunk.key, etag=chunk.etag, limits=settings.limits, **content
-    )
+    found = run_sql(warehouse, "intake/same_content", key=chunk.key, etag=chunk.etag, limits=settings.limits, **content)
     if found.fetchone():
         return "known"
     was_accepted = "from raw.chunks where chunk_key = ? and state = 'accepted' limit 1"
@@ -131,8 +127,8 @@ def remarks(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
     ).fetchall()
     for key, others in twins:
         found.append(
-            f"DUPLICATE CONTENT: {key} has the same content as {', '.join(others)}. All of them count, because chunks are "
-            "identified by key. If this was a mistake, contact the producer."
+            f"DUPLICATE CONTENT: {key} has the same content as {', '.join(others)}. All of them count, because chunks "
+            "are identified by key. If this was a mistake, contact the producer."
         )
     return found
 
@@ -165,7 +161,7 @@ def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: 
         accepted, rejected, usual_reason = by_chunk_seq.get(chunk_seq, (0, 0, None))
         reason = entry.reason
         if reason is None and rejected and not accepted:
-            reason = f"has no row that counts: {rejected} of {rejected} rows are rejected, most of them because: {usual_reason}"
+            reason = f"has no row that counts: all {rejected} rows are rejected, most frequently: {usual_reason}"
         outcomes.append(Outcome(accepted, rejected, reason))
     rows = [
         {
@@ -190,8 +186,14 @@ def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: 
     return outcomes
 
 
-def record_unreadable(warehouse: duckdb.DuckDBPyConnection, key: str, etag: str, reason: str) -> datetime:
-    """Record that a chunk, or the customer importance, could not be read; returns when to try again, UTC.
+def record_unreadable(
+    warehouse: duckdb.DuckDBPyConnection,
+    kind: Literal["chunk", "customer importance"],
+    key: str,
+    etag: str,
+    reason: str,
+) -> datetime:
+    """Record that something could not be read; returns when to try again, UTC.
 
     The pause doubles with each attempt at the same ETag, from ``FIRST_RETRY_SECONDS`` to ``LAST_RETRY_SECONDS``.
 
@@ -207,10 +209,10 @@ def record_unreadable(warehouse: duckdb.DuckDBPyConnection, key: str, etag: str,
     warehouse.execute(
         """
         insert into raw.unreadable_inputs
-            (input_key, etag, reason, attempts, first_failed_at, last_failed_at, retry_at)
-        values (?, ?, ?, ?, ?, ?, ?)
+            (kind, input_key, etag, reason, attempts, first_failed_at, last_failed_at, retry_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?)
         """,
-        [key, etag, reason, attempts + 1, first, now, retry_at],
+        [kind, key, etag, reason, attempts + 1, first, now, retry_at],
     )
     return retry_at
 
@@ -246,7 +248,7 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
 
 
 def update_copy(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
-    """Bring the ledger index up to date for some chunks; without any, or when the index is lost, make it from the ledger."""
+    """Bring the ledger index up to date for some chunks; without any, or when it is lost, rebuild it."""
     ledger_views(warehouse)
     keys = [chunk.key for chunk in chunks]
     if keys:

@@ -8,6 +8,7 @@ chunks do not grow: so late chunks, changed ones and those with other names are 
 
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from tallymark.settings import Settings
 from tallymark.warehouse import ledger_copy
 
 KEYS_PER_CALL = 1_000
-# Of the last 50 chunks, so many may have been late before names are taken for ones that do not grow.
+# Names grow when most differ in their numbers alone, and few of the last 50 chunks were late.
+ALIKE_AT_LEAST = 0.9
 RECENT, LATE_AT_MOST = 50, 5
 
 
@@ -60,14 +62,15 @@ def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:
 
 
 def names_grow(keys: Sequence[str]) -> bool:
-    """Whether a chunk that lands later sorts behind those that landed before: not so with UUIDs, or host names in front.
+    """Whether a chunk that lands later sorts behind those before it: not so with UUIDs, or host names in front.
 
     Such names differ in more than their numbers, or most chunks turn up before the last one that was taken.
 
     Args:
         keys: of chunks, in the order in which they were taken.
     """
-    if len({re.sub("[0-9]+", "0", chunk_name(key)) for key in keys}) > 1:
+    [(_, alike)] = Counter(re.sub("[0-9]+", "0", chunk_name(key)) for key in keys).most_common(1)
+    if alike < ALIKE_AT_LEAST * len(keys):
         return False
     order = [natural_order(key) for key in keys]
     last, late = max(order[:-RECENT], default=order[0]), 0

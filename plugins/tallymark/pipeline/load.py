@@ -13,10 +13,10 @@ import duckdb
 
 from tallymark.intake import ledger, listing
 from tallymark.intake.attempts import Attempts
-from tallymark.intake.chunks import Chunk, find_chunks, find_ignored
+from tallymark.intake.chunks import Chunk, find_chunks, find_ignored, find_misnamed
 from tallymark.intake.content import Content, fetch_chunk
 from tallymark.intake.csv_lines import CsvObject, RejectedError
-from tallymark.intake.folders import natural_order, settled_before
+from tallymark.intake.folders import is_input, natural_order, settled_before
 from tallymark.intake.importance import ImportanceSet, find_set, ignored_importance, load_customer_importance
 from tallymark.intake.judging import judged
 from tallymark.intake.rejected import plan_rejected
@@ -75,7 +75,6 @@ def load_chunks(
     if left < 1:
         raise ValueError(f"max_chunks is {left}; a run takes 1 chunk or more")
     taken = Counter(chunks_accepted=0, chunks_rejected=0, chunks_in_conflict=0, rows_accepted=0, rows_rejected=0)
-    refused: dict[Chunk, UnreadableError] = {}
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:
             _must_be_first(settings, store)
@@ -124,7 +123,7 @@ class _Look:
 
 
 def _look(
-    settings: Settings, store: Store, objects: Sequence[StoredObject] | None, unreadable: Container[Chunk]
+    settings: Settings, store: Store, objects: Sequence[StoredObject] | None, unreadable: Container[str]
 ) -> _Look:
     is_full = True
     if objects is None:
@@ -132,7 +131,7 @@ def _look(
         is_full = len(places) == 1
         objects = list(chain.from_iterable(store.list(place.prefix, place.after, place.is_passed) for place in places))
     chunks = find_chunks(objects, settings.transactions_prefix, settled_before(settings.folder_settle_seconds))
-    waiting = [chunk for chunk in unknown_chunks(settings, chunks, before=time.time()) if chunk not in unreadable]
+    waiting = [chunk for chunk in unknown_chunks(settings, chunks, before=time.time()) if chunk.key not in unreadable]
     if is_full and not waiting:
         listing.found_nothing(settings)
     return _Look(objects, is_full, waiting)
@@ -160,10 +159,10 @@ def _sorted_out(
 
 
 class _Reader:
-    """Reads chunks; ``unreadable`` has those that could not be read while S3 served others, with the reason."""
+    """Reads chunks; ``unreadable`` has, by key, those that could not be read while S3 served others, and why."""
 
     def __init__(self, settings: Settings, store: Store, attempts: Attempts, importance_version: int | None):
-        self.unreadable: dict[Chunk, str] = {}
+        self.unreadable: dict[str, tuple[Chunk, str]] = {}
         self._settings = settings
         self._store = store
         self._attempts = attempts
@@ -179,9 +178,7 @@ class _Reader:
                     content = self._fetch(chunk, get)
                     if content is None:
                         continue
-                    entry = dataclasses.replace(
-                        entry, content_bytes=content.size, content_sha256=content.sha256
-                    )
+                    entry = dataclasses.replace(entry, content_bytes=content.size, content_sha256=content.sha256)
                     files = read_chunk(self._settings, content)
                 except RejectedError as error:
                     yield ReadChunk(dataclasses.replace(entry, reason=str(error)), [])
@@ -210,12 +207,13 @@ class _Reader:
                 chunk.key, lambda get: fetch_chunk(get, chunk, self._settings.max_object_bytes), get
             )
         except UnreadableError as error:
-            self.unreadable[chunk] = str(error)
+            self.unreadable[chunk.key] = chunk, str(error)
         except ObjectChangedError as error:
             self._changes[chunk.key] += 1
             if self._changes[chunk.key] < MAX_CHANGES:
                 raise
-            self.unreadable[chunk] = f"{error}, and so it did {MAX_CHANGES} times. Put it once, and leave it as it is"
+            why = f"It was replaced {MAX_CHANGES} times while it was read: {error}"
+            self.unreadable[chunk.key] = chunk, why
         return None
 
 
@@ -242,12 +240,12 @@ def _record_conflicts(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chu
 
 
 def _record_unreadable(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, unreadable: dict[Chunk, str]
+    settings: Settings, warehouse: duckdb.DuckDBPyConnection, unreadable: dict[str, tuple[Chunk, str]]
 ) -> None:
     rows = []
-    for chunk, reason in unreadable.items():
+    for chunk, reason in unreadable.values():
         log.warning("UNREADABLE: %s, although S3 serves other objects. It will be retried. %s", chunk.key, reason)
-        retry_at = ledger.record_unreadable(warehouse, chunk.key, chunk.etag, reason)
+        retry_at = ledger.record_unreadable(warehouse, "chunk", chunk.key, chunk.etag, reason)
         rows.append((chunk.key, chunk.etag, retry_at.replace(tzinfo=UTC).timestamp()))
     ledger_copy.add_unreadable(settings, rows)
 
@@ -258,13 +256,17 @@ def _record_ignored(
     objects: Sequence[StoredObject],
     importance: ImportanceSet,
 ) -> None:
-    """Record what is no input and has been there for a while; log what was not recorded before."""
+    """Record what is no input and has been there for a while; log it once.
+
+    Names that will never be those of chunks are logged at once.
+    """
     prefix = settings.transactions_prefix
     found = find_ignored(objects, prefix)
     known = ledger.record_ignored(warehouse, [*found, *ignored_importance(importance)])
-    for ignored in [*find_ignored(objects, prefix, grace_seconds=0), *ignored_importance(importance)]:
-        if (ignored.kind, ignored.about) not in known:
-            log.warning("IGNORED: %s: %s", ignored.about, ignored.message)
+    named = find_misnamed((stored for stored in objects if is_input(stored.key.removeprefix(prefix))), prefix)
+    news = {(ignored.kind, ignored.about): ignored for ignored in [*named, *found, *ignored_importance(importance)]}
+    for ignored in (ignored for name, ignored in news.items() if name not in known):
+        log.warning("IGNORED: %s: %s", ignored.about, ignored.message)
     ledger_copy.set_ignored(settings, [(ignored.kind, ignored.about) for ignored in found])
 
 

@@ -81,7 +81,7 @@ def run_failed(settings: Settings, send: Send, run_id: str, task_id: str, error:
 
 
 def nothing_landed(settings: Settings, send: Send) -> None:
-    """A run had nothing to do; alerts when no chunk was taken for ``standstill_seconds``, or none since the first run."""
+    """A run had nothing to do; alerts when no chunk was taken for ``standstill_seconds``, or since the first run."""
     if not settings.warehouse.exists():
         with connect(settings):
             log.info("The warehouse %s was created.", settings.warehouse)
@@ -92,8 +92,8 @@ def nothing_landed(settings: Settings, send: Send) -> None:
     message = f"No chunk has landed for {idle / 60:.0f} minutes."
     if not ledger_copy.last_keys(settings, 1):
         message += (
-            f" Tallymark has never seen one: check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) and the prefix "
-            f"{settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
+            f" Tallymark has never seen one: check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) and the "
+            f"prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
         )
     standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
     found = [standstill] if idle > settings.standstill_seconds else []

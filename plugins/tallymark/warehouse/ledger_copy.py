@@ -85,7 +85,7 @@ def replace(settings: Settings, keys: Iterable[str], known: Iterable[tuple[str, 
 
 
 def add_unreadable(settings: Settings, chunks: Iterable[tuple[str, str, float]]) -> None:
-    """Add unreadable chunks by key and ETag, so that they are no reason for a run before a time, in seconds since 1970."""
+    """Add unreadable chunks by key and ETag: no reason for a run before a time, in seconds since 1970."""
     _tell(settings, "replace into chunks (chunk_key, etag, retry_at) values (?, ?, ?)", chunks)
 
 
@@ -104,7 +104,8 @@ def are_known(settings: Settings, chunks: Sequence[tuple[str, str]], before: flo
     """Whether it has each chunk, given by key and ETag; it has none, if there is no copy or no warehouse.
 
     Args:
-        before: of the unreadable chunks, it lacks only those whose next attempt is due before that, in seconds since 1970.
+        before: of the unreadable chunks, it lacks only those whose next attempt is due before that, in seconds since
+            1970.
     """
     known = """
         select exists (

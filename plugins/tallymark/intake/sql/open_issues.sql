@@ -37,7 +37,7 @@ conflicts as (
 
 unreadable as (
     select
-        'unreadable chunk' as kind,
+        'unreadable ' || kind as kind,
         input_key as about,
         'could not be read at ' || attempts || case when attempts = 1 then ' attempt' else ' attempts' end
         || ' although S3 serves other objects; it will be retried. ' || reason as message,
