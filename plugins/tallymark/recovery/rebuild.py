@@ -147,10 +147,11 @@ def _restore_chunk(
 ) -> None:
     """Load a chunk under its number, and write its ledger row as it was, with the ETag that it has now."""
     files, is_lost = [], _has_rows(row) and chunk is None
+    if chunk:
+        row |= {"etag": chunk.etag}
     if _has_rows(row):
         if chunk:
             files = read_chunk(settings, fetch_chunk(get, chunk, UNLIMITED))
-            row |= {"etag": chunk.etag}
         elif row["state"] == "accepted":
             row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
         else:
