@@ -86,7 +86,8 @@ def test_the_page_links_to_the_reason_whatever_its_file_is_called(stream):
     assert "'holds,other,columns'" in stream.site.get(f"/files/{files[f'{FIRST}.csv']}").text
 
 
-def test_a_chunk_that_waits_for_s3_until_it_is_taken(stream):
+def test_an_unreadable_chunk_until_it_is_read(stream, monkeypatch):
+    monkeypatch.setattr("tallymark.intake.ledger.FIRST_RETRY_SECONDS", 0)
     assert stream.seen() == []
     put(stream.bucket, "chunk_1", GOOD)
     put(stream.bucket, "chunk_2", GOOD)

@@ -63,11 +63,12 @@ def load_chunks(
 
     Returns:
         ``chunks_accepted``, ``chunks_rejected`` whole and ``chunks_in_conflict``, and ``rows_accepted`` and
-        ``rows_rejected`` of the accepted ones; ``chunks_unreadable``, if S3 refused any.
+        ``rows_rejected`` of the accepted ones; ``chunks_unreadable``, if there are any.
 
     Raises:
-        ObjectChangedError: when an object was replaced between listing and reading; try again.
-        UnreadableError: when S3 refuses what it is asked for, and does not answer for any other object.
+        BucketError: when S3 fails, or denies access, and not only for single objects.
+        UnreadableError: when the first customer importance cannot be read.
+        UnsettledError: when the first customer importance is incomplete.
         ValueError: when ``max_chunks`` is less than 1.
         WarehouseError: when the warehouse is open elsewhere, lost or broken.
     """
@@ -145,17 +146,14 @@ def _sorted_out(
     Those whose content has to be compared come last: after a bucket was restored that is all of it, and new chunks
     need not wait.
     """
-    states: dict[str, list[Chunk]] = {"new": [], "conflict": [], "known": [], "compare": []}
+    found: dict[str, list[Chunk]] = {"new": [], "conflict": [], "known": [], "compare": []}
     for chunk, state in zip(waiting, ledger.seen_as(settings, warehouse, waiting), strict=True):
-        states[state].append(chunk)
-    chosen = sorted(states["new"] + states["conflict"], key=lambda chunk: natural_order(chunk.key))[:most]
-    for chunk in states["compare"][: most - len(chosen)]:
+        if state in ("known", "compare") or len(found["new"]) + len(found["conflict"]) < most:
+            found[state].append(chunk)
+    for chunk in found["compare"][: most - len(found["new"]) - len(found["conflict"])]:
         if state := reader.compare(warehouse, chunk):
-            states[state].append(chunk)
-            chosen.append(chunk)
-    new = [chunk for chunk in states["new"] if chunk in chosen]
-    conflicts = [chunk for chunk in states["conflict"] if chunk in chosen]
-    return sorted(new, key=lambda chunk: natural_order(chunk.key)), conflicts, states["known"]
+            found[state].append(chunk)
+    return sorted(found["new"], key=lambda chunk: natural_order(chunk.key)), found["conflict"], found["known"]
 
 
 class _Reader:
