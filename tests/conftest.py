@@ -8,12 +8,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 from support.four_chunks import VARS
 from support.loading import Refusing
 from support.site import NO_RUNS
 from tallymark.local import stack as local_stack
 from tallymark.publish import snapshot
 from tallymark.settings import PROJECT_ROOT
+from tallymark.store.s3 import S3Store
+from tenacity import wait_none
 
 # Where Airflow puts its configuration when a test imports it.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
@@ -45,6 +48,14 @@ def banksim() -> Path:
     if not (folder / "transactions.csv.gz").is_file():
         pytest.skip("BankSim is not here; set TALLYMARK_BANKSIM to a folder with its transactions.csv.gz")
     return folder
+
+
+@pytest.fixture
+def brief_pauses(monkeypatch) -> None:
+    """boto3 pauses as it would after a first failure, but for hundredths of seconds."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
+    for call in (S3Store._download, S3Store._put_unless_there):
+        monkeypatch.setattr(call.retry, "wait", wait_none())
 
 
 @pytest.fixture

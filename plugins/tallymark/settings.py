@@ -273,8 +273,8 @@ class Settings(BaseSettings):
             inside, of = prefix, customers
         if None not in (inside, of) and inside.startswith(of):
             raise ValueError(
-                f"all objects under {of or 'the whole bucket'!r} are read as customer importance, and {inside!r} is "
-                "part of it. Give customer importance a prefix of its own, such as input/customers/"
+                f"it cannot be used: all objects under {of or 'the whole bucket'!r} are read as customer importance, "
+                f"and {inside!r} lies in there. Give customer importance a prefix of its own, such as input/customers/"
             )
         return prefix
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import duckdb
 import pytest
 from botocore.config import Config
-from botocore.retries.standard import ExponentialBackoff
 from support import figures, servers
 from support.faulty_s3 import Fault, FaultyS3, faulty_s3
 from support.many_detections import make
@@ -38,7 +37,7 @@ from tallymark.store import BucketError, StoredObject
 from tallymark.store.s3 import S3_CONFIG, S3Store
 from tallymark.warehouse import connection as warehouse
 from tallymark.warehouse import ledger_copy
-from tenacity import stop_after_delay, wait_none
+from tenacity import stop_after_delay
 
 THREE_ATTEMPTS = S3_CONFIG.merge(Config(read_timeout=600, retries={"mode": "standard", "total_max_attempts": 3}))
 IMPATIENT = THREE_ATTEMPTS.merge(Config(read_timeout=1.5))
@@ -106,13 +105,6 @@ def new_warehouse(tmp_path_factory) -> Path:
 def settings(tmp_path, new_warehouse) -> Settings:
     shutil.copy(new_warehouse, tmp_path)
     return Settings(warehouse=tmp_path / "warehouse.duckdb", bucket="bucket")
-
-
-@pytest.fixture
-def brief_pauses(monkeypatch) -> None:
-    """boto3 pauses as it would after a first failure, but for hundredths of seconds."""
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
-    monkeypatch.setattr(S3Store._download.retry, "wait", wait_none())
 
 
 @pytest.fixture(scope="module", autouse=True)

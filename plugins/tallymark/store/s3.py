@@ -77,13 +77,16 @@ def entries(
 
     Raises:
         UnusableAnswerError: when S3 says that there is more and not how to ask for it.
-        UnsupportedServerError: when an entry lacks its key, size or time.
+        UnsupportedServerError: when the answer is no listing, or an entry lacks its key, size or time.
     """
     asked = {"Bucket": bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})} | _payer(requester_pays)
     for page in client.get_paginator("list_objects_v2").paginate(**asked):
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
             raise UnusableAnswerError("there is more to the listing, and no token to ask for it with")
         listed = page.get("Contents", [])
+        # The page of a web server may pass as an empty listing, and every run would find nothing.
+        if not listed and not page.keys() & {"Name", "KeyCount", "MaxKeys", "IsTruncated"}:
+            raise UnsupportedServerError("the answer is no listing")
         for entry in listed:
             if missing := [name for name in ("Key", "Size", "LastModified") if name not in entry]:
                 raise UnsupportedServerError(f"the listing has no {missing[0]} for {entry.get('Key', 'an object')}")
