@@ -171,12 +171,13 @@ def test_an_outage_that_passes_while_loading(bucket, settings, name, kind):
 @pytest.mark.usefixtures("brief_pauses")
 @pytest.mark.parametrize("kind", ["error_500", "error_503", "reset", HANG, "cut", "shortened", "truncated_listing"])
 def test_an_outage_that_stays_while_loading(bucket, settings, kind):
-    """The first chunk comes through, the second does not; nothing of it is there, and it is taken later."""
+    """The first chunk was taken, and then no object can be read; nothing more is there, and it is taken later."""
     expected = put_three_chunks(bucket)
     if kind == "truncated_listing":
         bucket.proxy.faults = [Fault(kind, LISTING + ".*transactions")]
     else:
-        bucket.proxy.faults = [Fault(kind, CHUNKS + "chunk_2")]
+        load_chunks(settings, bucket.store, max_chunks=1)
+        bucket.proxy.faults = [Fault(kind, CHUNKS)]
     with pytest.raises(BucketError) as raised:
         load_chunks(settings, bucket.store)
     for named in ("bucket bucket", bucket.proxy.url, "my_s3"):

@@ -100,3 +100,8 @@ def open_bucket(settings: Settings) -> S3Store:
         settings.kms_key_id,
         settings.requester_pays,
     )
+
+
+def has_connection(settings: Settings) -> bool:
+    """Whether the Airflow connection of the settings exists; without it, boto3 looks for credentials itself."""
+    return bool(BucketHook(settings.aws_conn_id).conn_config)

@@ -72,29 +72,38 @@ def entries(
 ) -> Iterator[dict[str, Any]]:
     """Entries of ListObjectsV2 page by page, to the end or to the first page whose keys are enough.
 
-    Each has an ``ETag``; it is empty where the server lists none. Keys up to ``after`` are left out also where the
-    server ignores StartAfter.
+    Keys up to ``after`` are left out also where the server ignores StartAfter. Entries are those of ``entries_of``.
 
     Raises:
         UnusableAnswerError: when S3 says that there is more and not how to ask for it.
-        UnsupportedServerError: when the answer is no listing, or an entry lacks its key, size or time.
+        UnsupportedServerError: as ``entries_of`` does.
     """
     asked = {"Bucket": bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})} | _payer(requester_pays)
     for page in client.get_paginator("list_objects_v2").paginate(**asked):
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
             raise UnusableAnswerError("there is more to the listing, and no token to ask for it with")
-        listed = page.get("Contents", [])
-        # The page of a web server may pass as an empty listing, and every run would find nothing.
-        if not listed and not page.keys() & {"Name", "KeyCount", "MaxKeys", "IsTruncated"}:
-            raise UnsupportedServerError("the answer is no listing")
-        for entry in listed:
-            if missing := [name for name in ("Key", "Size", "LastModified") if name not in entry]:
-                raise UnsupportedServerError(f"the listing has no {missing[0]} for {entry.get('Key', 'an object')}")
-        found = [{"ETag": "", **entry} for entry in listed if entry["Key"] > after]
+        listed = entries_of(page)
+        found = [entry for entry in listed if entry["Key"] > after]
         yield from found
         # A page with older keys comes from a server that ignores StartAfter: the newest keys are on a later page.
         if is_enough and len(found) == len(listed) and is_enough([entry["Key"] for entry in found]):
             return
+
+
+def entries_of(page: dict[str, Any]) -> list[dict[str, Any]]:
+    """Entries of one answer to ListObjectsV2, each with an ``ETag``, which is empty where the server lists none.
+
+    Raises:
+        UnsupportedServerError: when the answer is no listing, or an entry lacks its key, size or time.
+    """
+    listed = page.get("Contents", [])
+    # The page of a web server may pass as an empty listing, and every run would find nothing.
+    if not listed and not page.keys() & {"Name", "KeyCount", "MaxKeys", "IsTruncated"}:
+        raise UnsupportedServerError("the answer is no listing")
+    for entry in listed:
+        if missing := [name for name in ("Key", "Size", "LastModified") if name not in entry]:
+            raise UnsupportedServerError(f"the listing has no {missing[0]} for {entry.get('Key', 'an object')}")
+    return [{"ETag": "", **entry} for entry in listed]
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,21 @@ class S3Store:
 
     def put(self, key: str, body: bytes) -> None:
         with self._explained_put(key):
-            self._put(key, body)
+            self.put_object(key, body)
+
+    def put_object(self, key: str, body: bytes, **more: str) -> None:
+        """Call PutObject once, with what each put sends; ``more`` goes to boto3, which raises what S3 answers."""
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        encryption = {"ServerSideEncryption": self.server_side_encryption, "SSEKMSKeyId": self.kms_key_id}
+        self.client.put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=body,
+            ContentMD5=md5,
+            **{name: value for name, value in encryption.items() if value},
+            **_payer(self.requester_pays),
+            **more,
+        )
 
     def _explained(self, action: str, when_denied: str | None = None) -> Any:
         return explained(action, self.client, self.bucket, self.aws_conn_id, when_denied)
@@ -198,11 +221,11 @@ class S3Store:
         if self.client.meta.endpoint_url in _without_conditional_writes:
             return self._put_without_condition(key, body)
         try:
-            self._put(key, body, ContentType="text/csv", IfNoneMatch="*")
+            self.put_object(key, body, ContentType="text/csv", IfNoneMatch="*")
         except ClientError as error:
             if status(error) in (409, 412):
                 raise _WriteConflictError(str(error)) from error
-            if not _rejects_condition(error):
+            if not rejects_condition(error):
                 raise
             existing = self._put_without_condition(key, body)
             _without_conditional_writes.add(self.client.meta.endpoint_url)
@@ -217,24 +240,11 @@ class S3Store:
         return None
 
     def _put_without_condition(self, key: str, body: bytes) -> bytes:
-        self._put(key, body, ContentType="text/csv")
+        self.put_object(key, body, ContentType="text/csv")
         existing = self._read(key)
         if existing is None:
             raise UnusableAnswerError("the object was put, and S3 does not find it")
         return existing
-
-    def _put(self, key: str, body: bytes, **more: str) -> None:
-        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-        encryption = {"ServerSideEncryption": self.server_side_encryption, "SSEKMSKeyId": self.kms_key_id}
-        self.client.put_object(
-            Bucket=self.bucket,
-            Key=key,
-            Body=body,
-            ContentMD5=md5,
-            **{name: value for name, value in encryption.items() if value},
-            **_payer(self.requester_pays),
-            **more,
-        )
 
     def _read(self, key: str) -> bytes | None:
         try:
@@ -303,7 +313,7 @@ def _payer(requester_pays: bool) -> dict[str, str]:
     return {"RequestPayer": "requester"} if requester_pays else {}
 
 
-def _rejects_condition(error: ClientError) -> bool:
+def rejects_condition(error: ClientError) -> bool:
     """Whether a server may have rejected a put because of its If-None-Match; only a put without it can tell."""
     names_header = "if-none-match" in str(error.response.get("Error")).lower()
     return status(error) == 501 or code(error) == "NotImplemented" or (status(error) == 400 and names_header)

@@ -1,14 +1,11 @@
 """A bucket behind a proxy that gives it the manners of other servers."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pytest
-from support import servers
-from support.faulty_s3 import Fault, FaultyS3, faulty_s3
+from support.faulty_s3 import Fault, FaultyS3
 from tallymark.store import StoredObject
-from tallymark.store.s3 import S3_CONFIG, S3Store
+from tallymark.store.s3 import S3Store
 
 names = (f"bucket{number}" for number in itertools.count())
 
@@ -39,18 +36,3 @@ class Bucket:
 
     def asked(self, method: str) -> list[str]:
         return [request for request in self.proxy.requests if request.startswith(method)]
-
-
-@pytest.fixture(scope="session")
-def moto(tmp_path_factory) -> Iterator[servers.Served]:
-    with servers.moto(tmp_path_factory.mktemp("moto")) as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(moto, brief_pauses) -> Iterator[Bucket]:
-    name = next(names)
-    moto.client().create_bucket(Bucket=name)
-    with faulty_s3(moto.port) as proxy:
-        client = moto.client(url=proxy.url, config=S3_CONFIG)
-        yield Bucket(S3Store(moto.client(), name), S3Store(client, name, "my_s3"), proxy)
