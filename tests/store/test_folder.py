@@ -42,12 +42,6 @@ def test_links_that_lead_back_end(folder):
     assert keys(folder) == keys(folder, "input/") == [KEY]
 
 
-def test_linked_root(folder, tmp_path):
-    (folder.root / KEY).write_text("1")
-    (tmp_path / "link").symlink_to(folder.root)
-    assert keys(FolderStore(tmp_path / "link"), "input/") == [KEY]
-
-
 def unreadable(folder: FolderStore) -> str:
     [stored] = folder.list("input/")
     assert (stored.key, stored.size, stored.has_etag) == (KEY, 0, False)

@@ -1,6 +1,5 @@
 """What the store falls back to where a server does not do all that S3 does."""
 
-import gzip
 import logging
 from datetime import UTC, datetime
 
@@ -205,9 +204,3 @@ def test_codes_of_a_missing_key(bucket):
     bucket.proxy.faults[0].times = 1
     bucket.store.put_new(KEY, b"1")
     assert bucket.has(KEY) == b"1"
-
-
-def test_gzip_content_type_survives(bucket):
-    packed = gzip.compress(b"1")
-    bucket.store.put_new(KEY, packed)
-    assert bucket.store.get(bucket.listed(KEY)) == packed

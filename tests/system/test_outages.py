@@ -341,6 +341,22 @@ def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
     assert "the Airflow connection aws_default" in says["ends"]
 
 
+def test_the_sensor_takes_a_listing_without_etags(bucket, tmp_path):
+    """It asks for no object to get an ETag from there, which would not be the one that the load sees."""
+    put_three_chunks(bucket)
+    bucket.proxy.faults = [Fault("no_etag", LISTING)]
+    assert sensor_says(bucket, tmp_path)["ends"] == "success"
+    assert not [request for request in bucket.proxy.requests if request.startswith("HEAD")]
+
+
+def test_the_sensor_pays(bucket, tmp_path, monkeypatch):
+    put_three_chunks(bucket)
+    bucket.proxy.faults = [Fault("wants_payer", LISTING)]
+    assert "AccessDenied" in sensor_says(bucket, tmp_path)["ends"]
+    monkeypatch.setenv("TALLYMARK_REQUESTER_PAYS", "true")
+    assert sensor_says(bucket, tmp_path)["ends"] == "success"
+
+
 @pytest.mark.system
 def test_the_sensor_fails_when_s3_hangs(bucket, tmp_path):
     """What the connection says of time-outs wins."""
