@@ -167,8 +167,9 @@ def test_probe_disturbs_nothing(tmp_path):
     for number in range(2):
         write_chunk(tmp_path / "data", f"chunk_{number}", [Row("C", "M", "F", "1")] * 90)
     replay(tmp_path / "data", tmp_path / "out")
-    (tmp_path / "out" / PROBE).write_text("Written by tallymark doctor")
     settings = Settings(warehouse=tmp_path / "out/warehouse.duckdb")
+    probe = tmp_path / "out" / probe_key(settings)
+    probe.write_text("Written by tallymark doctor")
     store = FolderStore(tmp_path / "data", target=tmp_path / "out")
     before = verify(settings, store), audit(settings, store)
     settings.warehouse.unlink()
@@ -176,7 +177,7 @@ def test_probe_disturbs_nothing(tmp_path):
     assert (verify(settings, store), audit(settings, store)) == before
     write_chunk(tmp_path / "data", "chunk_2", [Row("D", "M", "F", "1")] * 90)
     assert replay(tmp_path / "data", tmp_path / "out")["files"] == 1
-    assert (tmp_path / "out" / PROBE).read_text() == "Written by tallymark doctor"
+    assert probe.read_text() == "Written by tallymark doctor"
 
 
 def test_warehouse_folder(tmp_path):
