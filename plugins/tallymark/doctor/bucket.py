@@ -152,7 +152,7 @@ def _check_conditional_put(settings: Settings, store: S3Store) -> Iterator[Findi
     try:
         store.put_object(probe_key(settings), _probe_body(), IfNoneMatch="*")
     except ClientError as error:
-        if status(error) in (409, 412):
+        if status(error) in (304, 409, 412):
             yield Finding(Verdict.WORKS, about, "the server never replaces an object that is there (If-None-Match)")
         elif rejects_condition(error):
             yield Finding(
