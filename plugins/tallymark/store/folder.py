@@ -48,7 +48,7 @@ class FolderStore:
 
     def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
         for root in dict.fromkeys([self.root, self.target or self.root]):
-            paths = {self._key(path.relative_to(root)): path for path in _files(root / prefix.rpartition("/")[0])}
+            paths = {self._key(path.relative_to(root)): path for path in _files(root, Path(prefix.rpartition("/")[0]))}
             keys = sorted(
                 key
                 for key in paths
@@ -134,28 +134,38 @@ class FolderStore:
             Path(file.name).unlink(missing_ok=True)
 
 
-def _files(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+def _files(root: Path, start: Path) -> Iterator[Path]:
     """Everything below a folder that is no folder, and folders that cannot be listed.
 
     Args:
-        above: device and inode of the folders on the way here; a symbolic link to one of them would never end.
+        start: the folder, as a path in ``root``.
     """
+    above = [root / folder for folder in start.parents]
+    yield from _files_below(root / start, frozenset(_identity(folder) for folder in above if folder.exists()))
+
+
+def _files_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """The same; a symbolic link to a folder on the way here, one of ``above``, is left out, as it would never end."""
     try:
-        status = folder.stat()
+        identity = _identity(folder)
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError:
         yield folder
         return
-    place = (status.st_dev, status.st_ino)
-    if place in above:
+    if identity in above:
         return
     for entry in entries:
         if _is_folder(entry):
-            yield from _files(Path(entry.path), above | {place})
+            yield from _files_below(Path(entry.path), above | {identity})
         else:
             yield Path(entry.path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
