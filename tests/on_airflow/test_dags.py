@@ -222,8 +222,7 @@ def test_the_note_of_a_run():
     assert summary(None, None) == ""
     assert summary(loaded, exported) == "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files."
     assert summary(loaded, exported | {"open_issues": 2}) == (
-        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; "
-        "2 refusals to be put right: see Detections."
+        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; 2 open issues: see Detections."
     )
     assert summary(loaded | {"chunks_in_conflict": 1}, None) == (
         "3 chunks with 29,998 rows; 2 rejected rows; 1 conflict; nothing exported."

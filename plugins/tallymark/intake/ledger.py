@@ -219,11 +219,11 @@ def record_unreadable(
 
 def forget_readable(warehouse: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> None:
     """Record that chunks, or the customer importance, were read, so that no issue about them is open."""
-    for table, column in (("raw.unreadable_inputs", "input_key"), ("raw.ignored_inputs", "about")):
-        warehouse.execute(
-            f"""delete from {table} where {column} in (select unnest(from_json(?, '["varchar"]')))""",
-            [json.dumps(list(keys))],
-        )
+    for statement in (
+        "delete from raw.unreadable_inputs where input_key in (select unnest(?::varchar[]))",
+        "delete from raw.ignored_inputs where about in (select unnest(?::varchar[]))",
+    ):
+        warehouse.execute(statement, [list(keys)])
 
 
 def record_ignored(warehouse: duckdb.DuckDBPyConnection, found: Sequence[Ignored]) -> set[tuple[str, str]]:
