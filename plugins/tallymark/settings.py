@@ -177,6 +177,12 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(wrong))
 
     @property
+    def apart(self) -> tuple[str, ...]:
+        """Prefixes below that of the transactions that belong to something else."""
+        others = (self.customers_prefix, self.output_prefix)
+        return tuple(prefix for prefix in others if prefix and prefix.startswith(self.transactions_prefix))
+
+    @property
     def limits(self) -> list[str]:
         """How the reasons of rejections end that hang on a setting, with the values that are in force."""
         return [limit(name, getattr(self, name)) for name in ("max_object_bytes", "max_unpacked_bytes")]
