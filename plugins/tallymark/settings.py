@@ -104,6 +104,12 @@ class Settings(BaseSettings):
     warehouse: Path = Field(
         PROJECT_ROOT / "warehouse.duckdb", description="The DuckDB file; only one process writes it."
     )
+    min_free_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Free space, in bytes, that the disk of the warehouse must have before anything is written to the "
+        "warehouse; 0 turns the check off.",
+    )
     vars: Annotated[dict, NoDecode] = Field(
         {}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON."
     )
