@@ -7,11 +7,11 @@ import duckdb
 
 from tallymark.intake.chunks import is_input
 from tallymark.intake.csv_lines import Columns, RejectedError, read_csv_objects
-from tallymark.intake.judging import insert_rejected_rows, judged
+from tallymark.intake.judging import insert_rejected_rows, judged, remarks_on_ids
 from tallymark.intake.ledger import ledger_views
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings
-from tallymark.store import UnreadableError, Store, StoredObject
+from tallymark.store import Store, StoredObject, UnreadableError
 from tallymark.warehouse.connection import run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,8 @@ def restore_versions(
         else:
             reason = "was replaced in the bucket before the warehouse was made again"
             warehouse.execute(
-                "insert into raw.importance_versions values (?, null, null, 'lost', ?, 0, 0, ?)", [number, reason, utc_now()]
+                "insert into raw.importance_versions values (?, null, null, 'lost', ?, 0, 0, ?)",
+                [number, reason, utc_now()],
             )
 
 
@@ -140,10 +141,13 @@ def _load_version(
         log.error("REJECTED customer importance: %s", reason)
     with transaction(warehouse):
         for file in files:
-            with judged(warehouse, [file], "importance"):
+            with judged(warehouse, [file], "importance", settings.missing_values) as by_lines:
                 (inserted,) = run_sql(warehouse, "intake/insert_importance", version=version).fetchone()
                 if inserted < file.rows:
                     insert_rejected_rows(warehouse, [file], [None], version)
+                if by_lines:
+                    for remark in remarks_on_ids(warehouse, [f"{file.key} (customer importance version {version})"]):
+                        log.warning(remark)
         accepted, rejected = warehouse.execute(
             """
             select

@@ -13,14 +13,14 @@ from tallymark.intake import ledger, listing
 from tallymark.intake.chunks import Chunk, find_chunks, misnamed
 from tallymark.intake.csv_lines import CsvObject, RejectedError
 from tallymark.intake.importance import load_customer_importance
-from tallymark.intake.judging import judged
+from tallymark.intake.judging import judged, remarks_on_ids
 from tallymark.intake.rejected import plan_rejected
 from tallymark.intake.transactions import insert_rows, read_chunk
 from tallymark.intake.waiting import unknown_chunks
 from tallymark.outbox import manifest
 from tallymark.outbox.files import put_planned
 from tallymark.settings import Settings
-from tallymark.store import UnreadableError, Store, StoredObject
+from tallymark.store import Store, StoredObject, UnreadableError
 from tallymark.store.ahead import fetched_ahead
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, connect, transaction, utc_now
@@ -137,7 +137,10 @@ def _record_conflicts(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chu
 
 
 def _answers(
-    store: Store, warehouse: duckdb.DuckDBPyConnection, taken: Mapping[str, int], refused: Mapping[Chunk, UnreadableError]
+    store: Store,
+    warehouse: duckdb.DuckDBPyConnection,
+    taken: Mapping[str, int],
+    refused: Mapping[Chunk, UnreadableError],
 ) -> bool:
     """Whether S3 answers for other objects, so that it is these that it refuses, and not us."""
     if taken["chunks_accepted"] or any(error.is_archived for error in refused.values()):
@@ -216,11 +219,13 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
     entries = [read.entry for read in group]
     first = ledger.next_chunk_seq(warehouse)
     files = [file for read in group for file in read.files]
-    with judged(warehouse, files, "transactions"), transaction(warehouse):
+    with judged(warehouse, files, "transactions", settings.missing_values) as by_lines, transaction(warehouse):
         insert_rows(warehouse, {chunk_seq: read.files for chunk_seq, read in enumerate(group, first)})
         counts = ledger.record(warehouse, first, entries)
         plan_rejected(settings, warehouse, since=first)
-    for remark in ledger.remarks(warehouse, since=first):
+    chunk_keys = [read.entry.chunk.key for read in group for _ in read.files]
+    on_ids = remarks_on_ids(warehouse, chunk_keys) if by_lines else []
+    for remark in ledger.remarks(warehouse, since=first) + on_ids:
         log.warning(remark)
     for entry, (accepted, rejected) in zip(entries, counts, strict=True):
         if entry.reason:

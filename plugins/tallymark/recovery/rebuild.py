@@ -61,7 +61,7 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
 
     Raises:
         ManifestError: when manifests are missing or were changed.
-        RebuildError: naming the chunks that are missing or were changed.
+        RebuildError: naming the chunks that are missing or were changed, or one whose rows are accepted differently.
         WarehouseError: when another process has the warehouse open.
     """
     manifests = list(manifest.read_all(settings, store))
@@ -130,10 +130,15 @@ def _restore_chunk(
     if row["state"] == "accepted" and chunk is None:
         row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
     files = read_chunk(settings, get, chunk) if row["state"] == "accepted" else []
-    with judged(warehouse, files, "transactions"), transaction(warehouse):
+    with judged(warehouse, files, "transactions", settings.missing_values), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:
-            insert_rows(warehouse, {row["chunk_seq"]: files})
+            accepted = insert_rows(warehouse, {row["chunk_seq"]: files})
+            if accepted != row["rows_accepted"]:
+                raise RebuildError(
+                    f"{chunk.key} had {row['rows_accepted']} accepted rows and has {accepted} now. Set "
+                    "TALLYMARK_MISSING_WORDS to what it was when the chunk was taken, and rebuild again"
+                )
             log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
         if row.get("reason") != MISSING:
             plan_rejected(settings, warehouse, since=row["chunk_seq"])
