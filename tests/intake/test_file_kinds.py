@@ -59,7 +59,7 @@ MORE_TEXTS = {
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", folder_settle_seconds=0)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tallymark.warehouse.connection import connect, run_sql
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", folder_settle_seconds=0)
 
 
 @pytest.fixture
@@ -103,11 +103,12 @@ def test_what_is_no_chunk_by_its_ending_is_said(settings, bucket, caplog):
         put(bucket, name, GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     [said] = [text for text in caplog.messages if text.startswith("IGNORED")]
-    assert said.startswith("IGNORED: input/transactions/chunk_1.parquet and 1 more are no chunks by their names.")
+    names = "chunk_1.parquet, chunk_5.txt/, x.txt are not named as a chunk and will not be read."
+    assert said.startswith(f"IGNORED: input/transactions/: {names}")
 
 
 NO_INPUT = [
-    *("_temporary/0/task_1/part-1", ".old/part-1", "a/.hidden/part-1", "_committed_1", ".part-0.crc", "part-0.crc"),
+    *("_temporary/0/task_1/part-1", ".old/part-1", "a/.hidden/part-1", "_started_1", ".part-0.crc", "part-0.crc"),
     *("part-2.csv.tmp", "part-2.TMP", "writing.tmp/part-2", "a_$folder$", "_SUCCESS"),
 ]
 EMPTY = {"part-8": b"", "part-9.csv.gz": b"", "part-9b.csv.gz": gzip.compress(b""), "part-9c": gzip.compress(b"")}

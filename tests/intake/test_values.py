@@ -19,7 +19,7 @@ FORMS = pytest.mark.parametrize("form", ["{}", "' {} '"])
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", folder_settle_seconds=0)
 
 
 @pytest.fixture

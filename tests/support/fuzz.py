@@ -153,7 +153,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         accepted: line number -> customer, merchant, gender (None: empty), amount; None: the chunk is rejected whole.
-        rejected: numbers of the lines that are rejected.
+        rejected: numbers of the lines that are rejected; a chunk of which no row counts is rejected whole as well.
     """
 
     accepted: dict[int, tuple[str, str, str | None, Decimal]] | None
@@ -188,7 +188,7 @@ def judge(chunk: Mutant) -> Verdict:
             verdict.rejected.append(number)
         else:
             verdict.accepted[number] = values
-    return verdict
+    return Verdict(None, verdict.rejected) if verdict.rejected and not verdict.accepted else verdict
 
 
 def _without_marks(line: bytes) -> bytes:

@@ -57,8 +57,9 @@ def _add(settings: Settings, detections: int, chunks: int) -> None:
             """
             insert into raw.chunks
             select
-                4 + n, 'input/transactions/chunk_' || (4 + n), md5(n::varchar), 'accepted', null, 10000, 10000, 0,
-                1, timestamp '2026-01-01' + to_minutes(n), timestamp '2026-01-01 00:00:01' + to_minutes(n),
+                4 + n, 'input/transactions/chunk_' || (4 + n), md5(n::varchar), 1, md5(n::varchar), 'accepted', null,
+                10000, 10000, 0, 1, timestamp '2026-01-01' + to_minutes(n),
+                timestamp '2026-01-01 00:00:01' + to_minutes(n),
                 timestamp '2026-01-01 00:00:02' + to_minutes(n)
             from range(?) as numbers (n)
             """,

@@ -19,7 +19,7 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
 
     Returns:
         How many ``detections`` were given to how many ``files``, how many are ``held`` back, and how many refusals are
-        ``to_put_right``.
+        ``open_issues``.
 
     Raises:
         RuntimeError: when models ran since the last build that passed its sanity tests.
@@ -40,14 +40,14 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
                 _plan_manifest(settings, warehouse, chunk_before, files_before)
         put_planned(settings, store, warehouse)
         waiting = _without_file(warehouse)
-        run_sql(warehouse, "intake/open_refusals")
-        (to_put_right,) = warehouse.execute("select count(*) from open_refusals(?)", [utc_now()]).fetchone()
+        run_sql(warehouse, "intake/open_issues")
+        (open_issues,) = warehouse.execute("select count(*) from open_issues(?)", [utc_now()]).fetchone()
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
         ledger_copy.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
         ledger_copy.finish(settings)
-    return {"detections": detections, "files": files, "held": len(waiting), "to_put_right": to_put_right}
+    return {"detections": detections, "files": files, "held": len(waiting), "open_issues": open_issues}
 
 
 def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
