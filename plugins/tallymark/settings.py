@@ -29,6 +29,10 @@ NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_
 # What Kubernetes and Docker tell of a service that is called tallymark.
 OF_A_SERVICE = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_.*)?|NAME|ENV_.*")
 
+# How databases, Spark, Hive, pandas, R, Excel and programming languages write a missing value into a CSV file.
+MISSING_WORDS = (
+    r"NULL,\N,(null),[null],<null>,NaN,-NaN,NaT,None,NA,N/A,<NA>,#N/A,#NA,#NULL!,#REF!,#VALUE!,nil,<nil>,undefined"
+)
 # What Airflow takes for a schedule besides five fields of cron.
 SCHEDULES = {"@continuous", "@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"}
 # As the macros threshold and weight_aggregate have it.
@@ -141,6 +145,11 @@ class Settings(BaseSettings):
     max_unpacked_bytes: int = Field(
         128 * 2**20, ge=1, description="A chunk whose objects unpack to more bytes together is rejected whole."
     )
+    missing_words: str = Field(
+        MISSING_WORDS,
+        description="Words, separated by commas, that mean a missing value in the columns customer, merchant, gender, "
+        "amount and weight, in upper or lower case; empty: no word does.",
+    )
 
     time_zone: str = Field("Asia/Kolkata", description="IANA name; of the two times in a detection file.")
     hold_remainder_seconds: float = Field(
@@ -192,6 +201,11 @@ class Settings(BaseSettings):
     def limits(self) -> list[str]:
         """How the reasons of rejections end that hang on a setting, with the values that are in force."""
         return [limit(name, getattr(self, name)) for name in ("max_object_bytes", "max_unpacked_bytes")]
+
+    @property
+    def missing_values(self) -> list[str]:
+        """The words of ``missing_words`` in lower case."""
+        return [word.strip().lower() for word in self.missing_words.split(",") if word.strip()]
 
     @property
     def wal(self) -> Path:

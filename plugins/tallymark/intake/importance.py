@@ -13,7 +13,7 @@ from tallymark.intake.attempts import Attempts
 from tallymark.intake.chunks import Ignored, misnamed
 from tallymark.intake.content import Content, fetch
 from tallymark.intake.csv_lines import Columns, RejectedError, read_csv_objects
-from tallymark.intake.judging import insert_rejected_rows, judged
+from tallymark.intake.judging import insert_rejected_rows, judged, remarks_on_ids
 from tallymark.intake.ledger import forget_readable, ledger_views, record_unreadable
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings
@@ -289,10 +289,13 @@ def _load_version(
         log.error("REJECTED: the customer importance %s", reason)
     with transaction(warehouse):
         for file in files:
-            with judged(warehouse, [file], "importance"):
+            with judged(warehouse, [file], "importance", settings.missing_values) as by_lines:
                 (inserted,) = run_sql(warehouse, "intake/insert_importance", version=version).fetchone()
                 if inserted < file.rows:
                     insert_rejected_rows(warehouse, [file], [None], version)
+                if by_lines:
+                    for remark in remarks_on_ids(warehouse, [f"{file.key} (customer importance version {version})"]):
+                        log.warning(remark)
         accepted, rejected = warehouse.execute(
             """
             select

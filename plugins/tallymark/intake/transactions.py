@@ -25,8 +25,10 @@ def read_chunk(settings: Settings, content: Content) -> list[CsvObject]:
     return read_csv_objects(settings, content.get, content.key, content.parts, TRANSACTIONS)
 
 
-def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> None:
+def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> int:
     """Write the rows of chunks that are judged, accepted and rejected, in the transaction of their ledger rows.
+
+    Returns the number of accepted rows.
 
     Args:
         chunks: the files of each, by ``chunk_seq``, in the order in which ``judged`` has them.
@@ -36,3 +38,4 @@ def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Seque
     (accepted,) = run_sql(warehouse, "intake/insert_transactions", chunk_seqs=chunk_seqs).fetchone()
     if accepted < sum(file.rows for file in files):
         insert_rejected_rows(warehouse, files, chunk_seqs, None)
+    return accepted

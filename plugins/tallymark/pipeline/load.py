@@ -18,7 +18,7 @@ from tallymark.intake.content import Content, fetch_chunk
 from tallymark.intake.csv_lines import CsvObject, RejectedError
 from tallymark.intake.folders import is_input, natural_order, settled_before
 from tallymark.intake.importance import ImportanceSet, find_set, ignored_importance, load_customer_importance
-from tallymark.intake.judging import judged
+from tallymark.intake.judging import judged, remarks_on_ids
 from tallymark.intake.rejected import plan_rejected
 from tallymark.intake.transactions import insert_rows, read_chunk
 from tallymark.intake.waiting import unknown_chunks
@@ -299,11 +299,13 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
     """Write the rows of chunks and their ledger rows; returns what to add to the counts of load_chunks."""
     first = ledger.next_chunk_seq(warehouse)
     files = [file for read in group for file in read.files]
-    with judged(warehouse, files, "transactions"), transaction(warehouse):
+    with judged(warehouse, files, "transactions", settings.missing_values) as by_lines, transaction(warehouse):
         insert_rows(warehouse, {chunk_seq: read.files for chunk_seq, read in enumerate(group, first)})
         outcomes = ledger.record(warehouse, first, [read.entry for read in group])
         plan_rejected(settings, warehouse, since=first)
-    for remark in ledger.remarks(warehouse, since=first):
+    chunk_keys = [read.entry.chunk.key for read in group for _ in read.files]
+    on_ids = remarks_on_ids(warehouse, chunk_keys) if by_lines else []
+    for remark in ledger.remarks(warehouse, since=first) + on_ids:
         log.warning(remark)
     for read, outcome in zip(group, outcomes, strict=True):
         key = read.entry.chunk.key

@@ -63,7 +63,7 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
 
     Raises:
         ManifestError: when manifests are missing or were changed.
-        RebuildError: naming the chunks that are missing or were changed.
+        RebuildError: naming the chunks that are missing or were changed, or one whose rows are accepted differently.
         WarehouseError: when another process has the warehouse open, or the machine failed, as with a full disk.
     """
     try:
@@ -166,10 +166,15 @@ def _restore_chunk(
         else:
             # It was rejected whole and has been replaced since: what is left of its rows is their file in the bucket.
             row |= {"rows_in_file": None, "rows_rejected": 0}
-    with judged(warehouse, files, "transactions"), transaction(warehouse):
+    with judged(warehouse, files, "transactions", settings.missing_values), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:
-            insert_rows(warehouse, {row["chunk_seq"]: files})
+            accepted = insert_rows(warehouse, {row["chunk_seq"]: files})
+            if accepted != row["rows_accepted"]:
+                raise RebuildError(
+                    f"{chunk.key} had {row['rows_accepted']} accepted rows and has {accepted} now. Set "
+                    "TALLYMARK_MISSING_WORDS to what it was when the chunk was taken, and rebuild again"
+                )
             log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
         if not is_lost:
             plan_rejected(settings, warehouse, since=row["chunk_seq"])
