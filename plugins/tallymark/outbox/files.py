@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 INSERT = "insert into output.files by name select unnest($row)"
 # Not a delete and an insert: see tallymark.warehouse.connection.transaction.
-REPLACE = """
+UPSERT = f"""{INSERT}
     on conflict (file_key) do update set
         row_count = excluded.row_count,
         chunk_seq = excluded.chunk_seq,
@@ -55,7 +55,7 @@ def replan(
 ) -> None:
     """Decide that a file goes out with these bytes, whatever was decided on for its key before."""
     row = _row(file_key, body) | {"row_count": row_count, "chunk_seq": chunk_seq}
-    warehouse.execute(INSERT + REPLACE, {"row": row})
+    warehouse.execute(UPSERT, {"row": row})
 
 
 def _row(file_key: str, body: bytes) -> dict[str, Any]:
