@@ -66,7 +66,7 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
         client.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
     def taken() -> list[str]:
-        return ledger_copy.last_keys(settings, 100)[::-1]
+        return ledger_copy.last_keys(settings, 100)
 
     def is_done(chunks: int) -> bool:
         return len(taken()) == chunks and not ledger_copy.is_open(settings)
