@@ -179,6 +179,6 @@ def the_log_of_a_failed_task_ends_with_what_to_do(stack: local_stack.Stack) -> N
     assert max(map(len, end())) <= 90
     said = " ".join(end())
     assert said.startswith(
-        "Could not list input/transactions/chunk_* in bucket customer-transactions-detection at http"
+        "Could not list input/transactions/* in bucket customer-transactions-detection at http"
     )
     assert said.endswith("check endpoint_url and region_name of the Airflow connection aws_default, and the network.")
