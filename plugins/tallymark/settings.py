@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     warehouse: Path = Field(
         PROJECT_ROOT / "warehouse.duckdb", description="The DuckDB file; only one process writes it."
     )
+    min_free_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Free space, in bytes, that the disk of the warehouse must have before anything is written to the "
+        "warehouse; 0 turns the check off.",
+    )
     vars: Annotated[dict, NoDecode] = Field(
         {}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON."
     )
@@ -184,6 +190,12 @@ class Settings(BaseSettings):
             wrong += [line for found in error.errors() for line in _as_sentences(found, given)]
         if wrong:
             raise SettingsError("\n".join(wrong))
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Prefixes below that of the transactions that belong to something else."""
+        others = (self.customers_prefix, self.output_prefix)
+        return tuple(prefix for prefix in others if prefix and prefix.startswith(self.transactions_prefix))
 
     @property
     def limits(self) -> list[str]:

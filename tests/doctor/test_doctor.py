@@ -98,6 +98,7 @@ FAILS = {
     "answer_403_AccessDenied": (LISTING, "listing", "Check the Airflow connection my_s3, and that it has the rights"),
     "answer_404_NoSuchBucket": (LISTING, "listing", "Create the bucket, or name another one"),
     "answer_500_InternalError": (LISTING, "listing", "S3 is away"),
+    "answer_403_RequestTimeTooSkewed": (LISTING, "listing", "Set the clock of this machine, with NTP"),
     "answer_400_InvalidDigest": ("PUT", "put", "Could not put output/doctor.txt"),
     "forgets_put": (f"PUT .*{PROBE}", "get", "turn off caches between here and the server"),
     "wants_aes256": ("PUT", "put", "TALLYMARK_SERVER_SIDE_ENCRYPTION=AES256: set that."),
@@ -116,6 +117,7 @@ def test_failures(bucket, manner):
         bucket.put(PROBE, b"an older probe")
     bucket.behaves(manner, requests=requests)
     found = findings(bucket)
+    assert found[-1].about == "clock"
     assert verdicts(found)[about] == Verdict.FAILS
     assert says in next(finding.text for finding in found if finding.verdict == Verdict.FAILS)
 
@@ -182,7 +184,8 @@ def test_probe_disturbs_nothing(tmp_path):
 
 def test_warehouse_folder(tmp_path):
     found = list(check_warehouse(Settings(warehouse=tmp_path / "not/yet/warehouse.duckdb")))
-    assert [finding.verdict for finding in found] == [Verdict.WORKS] * 3
+    assert [finding.about for finding in found] == ["warehouse", "disk space", "file system"]
+    assert found[0].verdict == Verdict.WORKS
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     says = text(list(check_warehouse(Settings(warehouse=tmp_path / "file/warehouse.duckdb"))), "warehouse")
@@ -253,12 +256,11 @@ def connection(server: servers.Served, **changed) -> dict:
 
 def test_command_prints_a_line_for_each_check(rclone, tmp_path):
     code, lines = doctor(tmp_path, connection(rclone), bucket="s3://mine/")
-    assert code == 0
-    assert [line[:26].rstrip() for line in lines] == [
+    assert (code == 1) == any(line.startswith("FAILS") for line in lines)
+    # Disk and file system are those of the machine that runs the tests.
+    assert [line[:26].rstrip() for line in lines[:-1] if "disk space" not in line and "file system" not in line] == [
         "works        settings",
         "works        warehouse",
-        "works        disk space",
-        "works        file system",
         "works        connection",
         "works        listing",
         "works        put",
@@ -271,8 +273,8 @@ def test_command_prints_a_line_for_each_check(rclone, tmp_path):
         "not checked  input",
         "not checked  input",
         "works        clock",
-        "11 work, 2 fall back, 0 fa",
     ]
+    assert " work, 2 fall back, " in lines[-1]
     assert rclone.secret not in "\n".join(lines)
 
 

@@ -107,6 +107,16 @@ def test_below_the_prefix_of_the_customer_importance(settings, bucket):
     assert not has_newly_ignored(settings, list(bucket.list(PREFIX)))
 
 
+def test_the_output_below_an_empty_prefix_is_no_issue(settings, bucket):
+    everywhere = settings.model_copy(update={"transactions_prefix": ""})
+    put_long_ago(bucket, "bad.csv", "output/rejected")
+    put_long_ago(bucket, "all.csv", "input/customers")
+    put(bucket, "chunk_1", GOOD, "")
+    assert not has_newly_ignored(everywhere, list(bucket.list("")))
+    put_long_ago(bucket, "x.csv", "elsewhere")
+    assert has_newly_ignored(everywhere, list(bucket.list("")))
+
+
 def test_copies_are_no_chunks(settings, bucket):
     put(bucket, "chunk_7.csv", GOOD)
     for name in NAMES[5:11]:

@@ -497,8 +497,9 @@ def test_a_gzip_bomb_is_not_unpacked():
 def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypatch):
     """Nor are the parts of a folder that are too large only together."""
     put(bucket, "chunk_1", GOOD * 10)
-    for name in ("part-0", "part-1", "_SUCCESS"):
+    for name in ("part-0", "part-1"):
         put(bucket, f"chunk_2/{name}", GOOD * 6)
+    put(bucket, "chunk_2/_SUCCESS", "")
     monkeypatch.setattr(FolderStore, "get", lambda *_: pytest.fail("it was fetched"))
     limited = settings.model_copy(update={"max_object_bytes": len(GOOD) * 10 - 1})
     assert load.load_chunks(limited, bucket)["chunks_rejected"] == 2

@@ -306,6 +306,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
             patch.setattr(f"tallymark.recovery.rebuild.{step}", lambda *_: 1 / 0)
             rebuild(settings(out), store)
         assert not (out / "warehouse.duckdb").exists()
+    (out / "warehouse.rebuilding.duckdb").write_bytes(b"left by a rebuild that was killed")
     rebuild(settings(out), store)
     assert contents(out) == before
     assert files(out) == files_before

@@ -25,7 +25,7 @@ from support.faulty_s3 import Fault, FaultyS3, faulty_s3
 from support.many_detections import make
 from support.oracle import Row
 from support.streams import HEADER, exported, write_chunk
-from tallymark.intake import listing
+from tallymark.intake import ledger, listing
 from tallymark.intake.waiting import waiting_chunks
 from tallymark.local.replay import replay
 from tallymark.pipeline import export, load
@@ -104,7 +104,7 @@ def new_warehouse(tmp_path_factory) -> Path:
 @pytest.fixture
 def settings(tmp_path, new_warehouse) -> Settings:
     shutil.copy(new_warehouse, tmp_path)
-    return Settings(warehouse=tmp_path / "warehouse.duckdb", bucket="bucket")
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", bucket="bucket", folder_settle_seconds=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,8 +192,9 @@ def test_an_outage_that_stays_while_loading(bucket, settings, kind):
     count(bucket, "list" if kind == "truncated_listing" else "get")
 
 
-def test_chunks_that_are_refused(bucket, settings):
+def test_chunks_that_are_refused(bucket, settings, monkeypatch):
     """All of them: the run fails and says whom to ask. One of them: it waits."""
+    monkeypatch.setattr(ledger, "FIRST_RETRY_SECONDS", 0)
     expected = put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("refused_403", CHUNKS)]
     with pytest.raises(BucketError, match="Check the Airflow connection my_s3") as raised:
@@ -337,7 +338,7 @@ def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
     bucket.proxy.faults = [Fault("refused_403")]
     says = sensor_says(bucket, tmp_path)
     assert says["waits"] == [[5, 10, 3], [5, 20, 4]]
-    assert says["ends"].startswith("BucketError: Could not list input/transactions/chunk_*")
+    assert says["ends"].startswith("BucketError: Could not list input/transactions/")
     assert "the Airflow connection aws_default" in says["ends"]
 
 

@@ -22,7 +22,7 @@
         'output.files': 'file_key varchar primary key, file_number bigint unique, row_count bigint,
             first_detection_id bigint, last_detection_id bigint, manifest_number bigint, chunk_seq bigint,
             sha256 varchar, body blob, planned_at timestamp, put_at timestamp',
-        'output.passed_builds': 'chunk_seq bigint, passed_at timestamp',
+        'output.passed_builds': 'chunk_seq bigint, passed_at timestamp, sanity_tests varchar[]',
         'output.releases': 'chunk_seq bigint, released_at timestamp',
         target.schema ~ '.detections': 'detection_id bigint primary key, y_started_at timestamp, detected_at timestamp,
             file_number bigint, pattern_id varchar not null, action_type varchar, chunk_seq bigint not null,

@@ -29,22 +29,26 @@ def probe_key(settings: Settings) -> str:
 
 
 def check_bucket(settings: Settings, store: S3Store) -> Iterator[Finding]:
-    """Check the bucket; ends early when it cannot be listed."""
+    """Check the bucket; checks that need a listing are left out when it cannot be listed."""
     clock = _Clock(store.client)
     try:
-        listable = yield from _check_listing(settings, store)
-        if not listable:
-            yield Finding(Verdict.NOT_CHECKED, "bucket", "whatever needs a listing: reading, writing, conditions")
-            return
-        written = yield from _check_put(settings, store)
-        checks = [_check_pages, _check_input]
-        if written:
-            checks = [_check_conditional_put, _check_read_after_write, _check_conditional_get, *checks]
-        for check in checks:
-            yield from _failing_alone(check, settings, store)
+        yield from _check_calls(settings, store)
     finally:
         clock.stop()
     yield clock.finding()
+
+
+def _check_calls(settings: Settings, store: S3Store) -> Iterator[Finding]:
+    listable = yield from _check_listing(settings, store)
+    if not listable:
+        yield Finding(Verdict.NOT_CHECKED, "bucket", "reading, writing and conditions, which need a listing")
+        return
+    written = yield from _check_put(settings, store)
+    checks = [_check_pages, _check_input]
+    if written:
+        checks = [_check_conditional_put, _check_read_after_write, _check_conditional_get, *checks]
+    for check in checks:
+        yield from _failing_alone(check, settings, store)
 
 
 Check = Callable[[Settings, S3Store], Iterator[Finding]]

@@ -58,7 +58,7 @@ class Chunk:
     def readable(self) -> list[StoredObject]:
         """The objects that are fetched to read the chunk, in that order: commit markers, and what may hold rows."""
         markers = markers_of(self.key, self.members) if self.is_folder else []
-        return [stored for stored in (*markers, *self.parts) if stored.size]
+        return [stored for stored in (*markers, *self.parts) if stored.size or not stored.has_etag]
 
     @property
     def size(self) -> int | None:
@@ -103,8 +103,12 @@ def find_chunks(objects: Iterable[StoredObject], prefix: str, settled: datetime 
     return sorted(chunks, key=lambda chunk: natural_order(chunk.key))
 
 
-def find_ignored(objects: Iterable[StoredObject], prefix: str) -> list[Ignored]:
-    """What lies below the prefix, is no chunk, and has been there for ``GRACE_SECONDS``."""
+def find_ignored(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
+    """What lies below the prefix, is no chunk, and has been there for ``GRACE_SECONDS``.
+
+    Args:
+        apart: prefixes below it that belong to something else, such as the output.
+    """
     before = settled_before(GRACE_SECONDS)
     _, folders, others = _grouped(objects, prefix)
     found = [
@@ -112,12 +116,12 @@ def find_ignored(objects: Iterable[StoredObject], prefix: str) -> list[Ignored]:
         for key, members in sorted(folders.items())
         if not markers_of(key, members) and parts_of(key, members) and _newest(members) <= before
     ]
-    return found + find_misnamed((stored for stored in others if stored.last_modified <= before), prefix)
+    return found + find_misnamed((stored for stored in others if stored.last_modified <= before), prefix, apart)
 
 
-def find_misnamed(objects: Iterable[StoredObject], prefix: str) -> list[Ignored]:
-    """What lies below the prefix, and is no chunk by its name."""
-    _, _, others = _grouped(objects, prefix)
+def find_misnamed(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
+    """What lies below the prefix, not below those ``apart``, and is no chunk by its name."""
+    _, _, others = _grouped((stored for stored in objects if not stored.key.startswith(apart)), prefix)
     names = sorted({_first_segment(stored.key.removeprefix(prefix)) for stored in others})
     if not names:
         return []

@@ -39,8 +39,8 @@ class Content:
         return digest.hexdigest()
 
     def get(self, stored: StoredObject) -> bytes:
-        """The bytes of one of them."""
-        return self.bodies[stored]
+        """The bytes of one of them; none of an object that was listed without any."""
+        return self.bodies.get(stored, b"")
 
 
 def fetch(get: Get, key: str, parts: Sequence[StoredObject], max_bytes: int) -> Content:
@@ -57,7 +57,7 @@ def fetch(get: Get, key: str, parts: Sequence[StoredObject], max_bytes: int) -> 
     size = sum(part.size for part in parts)
     if size > max_bytes:
         raise RejectedError(f"has {size} bytes, more than {limit('max_object_bytes', max_bytes)}")
-    return Content(key, parts, {part: get(part) for part in parts if part.size})
+    return Content(key, parts, {part: get(part) for part in parts if part.size or not part.has_etag})
 
 
 def fetch_chunk(get: Get, chunk: Chunk, max_bytes: int) -> Content:

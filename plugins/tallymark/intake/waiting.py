@@ -21,7 +21,7 @@ def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[
 
 def has_newly_ignored(settings: Settings, objects: Iterable[StoredObject]) -> bool:
     """Whether there is something among the listed objects that is no input, and that no run has recorded yet."""
-    found = find_ignored(objects, settings.transactions_prefix)
+    found = find_ignored(objects, settings.transactions_prefix, settings.apart)
     return bool({(ignored.kind, ignored.about) for ignored in found} - ledger_copy.ignored(settings))
 
 

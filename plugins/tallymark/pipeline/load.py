@@ -259,9 +259,10 @@ def _record_ignored(
     Names that will never be those of chunks are logged at once.
     """
     prefix = settings.transactions_prefix
-    found = find_ignored(objects, prefix)
+    found = find_ignored(objects, prefix, settings.apart)
     known = ledger.record_ignored(warehouse, [*found, *ignored_importance(importance)])
-    named = find_misnamed((stored for stored in objects if is_input(stored.key.removeprefix(prefix))), prefix)
+    may_hold_rows = [stored for stored in objects if is_input(stored.key.removeprefix(prefix))]
+    named = find_misnamed(may_hold_rows, prefix, settings.apart)
     news = {(ignored.kind, ignored.about): ignored for ignored in [*named, *found, *ignored_importance(importance)]}
     for ignored in (ignored for name, ignored in news.items() if name not in known):
         log.warning("IGNORED: %s: %s", ignored.about, ignored.message)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import duckdb
 
+from tallymark import machine
 from tallymark.settings import Settings
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect, run_sql, utc_now
@@ -75,7 +76,7 @@ def after_export(settings: Settings, send: Send, found: Iterable[Condition]) -> 
 
 def run_failed(settings: Settings, send: Send, run_id: str, task_id: str, error: BaseException | None) -> None:
     """A run failed. That is over with the next one that ends well."""
-    reason = next(iter(str(error).splitlines()), "") if error else "its process was killed or timed out."
+    reason = next(iter(machine.message(error).splitlines()), "") if error else "its process was killed or timed out."
     message = f"{run_id} failed in {task_id}: {reason} Nothing is lost; the next run goes on where it stopped."
     _update(settings, send, [Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
 

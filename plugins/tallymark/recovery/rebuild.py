@@ -64,8 +64,17 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
     Raises:
         ManifestError: when manifests are missing or were changed.
         RebuildError: naming the chunks that are missing or were changed, or one whose rows are accepted differently.
-        WarehouseError: when another process has the warehouse open.
+        WarehouseError: when another process has the warehouse open, or the machine failed, as with a full disk.
     """
+    try:
+        return _rebuild(settings, store, without_missing)
+    except BaseException:
+        # What is there is of no use to the next rebuild, and may be what fills the disk.
+        _remove(settings.model_copy(update={"warehouse": _aside(settings.warehouse)}))
+        raise
+
+
+def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[str, int]:
     manifests = list(manifest.read_all(settings, store))
     if not manifests:
         raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")

@@ -107,6 +107,8 @@ def _connection(aws_conn_id: str | None) -> str:
 
 
 def _advice(error: Exception, connection: str, when_denied: str | None = None) -> str:
+    if code(error) == "RequestTimeTooSkewed":
+        return "Set the clock of this machine, with NTP: S3 rejects requests that are 15 minutes off."
     if status(error) in (401, 403) or isinstance(error, NO_CREDENTIALS):
         rights = f"Check {connection}, and that it has the rights in docs/policies/mechanism-y.json."
         return f"{rights} {when_denied}" if when_denied and status(error) == 403 else rights
