@@ -46,8 +46,8 @@ TEXTS = {
     "separated by tabs": CSV.replace(",", "\t"),
     "separated by vertical bars": CSV.replace(",", "|"),
     "separated by Ctrl-A": CSV.replace(",", "\x01"),
-    "begins with sep=,": f"sep=,\n{CSV}",
-    "begins with sep=;": f"\ufeffSEP=;\r\n{CSV}".replace("SEP", "sep"),
+    'begins with "sep=,"': f"sep=,\n{CSV}",
+    'begins with "sep=;"': f"\ufeffsep=;\r\n{CSV}",
     "has each line in quotes": "".join(f'"{line}"\n' for line in CSV.splitlines()),
 }
 MORE_TEXTS = {

@@ -68,7 +68,7 @@ def describe(content: bytes, header: str, is_utf8: bool, lacking: Callable[[Sequ
     if encoding := _encoding(content):
         return f"is {encoding}, not UTF-8. {EXPECTED}"
     if re.fullmatch(r"(?i)sep=.", _trimmed(header)):
-        return f"begins with {visible(header)}, a line for Excel, instead of the header: remove it. {EXPECTED}"
+        return f'begins with "{visible(header)}", a line for Excel, instead of the header: remove it. {EXPECTED}'
     for separator, name in SEPARATORS.items():
         if not lacking(_names(header, separator)):
             return f"is separated by {name}, not by commas. {EXPECTED}"

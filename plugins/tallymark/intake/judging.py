@@ -14,7 +14,8 @@ from tallymark.intake.characters import TRIMMED, TRIMMED_ASCII, define_csv_macro
 from tallymark.intake.csv_lines import CsvObject
 from tallymark.warehouse.connection import run_sql
 
-# Nothing that is trimmed and no NUL either; both sizes keep a row far below what DuckDB takes for a line, 2 MB.
+# Nothing that is trimmed, line ends among it, and no NUL either. Both sizes keep a row far below what DuckDB takes for
+# a line, 2 MB.
 CLEAN_VALUE = rf"""(?:'[^'",\0{TRIMMED}]{{0,1000}}+'|[^'",\0{TRIMMED}]{{0,1000}}+)"""
 CLEAN_ASCII_VALUE = CLEAN_VALUE.replace(TRIMMED, TRIMMED_ASCII)
 MAX_CLEAN_COLUMNS = 100
