@@ -9,6 +9,9 @@ BENCH := PYTHONPATH=plugins:. $(BIN)/python -m benchmarks
 # Values reach the commands as "$$DATA", from the environment that make gives them, so that no apostrophe ends them.
 export DATA OUT BATCH VARS SHUFFLE KILLS SEED ONLY TO FROM
 
+# Those of another Python would keep this one from starting. The local stack drops all others that are not its own.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
+
 .PHONY: help demo up down replay verify rebuild certify secrets backup restore test test-system test-all test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
