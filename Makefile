@@ -75,7 +75,7 @@ test-system: .venv/installed-dev  ## what depends on time, a browser, many kills
 test-all: .venv/installed-dev lint  ## both
 	@$(PYTEST) -n 2 --dist loadfile -m 'not docker'
 
-test-compose: .venv/installed-dev  ## docker-compose.yaml from nothing, under kills, stopped, backed up; wants a Docker engine
+test-compose: .venv/installed-dev  ## docker-compose.yaml under kills, hangs, backup and restore; an hour; needs a Docker engine
 	@$(PYTEST) --durations 10 -m docker
 
 test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and more; figures in docs/reliability/

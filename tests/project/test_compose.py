@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -101,39 +102,48 @@ def test_what_others_wait_for_has_a_health_check_or_ends():
             assert name in ENDS or "healthcheck" in SERVICES[name]
 
 
-@pytest.mark.parametrize(
-    ("minutes", "code", "is_healthy", "is_killed"),
-    [(0, 0, True, False), (0, 1, False, False), (0, 2, False, False), (4, 2, False, False), (6, 2, False, True)],
-)
-def test_watch_kills_what_was_unhealthy_for_minutes(tmp_path, minutes, code, is_healthy, is_killed):
-    """The init of the container is a shell here, and its only child is what may be killed."""
+@pytest.fixture
+def container(tmp_path):
+    """A shell in place of the container's init, the process below it, and the health check for both."""
     last = tmp_path / "last_healthy"
     with subprocess.Popen(["sh", "-c", "sleep 3600; true"]) as init:
         children = Path(f"/proc/{init.pid}/task/{init.pid}/children")
-        wait_for(children.read_text, "the child is there")
+        wait_for(children.read_text, "the main process is there")
+        main = psutil.Process(int(children.read_text()))
         script = WATCH.replace("$$", "$").replace("${RESTART_MINUTES:-5}", "5")
         for real, own in {"/tmp/last_healthy": last, "/proc/1/task/1/children": children}.items():
             assert real in script
             script = script.replace(real, str(own))
-        last.touch()
-        before = time.time() - 60 * minutes
-        os.utime(last, (before, before))
-        done = subprocess.run(["sh", "-c", script, "watch", "sh", "-c", f"exit {code}"], timeout=600)
-        assert (done.returncode == 0) == is_healthy
-        # What is not the fault of the container does not count.
-        assert (last.stat().st_mtime > before) == (code < 2)
-        if not is_killed:
-            assert children.read_text()
-            psutil.Process(int(children.read_text())).kill()
-        init.wait(600)
+
+        def check(code: int) -> int:
+            """Exit code of the health check whose command ends with this code."""
+            return subprocess.run(["sh", "-c", script, "watch", "sh", "-c", f"exit {code}"], timeout=600).returncode
+
+        yield last, main, check
+        with suppress(psutil.NoSuchProcess):
+            main.kill()
 
 
-def test_watch_gives_a_container_time_to_start(tmp_path):
-    last = tmp_path / "last_healthy"
-    script = WATCH.replace("$$", "$").replace("/tmp/last_healthy", str(last)).replace("kill ", "echo killed ")
-    done = subprocess.run(["sh", "-c", script, "watch", "sh", "-c", "exit 2"], capture_output=True, timeout=600)
-    assert done.stdout == b""
+@pytest.mark.parametrize(("seconds", "is_killed"), [(10, False), (270, False), (330, True)])
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_watch_kills_what_was_unhealthy_for_minutes(container, code, seconds, is_killed):
+    last, main, check = container
+    last.touch()
+    before = time.time() - seconds
+    os.utime(last, (before, before))
+    assert (check(code) == 0) == (code == 0)
+    # What is not the fault of the container does not count.
+    assert (last.stat().st_mtime > before + 5) == (code < 2)
+    if is_killed:
+        wait_for(lambda: not main.is_running(), "the main process is gone")
+    assert main.is_running() != is_killed
+
+
+def test_watch_gives_a_container_time_to_start(container):
+    last, main, check = container
+    assert check(2) != 0
     assert last.exists()
+    assert main.is_running()
 
 
 def test_connections_to_the_database_have_time_outs():
