@@ -105,6 +105,7 @@ def test_own_variable_is_kept(name):
     [
         ({}, {"127.0.0.1", "localhost"}),
         ({"NO_PROXY": "example.com, .corp "}, {"127.0.0.1", "localhost", "example.com", ".corp"}),
+        ({"NO_PROXY": "*"}, {"*"}),
         ({"NO_PROXY": "a", "no_proxy": "b,127.0.0.1,"}, {"127.0.0.1", "localhost", "a", "b"}),
     ],
 )

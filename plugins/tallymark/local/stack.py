@@ -145,7 +145,8 @@ def isolated(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment without ``FOREIGN`` variables and AWS files, in which no proxy is asked for loopback."""
     kept = {name: value for name, value in environment.items() if not FOREIGN.match(f"{name}={value}")}
     exempt = {host.strip() for name in ("NO_PROXY", "no_proxy") for host in kept.get(name, "").split(",")}
-    no_proxy = ",".join(sorted(filter(None, exempt.union(LOOPBACK))))
+    # A list with a star among other hosts would exempt only these.
+    no_proxy = "*" if "*" in exempt else ",".join(sorted(filter(None, exempt.union(LOOPBACK))))
     files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     return {**kept, **files, "NO_PROXY": no_proxy, "no_proxy": no_proxy}
 
