@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import psutil
 import pytest
@@ -76,6 +77,16 @@ def test_a_source_that_cannot_be_replayed_is_said_before_anything_is_touched(tmp
 def test_a_good_source(tmp_path):
     (tmp_path / "transactions.csv.gz").write_bytes(gzip.compress(f"\n{HEADER}\r\n{ROW}\r\n".encode()))
     assert local_stack.find_source(tmp_path) == tmp_path / "transactions.csv.gz"
+
+
+@pytest.mark.parametrize(("name", "code", "is_error"), [("feed", 0, False), ("feed", 1, True), ("scheduler", 0, True)])
+def test_only_a_feed_may_end(tmp_path, name, code, is_error):
+    (tmp_path / "transactions.csv").write_text(HEADER + "\n")
+    stack = local_stack.new_stack(tmp_path / "stack", tmp_path / "transactions.csv")
+    ended = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
+    ended.wait(600)
+    with pytest.raises(local_stack.StackError, match=f"{name} stopped") if is_error else nullcontext():
+        local_stack.check_alive(stack, {name: ended})
 
 
 @pytest.mark.parametrize("name", foreign.VARIABLES)
