@@ -12,7 +12,7 @@ export DATA OUT BATCH VARS SHUFFLE KILLS SEED ONLY TO FROM
 # Those of another Python would keep this one from starting. The local stack drops all others that are not its own.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
-.PHONY: help demo up down replay verify rebuild certify secrets backup restore test test-system test-all test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
+.PHONY: help demo up down doctor replay verify rebuild certify secrets backup restore test test-system test-all test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
@@ -25,6 +25,9 @@ up: .venv/installed  ## the same, but it stays; prints the address of the Airflo
 
 down: .venv/installed  ## stops what make up started
 	@$(TALLYMARK) down
+
+doctor: .venv/installed  ## checks settings, bucket, connection and the warehouse's folder before the first run
+	@$(TALLYMARK) doctor
 
 replay: .venv/installed  ## DATA=<folder like the bucket> OUT=<folder> [BATCH=<chunks>] [VARS='<dbt vars, YAML>']
 	@$(TALLYMARK) replay $(if $(DATA),"$$DATA",$(error DATA=<folder> is missing)) \

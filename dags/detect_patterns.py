@@ -58,12 +58,12 @@ PARAMS = {
 
 
 def _is_there_work(files: list[dict], **context) -> bool:
-    from tallymark.intake.waiting import waiting_chunks
+    from tallymark.intake.waiting import has_newly_ignored, waiting_chunks
     from tallymark.store import StoredObject
     from tallymark.warehouse.ledger_copy import unfinished_work
 
-    waiting = waiting_chunks(SETTINGS, map(StoredObject.from_listing, files))
-    return bool(waiting) or unfinished_work(SETTINGS)
+    objects = [StoredObject.from_listing(file) for file in files]
+    return bool(waiting_chunks(SETTINGS, objects)) or unfinished_work(SETTINGS) or has_newly_ignored(SETTINGS, objects)
 
 
 def _tell_of_failure(context) -> None:
@@ -89,7 +89,7 @@ def detect_patterns():
     wait_for_chunk = ChunkSensor(
         task_id="wait_for_chunk",
         bucket_name=SETTINGS.bucket,
-        bucket_key=f"{SETTINGS.transactions_prefix}chunk_*",
+        bucket_key=f"{SETTINGS.transactions_prefix}*",
         wildcard_match=True,
         metadata_keys=["Key", "ETag", "Size", "LastModified"],
         check_fn=_is_there_work,

@@ -4,16 +4,23 @@ import json
 import multiprocessing
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
+from support import servers
+from support.bucket import Bucket, names
+from support.faulty_s3 import faulty_s3
 from support.four_chunks import VARS
 from support.loading import Refusing
 from support.site import NO_RUNS
 from tallymark.local import stack as local_stack
 from tallymark.publish import snapshot
 from tallymark.settings import PROJECT_ROOT
+from tallymark.store.s3 import S3_CONFIG, S3Store
+from tenacity import wait_none
 
 # Where Airflow puts its configuration when a test imports it.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
@@ -48,10 +55,34 @@ def banksim() -> Path:
 
 
 @pytest.fixture
+def brief_pauses(monkeypatch) -> None:
+    """boto3 pauses as it would after a first failure, but for hundredths of seconds."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
+    for call in (S3Store._download, S3Store._put_unless_there):
+        monkeypatch.setattr(call.retry, "wait", wait_none())
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory) -> Iterator[servers.Served]:
+    with servers.moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(moto, brief_pauses) -> Iterator[Bucket]:
+    """An empty bucket behind a proxy."""
+    name = next(names)
+    moto.client().create_bucket(Bucket=name)
+    with faulty_s3(moto.port) as proxy:
+        client = moto.client(url=proxy.url, config=S3_CONFIG)
+        yield Bucket(S3Store(moto.client(), name), S3Store(client, name, "my_s3"), proxy)
+
+
+@pytest.fixture
 def refusing(tmp_path) -> Refusing:
     """A folder that refuses what its ``codes`` say."""
     bucket = Refusing(tmp_path)
-    object.__setattr__(bucket, "codes", {})
+    bucket.codes = {}
     return bucket
 
 

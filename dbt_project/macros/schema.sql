@@ -43,7 +43,7 @@
 {% endmacro %}
 
 
-{#- Any run of models unsettles what the last build that passed its tests had vouched for. -#}
+{#- After any run of models, the last build that passed its sanity tests proves nothing. -#}
 {% macro forget_passed_build() %}
     {% if execute and flags.WHICH in ('build', 'run') %}
     {% do run_query('delete from output.passed_builds') %}

@@ -13,6 +13,7 @@ COMMANDS = {
     "down": ("local.stack", "down"),
     "replay": ("local.replay",),
     "certify": ("local.certify",),
+    "doctor": ("doctor.command",),
     "verify": ("recovery.command", "verify"),
     "rebuild": ("recovery.command", "rebuild"),
     "generate": ("local.generate",),

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 from croniter import croniter
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tallymark.errors import UserError
@@ -29,11 +29,18 @@ NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_
 # What Kubernetes and Docker tell of a service that is called tallymark.
 OF_A_SERVICE = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_.*)?|NAME|ENV_.*")
 
+# How databases, Spark, Hive, pandas, R, Excel and programming languages write a missing value into a CSV file.
+MISSING_WORDS = (
+    r"NULL,\N,(null),[null],<null>,NaN,-NaN,NaT,None,NA,N/A,<NA>,#N/A,#NA,#NULL!,#REF!,#VALUE!,nil,<nil>,undefined"
+)
 # What Airflow takes for a schedule besides five fields of cron.
 SCHEDULES = {"@continuous", "@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"}
 # As the macros threshold and weight_aggregate have it.
 WEIGHT_AGGREGATES = ("sum", "avg", "min", "max")
 EXAMPLE = '{"child_min_transactions": 60}'
+ENCRYPTIONS = ("", "AES256", "aws:kms", "aws:kms:dsse")
+# What S3 and servers like it take for a bucket's name, or for the ARN of an access point.
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|arn:aws[a-z-]*:s3[a-z-]*:[a-z0-9-]*:[0-9]{12}:[a-zA-Z0-9./:-]+")
 THRESHOLD = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 
 INTRODUCTION = """\
@@ -81,10 +88,31 @@ class Settings(BaseSettings):
     output_prefix: str = Field(
         "output/", description="Where detection files, rejected rows and manifests go in the bucket."
     )
-    aws_conn_id: str = Field("aws_default", description="Airflow connection for S3.")
+    aws_conn_id: str = Field(
+        "aws_default",
+        description="Airflow connection for S3; its extra holds endpoint_url, region_name and the addressing style "
+        "([s3-stores.md](s3-stores.md)).",
+    )
+    server_side_encryption: str = Field(
+        "",
+        description="Encryption header that each put sends: `AES256`, `aws:kms` or `aws:kms:dsse`; empty: none, which "
+        "leaves it to the bucket.",
+    )
+    kms_key_id: str = Field(
+        "", description="ARN or ID of the KMS key that each put names; only with `aws:kms`. Empty: the bucket's key."
+    )
+    requester_pays: bool = Field(
+        False, description="Whether each call to S3 agrees to pay for it; needed where the bucket's requester pays."
+    )
 
     warehouse: Path = Field(
         PROJECT_ROOT / "warehouse.duckdb", description="The DuckDB file; only one process writes it."
+    )
+    min_free_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Free space, in bytes, that the disk of the warehouse must have before anything is written to the "
+        "warehouse; 0 turns the check off.",
     )
     vars: Annotated[dict, NoDecode] = Field(
         {}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON."
@@ -103,6 +131,12 @@ class Settings(BaseSettings):
         description="How often the whole prefix is listed, in seconds, once it holds more than the 1,000 chunks that "
         "one call shows; a late chunk waits so long at most.",
     )
+    folder_settle_seconds: float = Field(
+        10,
+        ge=0,
+        description="Seconds without a new object after which a folder of part files is complete if its _SUCCESS "
+        "marker is not newer than its parts, as after a copy.",
+    )
     max_object_bytes: int = Field(
         128 * 2**20,
         ge=1,
@@ -110,6 +144,11 @@ class Settings(BaseSettings):
     )
     max_unpacked_bytes: int = Field(
         128 * 2**20, ge=1, description="A chunk whose objects unpack to more bytes together is rejected whole."
+    )
+    missing_words: str = Field(
+        MISSING_WORDS,
+        description="Words, separated by commas, that mean a missing value in the columns customer, merchant, gender, "
+        "amount and weight, in upper or lower case; empty: no word does.",
     )
 
     time_zone: str = Field("Asia/Kolkata", description="IANA name; of the two times in a detection file.")
@@ -151,9 +190,20 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(wrong))
 
     @property
+    def apart(self) -> tuple[str, ...]:
+        """Prefixes below that of the transactions that belong to something else."""
+        others = (self.customers_prefix, self.output_prefix)
+        return tuple(prefix for prefix in others if prefix and prefix.startswith(self.transactions_prefix))
+
+    @property
     def limits(self) -> list[str]:
         """How the reasons of rejections end that hang on a setting, with the values that are in force."""
         return [limit(name, getattr(self, name)) for name in ("max_object_bytes", "max_unpacked_bytes")]
+
+    @property
+    def missing_values(self) -> list[str]:
+        """The words of ``missing_words`` in lower case."""
+        return [word.strip().lower() for word in self.missing_words.split(",") if word.strip()]
 
     @property
     def wal(self) -> Path:
@@ -218,10 +268,59 @@ class Settings(BaseSettings):
             raise ValueError("it must be an IANA time zone, such as Asia/Kolkata or UTC") from error
         return name
 
+    @field_validator("bucket")
+    @classmethod
+    def _bucket_name(cls, given: str) -> str:
+        name = re.sub(r"^(?i:s3[an]?://)|^arn:aws[a-z-]*:s3:::", "", given.strip()).rstrip("/")
+        if not BUCKET.fullmatch(name):
+            raise ValueError(
+                "it must be the name of a bucket, such as my-bucket, without a path, a URL or quotes. "
+                "Paths belong to TALLYMARK_TRANSACTIONS_PREFIX, TALLYMARK_CUSTOMERS_PREFIX and TALLYMARK_OUTPUT_PREFIX"
+            )
+        return name
+
     @field_validator("transactions_prefix", "customers_prefix", "output_prefix")
     @classmethod
-    def _ends_with_slash(cls, prefix: str) -> str:
-        return prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+    def _key_prefix(cls, given: str) -> str:
+        prefix = re.sub(r"^[\s/]+|[\s/]+$", "", given)
+        if "://" in prefix:
+            raise ValueError("it must be a path in the bucket, such as input/; the bucket belongs to TALLYMARK_BUCKET")
+        if found := re.search(r"//|[*?\[\]\\]|^['\"]|['\"]$|(^|/)[.]{1,2}(/|$)", prefix):
+            raise ValueError(
+                f"it has {found[0]!r} in it. Write a path in the bucket, such as input/, without quotes, wildcards and "
+                "empty parts"
+            )
+        return f"{prefix}/" if prefix else ""
+
+    @field_validator("customers_prefix", "output_prefix")
+    @classmethod
+    def _apart(cls, prefix: str, info: ValidationInfo) -> str:
+        """Nothing else lies under the customer importance, all of whose objects are read, and no output is a chunk."""
+        transactions, customers = (info.data.get(name) for name in ("transactions_prefix", "customers_prefix"))
+        if info.field_name == "customers_prefix":
+            inside, of = transactions, prefix
+        else:
+            inside, of = prefix, customers
+        if None not in (inside, of) and inside.startswith(of):
+            raise ValueError(
+                f"it cannot be used: all objects under {of or 'the whole bucket'!r} are read as customer importance, "
+                f"and {inside!r} lies in there. Give customer importance a prefix of its own, such as input/customers/"
+            )
+        return prefix
+
+    @field_validator("server_side_encryption")
+    @classmethod
+    def _known_encryption(cls, name: str) -> str:
+        if name not in ENCRYPTIONS:
+            raise ValueError(f"it must be empty or one of {', '.join(filter(None, ENCRYPTIONS))}")
+        return name
+
+    @field_validator("kms_key_id")
+    @classmethod
+    def _for_kms(cls, key: str, info: ValidationInfo) -> str:
+        if key and not info.data.get("server_side_encryption", "aws:kms").startswith("aws:kms"):
+            raise ValueError("it is only sent with TALLYMARK_SERVER_SIDE_ENCRYPTION=aws:kms; set that too")
+        return key
 
 
 def _unknown_variables() -> Iterator[str]:

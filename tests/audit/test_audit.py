@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from support.oracle import Row
 from support.streams import read_banksim, write_chunk, write_importance
+from tallymark.audit import results
 from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.settings import Settings
@@ -74,6 +75,16 @@ def test_nothing_is_found_where_nothing_is_wrong(copy):
     assert done["detection_files"] == len(list((copy / "output/detections").iterdir())) > 0
     assert done["other_files"] == len(list((copy / "output").rglob("*.*"))) - done["detection_files"] > 0
     assert (copy / "warehouse.duckdb").read_bytes() == before
+
+
+def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
+    invoke = results.invoke
+    left_out = ["--exclude", "children_are_those_of_the_raw_rows"]
+    monkeypatch.setattr(
+        results, "invoke", lambda settings, arguments, *more: invoke(settings, arguments + left_out, *more)
+    )
+    with pytest.raises(AuditError, match=r"found 1 differences:\nchildren_are_those_of_the_raw_rows: did not run$"):
+        audited(copy)
 
 
 def test_a_stream_without_a_chunk(tmp_path, caplog):

@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,8 +59,8 @@ MISTAKES = {
     "replay file out": f"{{}}/file is a file; DATA {REPLAY}\n",
     "replay empty out": f"empty/input/transactions holds no chunk_* to replay. DATA {REPLAY}; one with transactions",
     "replay other out": "other/input/transactions holds no chunk_* to replay. ",
-    "replay chunks file": "Nothing can be written into {}/file (it is a file); OUT must be a folder that you may write",
-    "replay chunks file/out": "Nothing can be written into {}/file/out (Not a directory); OUT must be",
+    "replay chunks file": "OUT is not writable: {}/file (it is a file). Choose a folder you can write to.",
+    "replay chunks file/out": "OUT is not writable: {}/file/out (Not a directory). Choose a folder",
     "replay chunks a#b": "warehouse is 'a#b/warehouse.duckdb': it has '#' in it, which is read as something else",
     "replay chunks out --batch=ten": "BATCH: 'ten' is not a number of chunks: 1 or more",
     "replay chunks out --vars={a": "VARS is '{a': it must be YAML like {\"child_min_transactions\": 60} (expected ','",
@@ -113,17 +114,22 @@ def test_a_stack_is_not_begun_with_a_wrong_threshold(monkeypatch, capsys, comman
     assert says.startswith("TALLYMARK_VARS: child_min_transactions is -1: it must be a number from 0 to ")
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
 @pytest.mark.parametrize("command", ["replay chunks out", "rebuild --data=chunks --out=out"])
-def test_a_folder_that_is_read_only(folder, monkeypatch, capsys, command):
+def test_a_folder_that_cannot_be_written(folder, monkeypatch, capsys, command, number):
     replay(folder / "chunks", folder / "out")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
     def refuses(**_):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(command_line.tempfile, "TemporaryFile", refuses)
-    says = told(capsys, command)
-    assert says.startswith(f"Nothing can be written into {folder / 'out'} (Read-only file system); ")
+    name = "The folder of the warehouse" if "rebuild" in command else "OUT"
+    says = {
+        errno.EROFS: f"{name} is not writable: {folder / 'out'} (Read-only file system). Choose a folder you can",
+        errno.ENOSPC: f"The disk is full: {folder / 'out'} (",
+    }
+    assert told(capsys, command).startswith(says[number])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
@@ -147,9 +153,14 @@ def test_what_a_command_does_with_errors(capsys):
     assert raises(UserError("Do this.")) == 1
     assert capsys.readouterr().err == "ERROR: Do this.\n"
     assert raises(PermissionError(errno.EACCES, "Permission denied", "some/file")) == 1
-    assert capsys.readouterr().err == "ERROR: some/file: Permission denied\n"
+    to_do = "Give the user of this process access to it and to its folder."
+    assert capsys.readouterr().err == f"ERROR: Access is denied: some/file. {to_do}\n"
     assert raises(OSError(errno.ENOSPC, "No space left on device")) == 1
-    assert capsys.readouterr().err == "ERROR: The disk: No space left on device\n"
+    assert capsys.readouterr().err == "ERROR: The disk is full. Free some space on it, or enlarge it.\n"
+    assert raises(OSError(errno.ENOSPC, "No space left on device", "/tmp")) == 1
+    assert re.fullmatch(r"ERROR: The disk is full: /tmp \([0-9.,]+ MiB free\)\. .*\n", capsys.readouterr().err)
+    assert raises(MemoryError()) == 1
+    assert capsys.readouterr().err.startswith("ERROR: Memory ran out. Give the process more memory")
     assert raises(KeyboardInterrupt()) == 130
     for unexpected in (KeyError("x"), FileNotFoundError(errno.ENOENT, "x"), RuntimeError("x")):
         with pytest.raises(type(unexpected)):

@@ -108,11 +108,11 @@ def verdicts(settings: Settings, first: int, mutants: list[Mutant]) -> list[Verd
         ).fetchall()
     for number, (ending, _) in enumerate(mutants, start=first):
         chunk_seq, state, in_file, *counts = ledger[f"chunk_{number}{ending}"]
-        if state == "rejected":
+        if state == "rejected" and in_file is None:
             found.append(REJECTED_WHOLE)
             continue
         rows = {line: (*values, Decimal(amount)) for seq, line, *values, amount in accepted if seq == chunk_seq}
         lines = [line for seq, line in rejected if seq == chunk_seq]
         assert counts == [len(rows), len(lines)] and in_file == sum(counts)
-        found.append(Verdict(rows, lines))
+        found.append(Verdict(None if state == "rejected" else rows, lines))
     return found

@@ -24,7 +24,7 @@ from tallymark.warehouse.connection import connect, run_sql
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", folder_settle_seconds=0)
 
 
 @pytest.fixture
@@ -103,11 +103,12 @@ def test_what_is_no_chunk_by_its_ending_is_said(settings, bucket, caplog):
         put(bucket, name, GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     [said] = [text for text in caplog.messages if text.startswith("IGNORED")]
-    assert said.startswith("IGNORED: input/transactions/chunk_1.parquet and 1 more are no chunks by their names.")
+    names = "chunk_1.parquet, chunk_5.txt/, x.txt are not named as a chunk and will not be read."
+    assert said.startswith(f"IGNORED: input/transactions/: {names}")
 
 
 NO_INPUT = [
-    *("_temporary/0/task_1/part-1", ".old/part-1", "a/.hidden/part-1", "_committed_1", ".part-0.crc", "part-0.crc"),
+    *("_temporary/0/task_1/part-1", ".old/part-1", "a/.hidden/part-1", "_started_1", ".part-0.crc", "part-0.crc"),
     *("part-2.csv.tmp", "part-2.TMP", "writing.tmp/part-2", "a_$folder$", "_SUCCESS"),
 ]
 EMPTY = {"part-8": b"", "part-9.csv.gz": b"", "part-9b.csv.gz": gzip.compress(b""), "part-9c": gzip.compress(b"")}
@@ -169,7 +170,7 @@ def test_many_lines_that_are_not_utf_8_take_no_more_memory_than_others(kind, col
     text, undecodable = csv_lines.split_lines(b"\n".join([header, *[b"C\xff,M,F,1,1"] * 100_000]))
     file = csv_lines.CsvObject("chunk_1", text, undecodable, *csv_lines.read_header(text, columns), rows=100_000)
     little = {"threads": 2, "memory_limit": "300MB", "temp_directory": ""}
-    with duckdb.connect(config=little) as warehouse, judging.judged(warehouse, [file, file], kind):
+    with duckdb.connect(config=little) as warehouse, judging.judged(warehouse, [file, file], kind, ()):
         reasons = warehouse.execute("select file, reason, count(*) from judged_rows group by all order by all")
         assert reasons.fetchall() == [(1, "not UTF-8", 100_000), (2, "not UTF-8", 100_000)]
 
@@ -193,7 +194,7 @@ def test_numbers_are_read_as_decimal_reads_them():
     ):
         text = "\n".join(["customer,merchant,gender,amount,weight", *(f"C,M,F,{text},{text}" for text in texts)])
         file = csv_lines.CsvObject("chunk_1", text, [], *csv_lines.read_header(text, columns), rows=len(texts))
-        with duckdb.connect() as warehouse, judging.judged(warehouse, [file], kind):
+        with duckdb.connect() as warehouse, judging.judged(warehouse, [file], kind, ()):
             rows = warehouse.execute(f"select {column}, reason from judged_rows order by line_number").fetchall()
         for text, (value, reason) in zip(texts, rows, strict=True):
             number = Decimal(text)
@@ -251,7 +252,11 @@ CLEAN_ROWS = [
     "0,'C1','F','M1',4.55,x",
     "0,C1,F,M1,4.55,x",
     "'0','C2','','M1','1E1',''",
-    ",é😀,,M\u2028\x852,+.5,",
+    ",é😀,,M2\ufe0f,+.5,",
+    "0,NULL,NaN,M1,1,null",
+    "0,C1,F,'n/a',1,x",
+    "0,C1,F,M1,#N/A,x",
+    "0,nullable,none1,1NULL,1,x",
     "0,C1,F,M1,-0,=1+1",
     "0,'C1','F','M1',x,'kept_as_it_is'",
     "0,'','F','M1',1,x",
@@ -271,9 +276,13 @@ CLEAN_CHUNKS = [
     "customer,merchant,gender,amount\nC1,M1,F,1\nC2,M2,F,x\n",
     "merchant,customer,gender,amount\nM1,C1,F,1\nM2,C2,F,x\n",
     "age,customer,gender,merchant,amount,extra\n7,C1,F,M1,1,x\n",
+    "\ufeffcustomer,merchant,gender,amount\n\ufeffC1,M1,F,1\n\ufeff\ufeffC2,M2,F,x\n",
     "step,gender,customer,merchant,amount,extra\n0,F,C1,M1,1,x\n",
 ]
-CLEAN_IMPORTANCE = "Source,Target,Weight,typeTrans\nC1,M1,1.5,x\n'C2','M2','-1e-18',''\nC3,M3,x,x\n,M4,1,x\nC5,M5,1e9,"
+CLEAN_IMPORTANCE = (
+    "Source,Target,Weight,typeTrans\nC1,M1,1.5,x\n'C2','M2','-1e-18',''\nC3,M3,x,x\n,M4,1,x\nC5,M5,1e9,\n"
+    "null,M6,1,x\nC7,M7,NaN,x"
+)
 ODD_CHUNKS = {
     "an empty line above the header": f"\n{CLEAN_HEADER}\n{CLEAN_ROWS[0]}\n",
     "an empty line": f"{CLEAN_HEADER}\n\n{CLEAN_ROWS[0]}\n",
@@ -286,6 +295,11 @@ ODD_CHUNKS = {
     "a quote that is not closed": f"{CLEAN_HEADER}\n0,'C1,F,M1,1,x\n0,C1',F,M1,1,x\n",
     "double quotes": f'{CLEAN_HEADER}\n0,"C1",F,M1,1,x\n',
     "a blank": f"{CLEAN_HEADER}\n0, C1,F,M1,1,x\n",
+    "a no-break space": f"{CLEAN_HEADER}\n0,C1\u00a0,F,M1,1,x\n",
+    "a zero-width space": f"{CLEAN_HEADER}\n0,C1,F,M\u200b1,1,x\n",
+    "line separators of Unicode": f"{CLEAN_HEADER}\n0,C1\u2028\x85,F,M1,1,x\n",
+    "a typographic quote": f"{CLEAN_HEADER}\n0,O\u2019Brien,F,M1,1,x\n",
+    "a control character": f"{CLEAN_HEADER}\n0,C1\x7f,F,M1,1,x\n",
     "a tab": f"{CLEAN_HEADER}\n0,C1\t,F,M1,1,x\n",
     "a NUL": f"{CLEAN_HEADER}\n0,C\0,F,M1,1,x\n",
     "a long value": f"{CLEAN_HEADER}\n0,{'C' * 1001},F,M1,1,x\n",
@@ -329,7 +343,7 @@ def test_a_clean_file_by_itself_says_the_same_when_it_is_read_line_by_line(chunk
     found = []
     for reads in (judging.is_clean, lambda file: False):
         monkeypatch.setattr(judging, "is_clean", reads)
-        with duckdb.connect() as warehouse, judging.judged(warehouse, [file], "transactions"):
+        with duckdb.connect() as warehouse, judging.judged(warehouse, [file], "transactions", ["null"]):
             found.append(warehouse.execute("select * from judged_rows order by line_number").fetchall())
             by_lines = warehouse.execute("select count(*) from split_rows").fetchone()[0]
         assert by_lines == (0 if len(found) == 1 else len(found[0]))

@@ -54,7 +54,6 @@ def test_a_late_chunk_is_found_now_and_then(settings, bucket):
     long_ago = time.time() - settings.full_listing_seconds - 1
     os.utime(settings.beside("listed"), (long_ago, long_ago))
     put(bucket, "chunk_00", GOOD)
-    listing.found_nothing(settings, [listing.Place("one"), listing.Place("two")])
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
     assert len(listing.places(settings)) == 2, "the next full listing is due later"
 

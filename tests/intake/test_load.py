@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import duckdb
@@ -19,17 +18,18 @@ from tallymark.outbox import files
 from tallymark.pipeline import load
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
-from tallymark.publish import alerts
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.store import BucketError, ObjectChangedError
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
 
+# A line in a file of rejected rows may be as long as a chunk.
+csv.field_size_limit(2**24)
+
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(warehouse=tmp_path / "warehouse.duckdb")
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", folder_settle_seconds=0)
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def test_bad_input(settings, bucket):
     for number, case in enumerate(CASES):
         _, chunk_seq, state, reason, in_file, accepted, rejected = by_number[f"{number:03d}b"]
         assert by_number[f"{number:03d}a"][2:] == ("accepted", None, 1, 1, 0)
-        found = {"chunk": f"{state}: {reason}"} if state == "rejected" else {"accepted": accepted}
+        none_counts = (reason or "").startswith("has no row that counts: ")
+        assert none_counts == (state == "rejected" and rejected > 0)
+        found = {"chunk": f"{state}: {reason}"} if state == "rejected" and not none_counts else {"accepted": accepted}
         reasons = query(
             settings,
             f"select line_number, reason from raw.rejected_rows where chunk_seq = {chunk_seq} order by line_number",
@@ -79,7 +81,7 @@ def test_bad_input(settings, bucket):
         if "chunk" in case:
             expected = {"chunk": f"rejected: {case['chunk']}"}
         matches = found == expected or ("chunk" in case and case["chunk"] in found.get("chunk", ""))
-        if state == "accepted":
+        if state == "accepted" or none_counts:
             matches = matches and in_file == accepted + rejected and rejected == len(reasons)
         if "values" in case:
             values = query(
@@ -92,9 +94,12 @@ def test_bad_input(settings, bucket):
         if not matches:
             wrong.append((case["name"], expected, found))
         if state == "rejected":
-            assert rejected_file(settings, bucket, chunk_seq) == [[by_number[f"{number:03d}b"][0], "", reason, ""]]
+            in_file_of_rejected = rejected_file(settings, bucket, chunk_seq)
+            assert in_file_of_rejected[-1] == [by_number[f"{number:03d}b"][0], "", reason, ""]
+            assert len(in_file_of_rejected) == rejected + 1
     assert not wrong, "\n".join(map(str, wrong))
-    assert taken["chunks_rejected"] == sum("chunk" in case for case in CASES)
+    none_count = ("rejected" in case and case["accepted"] == 0 for case in CASES)
+    assert taken["chunks_rejected"] == sum("chunk" in case for case in CASES) + sum(none_count)
 
 
 def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> list[list[str]]:
@@ -200,7 +205,7 @@ def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypat
     put(bucket, "chunk_5/part-0", "\n\nextra,customer,merchant,gender,amount\nx,C6,M1,M,7\n")
     put(bucket, "chunk_5/part-1", GOOD + "short,row\n")
     put(bucket, "chunk_5/_SUCCESS", "")
-    apart = Settings(warehouse=tmp_path / "apart.duckdb")
+    apart = settings.model_copy(update={"warehouse": tmp_path / "apart.duckdb"})
     counts = load.load_chunks(settings, bucket)
     monkeypatch.setattr(load, "GROUP_CHARACTERS", 1)
     assert load.load_chunks(apart, bucket) == counts
@@ -460,8 +465,7 @@ def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settin
     put(bucket, "chunk_1", GOOD)
     listed = list(bucket.list("input/transactions/"))
     put(bucket, "chunk_1", GOOD + "more\n")
-    with pytest.raises(ObjectChangedError, match="chunk_1"):
-        load.load_chunks(settings, bucket, objects=listed)
+    assert load.load_chunks(settings, bucket, objects=listed)["chunks_unreadable"] == 1
     assert query(settings, "select count(*) from raw.transactions") == [(0,)]
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
@@ -493,8 +497,9 @@ def test_a_gzip_bomb_is_not_unpacked():
 def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypatch):
     """Nor are the parts of a folder that are too large only together."""
     put(bucket, "chunk_1", GOOD * 10)
-    for name in ("part-0", "part-1", "_SUCCESS"):
+    for name in ("part-0", "part-1"):
         put(bucket, f"chunk_2/{name}", GOOD * 6)
+    put(bucket, "chunk_2/_SUCCESS", "")
     monkeypatch.setattr(FolderStore, "get", lambda *_: pytest.fail("it was fetched"))
     limited = settings.model_copy(update={"max_object_bytes": len(GOOD) * 10 - 1})
     assert load.load_chunks(limited, bucket)["chunks_rejected"] == 2
@@ -570,13 +575,13 @@ def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, c
     for number in (1, 3):
         put(bucket, f"chunk_{number}", GOOD.replace("C1", f"C{number}"))
     load.load_chunks(settings, bucket)
-    assert not [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
+    assert not [text for text in caplog.messages if text.startswith(("LATE", "DUPLICATE"))]
     put(bucket, "chunk_2", GOOD.replace("C1", "C2"))
     put(bucket, "chunk_4", GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
-    late, twice = [text for text in caplog.messages if text.startswith(("LATE", "TWICE"))]
-    assert late.startswith("LATE: input/transactions/chunk_2 turned up after input/transactions/chunk_3")
-    assert twice.startswith("TWICE: input/transactions/chunk_4 has the same content as input/transactions/chunk_1.")
+    late, twice = [text for text in caplog.messages if text.startswith(("LATE", "DUPLICATE"))]
+    assert late.startswith("LATE: input/transactions/chunk_2 landed after input/transactions/chunk_3")
+    assert twice.startswith("DUPLICATE CONTENT: input/transactions/chunk_4 has the same content as input/")
     assert query(settings, "select count(*) from raw.transactions") == [(4,)]
 
 
@@ -611,75 +616,3 @@ def test_names_of_files_with_rejected_rows(settings):
     assert names("o/", "ü" * 500) == [f"o/rejected/{'ü' * 124}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
     deep = "o" * 900 + "/"
     assert names(deep, "a" * 200) == [f"{deep}rejected/{'a' * 108}-{chunk_seq}.csv" for chunk_seq in (7, 8)]
-
-
-@pytest.mark.parametrize("code", ["InvalidObjectState", "AccessDenied"])
-@pytest.mark.parametrize("max_chunks", [1, 2, 10])
-def test_a_chunk_that_s3_refuses_waits_and_the_others_go_on(settings, refusing, caplog, code, max_chunks):
-    for number in (1, 2, 3):
-        put(refusing, f"chunk_{number}", GOOD)
-    refusing.codes[FIRST] = code
-    while load.load_chunks(settings, refusing, max_chunks)["chunks_accepted"]:
-        [warning] = [text for text in caplog.messages if text.startswith("WAITS")]
-        assert FIRST in warning and code in warning
-        caplog.clear()
-    assert [text for text in caplog.messages if text.startswith("WAITS")], "every time it is tried"
-    [(key, reason)] = query(settings, "select input_key, reason from raw.unreadable_inputs")
-    assert key == FIRST and code in reason
-    del refusing.codes[FIRST]
-    assert load.load_chunks(settings, refusing)["chunks_accepted"] == 1
-    chunks = [(1, f"{FIRST[:-1]}2"), (2, f"{FIRST[:-1]}3"), (3, FIRST)]
-    assert query(settings, "select chunk_seq, chunk_key from raw.chunks order by 1") == chunks
-    assert query(settings, "select count(*) from raw.unreadable_inputs") == [(0,)]
-
-
-@pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId"])
-@pytest.mark.parametrize("taken", [0, 1])
-def test_a_bucket_that_refuses_everything_fails_the_run(settings, refusing, code, taken, monkeypatch):
-    monkeypatch.setattr(load, "MAX_REFUSED", 3)
-    for number in range(taken):
-        put(refusing, f"chunk_0{number}", GOOD)
-    load.load_chunks(settings, refusing)
-    for number in range(1, 9):
-        put(refusing, f"chunk_{number}", GOOD)
-    refusing.codes[""] = code
-    with pytest.raises(BucketError, match=rf"get {FIRST} in bucket .* S3 refused: check the credentials"):
-        load.load_chunks(settings, refusing, max_chunks=1)
-    assert is_there_work(settings, refusing)
-    refusing.codes.clear()
-    assert load.load_chunks(settings, refusing)["chunks_accepted"] == 8
-
-
-def test_a_chunk_that_waits_for_s3_is_no_reason_for_a_run_for_a_while(settings, refusing, monkeypatch):
-    for number in (1, 2):
-        put(refusing, f"chunk_{number}", GOOD)
-    refusing.codes[FIRST] = "InvalidObjectState"
-    load.load_chunks(settings, refusing)
-    finish(settings, refusing)
-    with connect(settings, read_only=True) as warehouse:
-        conditions = alerts.conditions(settings, warehouse)
-    assert [condition.about for condition in conditions if condition.kind == "waiting chunk"] == [FIRST]
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + ledger_copy.TRY_AGAIN_SECONDS + 1)
-    assert is_there_work(settings, refusing)
-
-
-def test_a_customer_importance_that_s3_refuses_waits_if_there_is_one_before_it(settings, refusing, caplog):
-    header, weights = "Source,Target,Weight,typeTrans,fraud\n", "input/customers/all.csv"
-    for number in (1, 2, 3):
-        put(refusing, "all.csv", f"{header}'C1','M1',{number},'x',0\n", "input/customers")
-        put(refusing, f"chunk_{number}", GOOD)
-        refusing.codes.clear()
-        if number == 2:
-            refusing.codes[weights] = "AccessDenied"
-        load.load_chunks(settings, refusing)
-    assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(1,), (1,), (2,)]
-    assert [text for text in caplog.messages if text.startswith("WAITS: customer importance")]
-
-
-def test_the_first_customer_importance_that_s3_refuses_fails_the_run(settings, refusing):
-    put(refusing, "all.csv", "Source,Target,Weight,typeTrans,fraud\n", "input/customers")
-    put(refusing, "chunk_1", GOOD)
-    refusing.codes["input/customers/all.csv"] = "InvalidObjectState"
-    with pytest.raises(BucketError, match=r"input/customers/all\.csv .* Restore the object from its archive"):
-        load.load_chunks(settings, refusing)

@@ -41,10 +41,10 @@ class Stream:
         refusals = self.site.json("/api/chunks")["refusals"]
         assert sorted((row["kind"], row["about"], row["message"]) for row in refusals) == conditions
         for part in ("keeping-up", "detections", "merchants", "chunks"):
-            assert self.site.json(f"/api/{part}")["snapshot"]["to_put_right"] == len(refusals)
+            assert self.site.json(f"/api/{part}")["snapshot"]["open_issues"] == len(refusals)
         assert len(self.site.get("/api/refusals.csv").text.splitlines()) == len(refusals) + 1
-        number = {0: "", 1: "1 refusal"}.get(len(refusals), f"{len(refusals)} refusals")
-        assert summary(loaded, exported).endswith(f"; {number} to be put right: see Detections.") == bool(refusals)
+        number = {0: "", 1: "1 open issue"}.get(len(refusals), f"{len(refusals)} open issues")
+        assert summary(loaded, exported).endswith(f"; {number}: see Detections.") == bool(refusals)
         return [(row["kind"], row["about"]) for row in refusals]
 
 
@@ -86,13 +86,14 @@ def test_the_page_links_to_the_reason_whatever_its_file_is_called(stream):
     assert "'holds,other,columns'" in stream.site.get(f"/files/{files[f'{FIRST}.csv']}").text
 
 
-def test_a_chunk_that_waits_for_s3_until_it_is_taken(stream):
+def test_an_unreadable_chunk_until_it_is_read(stream, monkeypatch):
+    monkeypatch.setattr("tallymark.intake.ledger.FIRST_RETRY_SECONDS", 0)
     assert stream.seen() == []
     put(stream.bucket, "chunk_1", GOOD)
     put(stream.bucket, "chunk_2", GOOD)
     stream.bucket.codes[FIRST] = "InvalidObjectState"
     for _ in range(2):
-        assert stream.seen() == [("waiting chunk", FIRST)]
+        assert stream.seen() == [("unreadable chunk", FIRST)]
         [row] = stream.site.json("/api/chunks")["refusals"]
         assert "Restore the object from its archive." in row["message"] and row["seen_at"]
     del stream.bucket.codes[FIRST]
@@ -125,10 +126,10 @@ def test_more_than_the_snapshot_keeps_are_counted(stream, monkeypatch):
         put(stream.bucket, f"chunk_{number}", "no header\n")
     load_chunks(stream.settings, stream.bucket)
     build_models(stream.settings)
-    assert export.export_detections(stream.settings, stream.bucket)["to_put_right"] == 5
+    assert export.export_detections(stream.settings, stream.bucket)["open_issues"] == 5
     snapshot.publish(stream.settings, stream.bucket)
     answer = stream.site.json("/api/chunks")
-    assert (answer["snapshot"]["to_put_right"], len(answer["refusals"])) == (5, 2)
+    assert (answer["snapshot"]["open_issues"], len(answer["refusals"])) == (5, 2)
 
 
 def test_a_snapshot_that_an_older_version_published_is_still_shown(stream):
@@ -140,5 +141,5 @@ def test_a_snapshot_that_an_older_version_published_is_still_shown(stream):
         )
         older.table("older").write_parquet(str(path))
     answer = stream.site.json("/api/chunks")
-    assert (answer["found"], answer["refusals"], answer["snapshot"]["to_put_right"]) == (1, [], None)
+    assert (answer["found"], answer["refusals"], answer["snapshot"]["open_issues"]) == (1, [], None)
     assert answer["snapshot"]["problem"] is None

@@ -32,10 +32,11 @@ THRESHOLDS = {
 def dbt(warehouse: Path, *arguments: str) -> subprocess.CompletedProcess:
     """A dbt command in the project's folder, with its scratch files beside the warehouse."""
     scratch = warehouse.parent / "by hand"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
     return subprocess.run(
         ["dbt", *arguments, "--target-path", str(scratch), "--log-path", str(scratch)],
         cwd=DBT_PROJECT,
-        env=os.environ | {"TALLYMARK_WAREHOUSE": str(warehouse)},
+        env=environment | {"TALLYMARK_WAREHOUSE": str(warehouse)},
         capture_output=True,
         text=True,
         timeout=600,

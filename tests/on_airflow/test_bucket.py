@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tallymark.settings import PROJECT_ROOT
+from tallymark.settings import PROJECT_ROOT, Settings
 
 KEYS = {"conn_type": "aws", "login": "key", "password": "a secret", "extra": {"region_name": "us-east-1"}}
 LOADED = """
@@ -47,6 +47,28 @@ def test_a_connection_that_was_changed_has_another_client(client, changed):
 def test_the_sensor_has_a_client_of_its_own_with_shorter_time_outs(client):
     assert client(KEYS) is not client(KEYS, "ListingHook")
     assert client(KEYS, "ListingHook").meta.config.read_timeout == 10
+
+
+def test_config_of_the_connection_wins(client):
+    assert client(KEYS).meta.config.request_checksum_calculation == "when_required"
+    assert client(KEYS).meta.config.response_checksum_validation == "when_required"
+    more = {"request_checksum_calculation": "when_supported", "s3": {"addressing_style": "virtual"}, "read_timeout": 7}
+    config = client(KEYS | {"extra": {"region_name": "us-east-1", "config_kwargs": more}}).meta.config
+    assert (config.request_checksum_calculation, config.read_timeout) == ("when_supported", 7)
+    assert config.s3["addressing_style"] == "virtual"
+    assert (config.response_checksum_validation, config.connect_timeout) == ("when_required", 5)
+
+
+def test_bucket_has_the_settings(client):
+    from tallymark.on_airflow.bucket import has_connection, open_bucket
+
+    client(KEYS)
+    settings = Settings(bucket="mine", server_side_encryption="aws:kms", kms_key_id="key", requester_pays=True)
+    store = open_bucket(settings)
+    assert (store.bucket, store.aws_conn_id) == ("mine", "aws_default")
+    assert (store.server_side_encryption, store.kms_key_id, store.requester_pays) == ("aws:kms", "key", True)
+    assert has_connection(settings)
+    assert not has_connection(Settings(aws_conn_id="nobody"))
 
 
 @pytest.mark.parametrize("extra", [{}, {"role_arn": "arn:aws:iam::123456789012:role/reader"}])

@@ -217,12 +217,11 @@ def test_the_note_of_a_run():
 
     chunks = {"chunks_accepted": 3, "chunks_rejected": 0, "chunks_in_conflict": 0}
     loaded = {**chunks, "rows_accepted": 29_998, "rows_rejected": 2}
-    exported = {"detections": 51, "files": 2, "held": 0, "to_put_right": 0}
+    exported = {"detections": 51, "files": 2, "held": 0, "open_issues": 0}
     assert summary(None, None) == ""
     assert summary(loaded, exported) == "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files."
-    assert summary(loaded, exported | {"to_put_right": 2}) == (
-        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; "
-        "2 refusals to be put right: see Detections."
+    assert summary(loaded, exported | {"open_issues": 2}) == (
+        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; 2 open issues: see Detections."
     )
     assert summary(loaded | {"chunks_in_conflict": 1}, None) == (
         "3 chunks with 29,998 rows; 2 rejected rows; 1 conflict; nothing exported."

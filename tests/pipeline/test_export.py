@@ -34,7 +34,7 @@ def test_how_rows_are_cut_into_files(settings, bucket):
     for chunk_seq, (count, files) in enumerate(cuts.items(), start=1):
         make(settings, count, chunk_seq)
         exported_now = export.export_detections(settings, bucket)
-        assert exported_now == {"detections": count, "files": len(files), "held": 0, "to_put_right": 0}
+        assert exported_now == {"detections": count, "files": len(files), "held": 0, "open_issues": 0}
         expected += files
         assert sizes(bucket.root) == expected
     rows = [f"C{n}" for count in (1, 49, 50, 51, 100, 101) for n in range(1, count + 1)]
@@ -122,12 +122,12 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     patient = settings.model_copy(update={"hold_remainder_seconds": 3600})
     now = export.utc_now()
     make(settings, 51, detected_at=now)
-    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "to_put_right": 0}
+    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "open_issues": 0}
     assert not ledger_copy.unfinished_work(patient)
     make(settings, 49, chunk_seq=2, detected_at=now)
-    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "to_put_right": 0}
+    assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "open_issues": 0}
     make(settings, 2, chunk_seq=3, detected_at=now - timedelta(seconds=3601))
-    assert export.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0, "to_put_right": 0}
+    assert export.export_detections(patient, bucket) == {"detections": 2, "files": 1, "held": 0, "open_issues": 0}
     assert sizes(bucket.root) == [50, 50, 2]
     make(settings, 1, chunk_seq=4, detected_at=now)
     export.export_detections(patient, bucket)

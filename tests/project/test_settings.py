@@ -45,6 +45,11 @@ WRONG = {
     ),
     "time_zone": ("America", " is 'America': it must be an IANA time zone, such as Asia/Kolkata or UTC"),
     "owner_link": ("javascript:x", " is 'javascript:x': it must begin with https:// or mailto:"),
+    "server_side_encryption": (
+        "aes-256",
+        " is 'aes-256': it must be empty or one of AES256, aws:kms, aws:kms:dsse",
+    ),
+    "requester_pays": ("perhaps", " is 'perhaps': it must be a valid boolean"),
     "vars": ("{a", " is '{a': it must be JSON like {\"child_min_transactions\": 60} (Expecting property name"),
 }
 
@@ -73,6 +78,109 @@ def test_several_wrong_values_are_a_line_each(monkeypatch):
     expected = {f"TALLYMARK_{name.upper()} is" for name in WRONG} | {"feed_chunk_rows is"}
     assert {" ".join(line.split()[:2]) for line in lines} == expected
     assert len(lines) == len(expected)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["s3://my-bucket", "s3://my-bucket/", "S3A://my-bucket", " my-bucket\n", "my-bucket/", "arn:aws:s3:::my-bucket"],
+)
+def test_bucket_is_normalised(monkeypatch, given):
+    set_variables(monkeypatch, bucket=given)
+    assert Settings().bucket == "my-bucket"
+
+
+@pytest.mark.parametrize("name", ["b", "my.bucket_1", "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"])
+def test_bucket_names(name):
+    assert Settings(bucket=name).bucket == name
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["s3://my-bucket/input", "my-bucket/input/", "'my-bucket'", '"b"', "https://b.s3.amazonaws.com", "s3://", " "],
+)
+def test_wrong_bucket_is_rejected(monkeypatch, given):
+    set_variables(monkeypatch, bucket=given)
+    with pytest.raises(SettingsError) as error:
+        Settings()
+    assert str(error.value).startswith(f"TALLYMARK_BUCKET is {given!r}: it must be the name of a bucket, such as my-bu")
+
+
+@pytest.mark.parametrize("name", ["transactions_prefix", "customers_prefix", "output_prefix"])
+@pytest.mark.parametrize("given", ["a b/c/", "/a b/c/", " a b/c ", "a b/c", "//a b/c//", "/ a b/c/ /"])
+def test_prefix_is_normalised(monkeypatch, name, given):
+    set_variables(monkeypatch, **{name: given})
+    assert getattr(Settings(), name) == "a b/c/"
+
+
+@pytest.mark.parametrize("name", ["transactions_prefix", "output_prefix"])
+@pytest.mark.parametrize("given", ["", "/", " "])
+def test_prefix_may_be_the_whole_bucket(monkeypatch, name, given):
+    set_variables(monkeypatch, **{name: given})
+    assert getattr(Settings(), name) == ""
+
+
+@pytest.mark.parametrize("name", ["transactions_prefix", "customers_prefix", "output_prefix"])
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            "s3://my-bucket/input/",
+            "it must be a path in the bucket, such as input/; the bucket belongs to TALLYMARK_BUCKET",
+        ),
+        (
+            "input//chunks/",
+            "it has '//' in it. Write a path in the bucket, such as input/, without quotes, wildcards and",
+        ),
+        ("input/*", "it has '*' in it. "),
+        ("input/chunk_?", "it has '?' in it. "),
+        ("input/[0-9]/", "it has '[' in it. "),
+        ("input\\chunks", "it has '\\\\' in it. "),
+        ("'input/'", 'it has "\'" in it. '),
+        ("./input", "it has './' in it. "),
+        ("input/../other", "it has '/../' in it. "),
+    ],
+)
+def test_wrong_prefix_is_rejected(monkeypatch, name, given, says):
+    set_variables(monkeypatch, **{name: given})
+    with pytest.raises(SettingsError) as error:
+        Settings()
+    assert str(error.value).startswith(f"TALLYMARK_{name.upper()} is {given!r}: {says}")
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"customers_prefix": ""}, "customers_prefix"),
+        ({"customers_prefix": "input"}, "customers_prefix"),
+        ({"customers_prefix": "input/transactions"}, "customers_prefix"),
+        ({"output_prefix": "input/customers/out"}, "output_prefix"),
+    ],
+)
+def test_customer_importance_has_a_prefix_of_its_own(monkeypatch, given, name):
+    set_variables(monkeypatch, **given)
+    variable = f"TALLYMARK_{name.upper()}"
+    with pytest.raises(SettingsError, match=f"^{variable} is .*: it cannot be used: all objects under .* are read as"):
+        Settings()
+
+
+def test_prefixes_may_lie_in_each_other_otherwise():
+    settings = Settings(transactions_prefix="", customers_prefix="customers", output_prefix="out")
+    assert (settings.transactions_prefix, settings.customers_prefix) == ("", "customers/")
+    assert Settings(transactions_prefix="in", customers_prefix="in/customers").customers_prefix == "in/customers/"
+
+
+@pytest.mark.parametrize("name", ["AES256", "aws:kms", "aws:kms:dsse"])
+def test_encryption(name):
+    key = "" if name == "AES256" else "arn:aws:kms:eu-west-1:123456789012:key/mine"
+    assert Settings(server_side_encryption=name, kms_key_id=key).server_side_encryption == name
+
+
+@pytest.mark.parametrize("encryption", ["", "AES256"])
+def test_key_without_kms_is_rejected(monkeypatch, encryption):
+    set_variables(monkeypatch, server_side_encryption=encryption, kms_key_id="key")
+    with pytest.raises(SettingsError, match=r"^TALLYMARK_KMS_KEY_ID is 'key': it is only sent with"):
+        Settings()
 
 
 @pytest.mark.parametrize("schedule", ["* * * * *", "*/5 8-18 * * MON-FRI", "@continuous", "@hourly", "@daily"])

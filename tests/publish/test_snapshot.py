@@ -68,8 +68,8 @@ def test_it_holds_all_detections_and_the_whole_ledger(settings, tmp_path, monkey
     assert len(detections) == 3
     assert published(tmp_path, "detections") == detections
     ledger = published(tmp_path, "ledger")
-    assert [row[:12] for row in ledger] == in_warehouse(settings, "from raw.chunks order by chunk_seq")
-    assert [(row[3], row[-1]) for row in ledger] == [
+    assert [row[:14] for row in ledger] == in_warehouse(settings, "from raw.chunks order by chunk_seq")
+    assert [(row[5], row[-1]) for row in ledger] == [
         ("accepted", "output/rejected/chunk_1.csv"),
         ("accepted", None),
         ("rejected", "output/rejected/chunk_3.csv"),

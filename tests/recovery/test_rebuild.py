@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from support.four_chunks import VARS, rows_of, settings
+from support.oracle import Row
 from support.streams import detected, write_chunk, write_importance
 from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
@@ -100,6 +101,19 @@ def test_a_rebuilt_warehouse_goes_on_as_the_lost_one_would_have(data, out):
             return warehouse.sql("select * exclude (y_started_at, detected_at) from detections order by 1").fetchall()
 
     assert without_times(out) == without_times(data / "undisturbed")
+
+
+def test_other_missing_words_are_noticed(data, out):
+    write_chunk(data, "chunk_5", [Row("NULL", "M1", "F", "1"), *rows_of(5)])
+    replay(data, out, vars=VARS)
+    before, store = contents(out), FolderStore(data, target=out)
+    lose_warehouse(out)
+    with pytest.raises(
+        RebuildError, match=r"chunk_5 had 106 accepted rows and has 107 now\. Set TALLYMARK_MISSING_WORDS"
+    ):
+        rebuild(settings(out, missing_words=""), store)
+    rebuild(settings(out), store)
+    assert contents(out) == before
 
 
 @pytest.mark.parametrize("where", ["beginning", "middle", "everywhere", "end"])
@@ -292,6 +306,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
             patch.setattr(f"tallymark.recovery.rebuild.{step}", lambda *_: 1 / 0)
             rebuild(settings(out), store)
         assert not (out / "warehouse.duckdb").exists()
+    (out / "warehouse.rebuilding.duckdb").write_bytes(b"left by a rebuild that was killed")
     rebuild(settings(out), store)
     assert contents(out) == before
     assert files(out) == files_before

@@ -8,16 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from http.server import ThreadingHTTPServer
 
-
-class Answer(NamedTuple):
-    """What the S3 server answered."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+from support.s3_manners import Answer, Manners
 
 
 @dataclass
@@ -25,7 +18,7 @@ class Fault:
     """Something that goes wrong.
 
     Attributes:
-        kind: a method of ``_Handler`` without its underscore.
+        kind: a method of ``_Handler`` or ``Manners`` without its underscore, or ``answer_<status>_<code>``.
         requests: a pattern for ``<method> <path and query>``.
         times: how often it goes wrong, from the first request that matches.
     """
@@ -63,7 +56,7 @@ class FaultyS3:
         return None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Manners):
     protocol_version = "HTTP/1.1"
     faulty: FaultyS3
 
@@ -76,7 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.faulty.next_fault(f"{self.command} {self.path}")
-        getattr(self, f"_{kind or 'pass_on'}")(body)
+        if answer := re.fullmatch(r"answer_(\d+)_(\w+)", kind or ""):
+            self._refuse(int(answer[1]), answer[2])
+        else:
+            getattr(self, f"_{kind or 'pass_on'}")(body)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _any
 
@@ -102,10 +98,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self, body: bytes) -> None:
         self._tell(self._ask(body))
 
-    def _refuse(self, status: int, code: str) -> None:
-        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>made up by a test</Message></Error>"
-        self._tell(Answer(status, [("Content-Type", "application/xml")], text.encode()))
-
     def _error_500(self, body: bytes) -> None:
         self._refuse(500, "InternalError")
 
@@ -114,6 +106,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refused_403(self, body: bytes) -> None:
         self._refuse(403, "AccessDenied")
+
+    def _archived_403(self, body: bytes) -> None:
+        self._refuse(403, "InvalidObjectState")
+
+    def _missing_404(self, body: bytes) -> None:
+        self._refuse(404, "NoSuchKey")
 
     def _reset(self, body: bytes) -> None:
         self.close_connection = True

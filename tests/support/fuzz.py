@@ -1,6 +1,7 @@
 """Damaged chunks, and a judge in plain Python of what becomes of them.
 
 The judge shares no code with the load: it reads a line character by character, and numbers with ``decimal``.
+It has its own list of the characters that are trimmed, and of the words for missing values.
 """
 
 import gzip
@@ -34,10 +35,22 @@ TOKENS = [
         "1_0",
     ),
     *("\ufeff", "\u00a0", "\u2028", "\x85", "é", "٣", "😀", "\u202e", "%41", "../", "$text", "?", "--", "x" * 5000),
-    *("F", "m", "'customer'", "amount", HEADER, "null", "NULL", "None"),
+    *("F", "m", "'customer'", "amount", HEADER, "9999", "null", "'NULL'", " None ", "\\N", "n/a\u00a0", "\u200b#N/A"),
+    *("\ufeff\ufeff'C1'", "\u201cC1\u201d", "C\u200b1", "\u00a0", "\ufeff", "'\u200b'", "\n\ufeff", "\ufeff\n"),
 ]
 QUOTES = ("'", '"')
-SPACES = (" ", "\t")
+TRIMMED_CODES = (
+    "0001-0020 007F-00A0 00AB 00AD 00BB 034F 061C 115F-1160 1680 17B4-17B5 180E 2000-200F 2018-201F 2028-202F "
+    "2039-203A 205F-206F 2800 3000 3164 FEFF FFA0 FFF9-FFFB"
+)
+TRIMMED = "".join(
+    chr(code) for codes in TRIMMED_CODES.split() for code in range(int(codes[:4], 16), int(codes[-4:], 16) + 1)
+)
+TRIMMED_SET = set(TRIMMED)
+MISSING = (
+    *("null", "\\n", "(null)", "[null]", "<null>", "nan", "-nan", "nat", "none", "na", "n/a", "<na>", "#n/a", "#na"),
+    *("#null!", "#ref!", "#value!", "nil", "<nil>", "undefined"),
+)
 RAW_BYTES = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xfe\xff", b"\xff\xfe", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\x1f\x8b"]
 
 
@@ -88,7 +101,7 @@ def mutant(chance: random.Random) -> Mutant:
 def _accident(chance: random.Random, body: bytes) -> bytes:
     at, until = sorted((chance.randrange(len(body) + 1), chance.randrange(len(body) + 1)))
     lines = body.split(b"\n")
-    match chance.randrange(13):
+    match chance.randrange(15):
         case 0 | 1 | 2 | 3:
             return body[:at] + chance.choice(TOKENS).encode() + body[at:]
         case 4:
@@ -116,7 +129,23 @@ def _accident(chance: random.Random, body: bytes) -> bytes:
         case 12:
             encoding = chance.choice(("utf-16", "utf-16-le", "utf-32", "latin-1", "utf-7", "utf-8-sig"))
             return body.decode(errors="replace").encode(encoding, errors="replace")
+        case 13 | 14:
+            number = chance.randrange(len(lines))
+            fields = lines[number].split(b",")
+            place = chance.randrange(len(fields))
+            fields[place] = _disguised(chance, fields[place])
+            lines[number] = b",".join(fields)
     return b"\n".join(lines)
+
+
+def _disguised(chance: random.Random, field: bytes) -> bytes:
+    """A field with what nobody sees at its start, its end or inside, or another way to say that there is no value."""
+    if chance.random() < 0.3:
+        word = chance.choice(MISSING)
+        quoted = chance.choice(("{}", "'{}'", '"{} "', "\u00a0{}\u201d")).format(chance.choice((word, word.upper())))
+        return quoted.encode()
+    at = chance.choice((0, 1, len(field) // 2, len(field)))
+    return field[:at] + chance.choice(TRIMMED).encode() + field[at:]
 
 
 class Verdict(NamedTuple):
@@ -124,7 +153,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         accepted: line number -> customer, merchant, gender (None: empty), amount; None: the chunk is rejected whole.
-        rejected: numbers of the lines that are rejected.
+        rejected: numbers of the lines that are rejected; a chunk of which no row counts is rejected whole as well.
     """
 
     accepted: dict[int, tuple[str, str, str | None, Decimal]] | None
@@ -141,15 +170,13 @@ def judge(chunk: Mutant) -> Verdict:
         body = _unpacked(body)
         if body is None:
             return REJECTED_WHOLE
-    if body.startswith(b"\xef\xbb\xbf"):
-        body = body[3:]
-    lines = re.split(b"\r\n|\r|\n", body)
+    lines = [_without_marks(line) for line in re.split(b"\r\n|\r|\n", body)]
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
     if not numbered:
         return REJECTED_WHOLE
     header = numbered[0][1].decode(errors="backslashreplace")
     fields = _fields(header)
-    if fields is None:
+    if fields is None or "\0" in header:
         return REJECTED_WHOLE
     names = [name.lower() for name in fields]
     if any(name not in names for name in REQUIRED) or any(names.count(name) > 1 for name in KNOWN):
@@ -161,7 +188,14 @@ def judge(chunk: Mutant) -> Verdict:
             verdict.rejected.append(number)
         else:
             verdict.accepted[number] = values
-    return verdict
+    return Verdict(None, verdict.rejected) if verdict.rejected and not verdict.accepted else verdict
+
+
+def _without_marks(line: bytes) -> bytes:
+    """A line without the byte order marks at its start."""
+    while line.startswith(b"\xef\xbb\xbf"):
+        line = line[3:]
+    return line
 
 
 def _unpacked(body: bytes) -> bytes | None:
@@ -188,7 +222,8 @@ def _values(line: bytes, names: list[str]) -> tuple[str, str, str | None, Decima
     fields = _fields(text)
     if "\0" in text or fields is None or len(fields) != len(names):
         return None
-    customer, merchant, gender, amount = (fields[names.index(name)] for name in REQUIRED)
+    values = (fields[names.index(name)] for name in REQUIRED)
+    customer, merchant, gender, amount = ("" if value.lower() in MISSING else value for value in values)
     if (
         not customer
         or not merchant
@@ -210,18 +245,18 @@ def _fields(text: str) -> list[str] | None:
     fields, at = [], 0
     while at <= len(text):
         start = at
-        while text[start : start + 1] in SPACES:
+        while text[start : start + 1] in TRIMMED_SET:
             start += 1
         quote = text[start : start + 1]
         comma = _end_of_quoted(text, start, quote) if quote in QUOTES else None
         if comma is None:
             comma = text.find(",", at) if "," in text[at:] else len(text)
-        value = text[at:comma].strip(" \t")
+        value = text[at:comma].strip(TRIMMED)
         if value[:1] in QUOTES:
             if len(value) < 2 or value[-1] != value[0]:
                 return None
             value = value[1:-1].replace(value[0] * 2, value[0])
-        fields.append(value.strip(" \t"))
+        fields.append(value.strip(TRIMMED))
         at = comma + 1
     return fields
 
@@ -234,7 +269,7 @@ def _end_of_quoted(text: str, start: int, quote: str) -> int | None:
             at += 2
         elif text[at] == quote:
             at += 1
-            while text[at : at + 1] in SPACES:
+            while text[at : at + 1] in TRIMMED_SET:
                 at += 1
             return at if text[at : at + 1] in ("", ",") else None
         else:

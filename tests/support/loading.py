@@ -35,7 +35,7 @@ class Refusing(FolderStore):
 
 
 class RefusingClient:
-    meta = SimpleNamespace(endpoint_url="http://s3")
+    meta = SimpleNamespace(endpoint_url="http://s3", events=SimpleNamespace(register=lambda *_, **__: None))
 
     def __init__(self, code: str):
         self.code = code

@@ -12,6 +12,7 @@ from support.streams import write_chunk, write_importance
 from tallymark.local.replay import replay
 from tallymark.settings import Settings
 from tallymark.warehouse.connection import connect
+from tallymark.warehouse.invoke_dbt import sanity_tests
 
 MERCHANTS = 50
 THRESHOLDS = {
@@ -57,8 +58,9 @@ def _add(settings: Settings, detections: int, chunks: int) -> None:
             """
             insert into raw.chunks
             select
-                4 + n, 'input/transactions/chunk_' || (4 + n), md5(n::varchar), 'accepted', null, 10000, 10000, 0,
-                1, timestamp '2026-01-01' + to_minutes(n), timestamp '2026-01-01 00:00:01' + to_minutes(n),
+                4 + n, 'input/transactions/chunk_' || (4 + n), md5(n::varchar), 1, md5(n::varchar), 'accepted', null,
+                10000, 10000, 0, 1, timestamp '2026-01-01' + to_minutes(n),
+                timestamp '2026-01-01 00:00:01' + to_minutes(n),
                 timestamp '2026-01-01 00:00:02' + to_minutes(n)
             from range(?) as numbers (n)
             """,
@@ -103,7 +105,8 @@ def make(settings: Settings, count: int, chunk_seq: int = 1, detected_at: dateti
         # Views, as a table would tell the audit that the models were built.
         warehouse.execute("create view if not exists batch_thresholds as select 1 as chunk_seq where false")
         warehouse.execute("delete from output.passed_builds")
-        warehouse.execute("insert into output.passed_builds values (?, ?)", [chunk_seq, NOON])
+        passed = [chunk_seq, NOON, sorted(sanity_tests())]
+        warehouse.execute("insert into output.passed_builds values (?, ?, ?)", passed)
         warehouse.execute("create table if not exists made as from (select * exclude (file_number) from detections)")
         warehouse.execute("create view if not exists batch_detections as from made")
         warehouse.execute(

@@ -20,13 +20,12 @@ from pathlib import Path
 import duckdb
 import pytest
 from botocore.config import Config
-from botocore.retries.standard import ExponentialBackoff
 from support import figures, servers
 from support.faulty_s3 import Fault, FaultyS3, faulty_s3
 from support.many_detections import make
 from support.oracle import Row
 from support.streams import HEADER, exported, write_chunk
-from tallymark.intake import listing
+from tallymark.intake import ledger, listing
 from tallymark.intake.waiting import waiting_chunks
 from tallymark.local.replay import replay
 from tallymark.pipeline import export, load
@@ -38,7 +37,7 @@ from tallymark.store import BucketError, StoredObject
 from tallymark.store.s3 import S3_CONFIG, S3Store
 from tallymark.warehouse import connection as warehouse
 from tallymark.warehouse import ledger_copy
-from tenacity import stop_after_delay, wait_none
+from tenacity import stop_after_delay
 
 THREE_ATTEMPTS = S3_CONFIG.merge(Config(read_timeout=600, retries={"mode": "standard", "total_max_attempts": 3}))
 IMPATIENT = THREE_ATTEMPTS.merge(Config(read_timeout=1.5))
@@ -105,14 +104,7 @@ def new_warehouse(tmp_path_factory) -> Path:
 @pytest.fixture
 def settings(tmp_path, new_warehouse) -> Settings:
     shutil.copy(new_warehouse, tmp_path)
-    return Settings(warehouse=tmp_path / "warehouse.duckdb", bucket="bucket")
-
-
-@pytest.fixture
-def brief_pauses(monkeypatch) -> None:
-    """boto3 pauses as it would after a first failure, but for hundredths of seconds."""
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
-    monkeypatch.setattr(S3Store._download.retry, "wait", wait_none())
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", bucket="bucket", folder_settle_seconds=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -179,12 +171,13 @@ def test_an_outage_that_passes_while_loading(bucket, settings, name, kind):
 @pytest.mark.usefixtures("brief_pauses")
 @pytest.mark.parametrize("kind", ["error_500", "error_503", "reset", HANG, "cut", "shortened", "truncated_listing"])
 def test_an_outage_that_stays_while_loading(bucket, settings, kind):
-    """The first chunk comes through, the second does not; nothing of it is there, and it is taken later."""
+    """The first chunk was taken, and then no object can be read; nothing more is there, and it is taken later."""
     expected = put_three_chunks(bucket)
     if kind == "truncated_listing":
         bucket.proxy.faults = [Fault(kind, LISTING + ".*transactions")]
     else:
-        bucket.proxy.faults = [Fault(kind, CHUNKS + "chunk_2")]
+        load_chunks(settings, bucket.store, max_chunks=1)
+        bucket.proxy.faults = [Fault(kind, CHUNKS)]
     with pytest.raises(BucketError) as raised:
         load_chunks(settings, bucket.store)
     for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
@@ -199,11 +192,12 @@ def test_an_outage_that_stays_while_loading(bucket, settings, kind):
     count(bucket, "list" if kind == "truncated_listing" else "get")
 
 
-def test_chunks_that_are_refused(bucket, settings):
+def test_chunks_that_are_refused(bucket, settings, monkeypatch):
     """All of them: the run fails and says whom to ask. One of them: it waits."""
+    monkeypatch.setattr(ledger, "FIRST_RETRY_SECONDS", 0)
     expected = put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("refused_403", CHUNKS)]
-    with pytest.raises(BucketError, match="S3 refused") as raised:
+    with pytest.raises(BucketError, match="Check the Airflow connection my_s3") as raised:
         load_chunks(settings, bucket.store)
     for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
         assert named in str(raised.value)
@@ -344,8 +338,24 @@ def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
     bucket.proxy.faults = [Fault("refused_403")]
     says = sensor_says(bucket, tmp_path)
     assert says["waits"] == [[5, 10, 3], [5, 20, 4]]
-    assert says["ends"].startswith("BucketError: Could not list input/transactions/chunk_*")
+    assert says["ends"].startswith("BucketError: Could not list input/transactions/")
     assert "the Airflow connection aws_default" in says["ends"]
+
+
+def test_the_sensor_takes_a_listing_without_etags(bucket, tmp_path):
+    """It asks for no object to get an ETag from there, which would not be the one that the load sees."""
+    put_three_chunks(bucket)
+    bucket.proxy.faults = [Fault("no_etag", LISTING)]
+    assert sensor_says(bucket, tmp_path)["ends"] == "success"
+    assert not [request for request in bucket.proxy.requests if request.startswith("HEAD")]
+
+
+def test_the_sensor_pays(bucket, tmp_path, monkeypatch):
+    put_three_chunks(bucket)
+    bucket.proxy.faults = [Fault("wants_payer", LISTING)]
+    assert "AccessDenied" in sensor_says(bucket, tmp_path)["ends"]
+    monkeypatch.setenv("TALLYMARK_REQUESTER_PAYS", "true")
+    assert sensor_says(bucket, tmp_path)["ends"] == "success"
 
 
 @pytest.mark.system

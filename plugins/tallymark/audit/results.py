@@ -77,13 +77,16 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
 
 
 def _failed_tests(settings: Settings) -> tuple[list[str], int]:
-    result = invoke(settings, ["test", "--select", "tag:audit"], parse(settings))
+    project = parse(settings)
+    result = invoke(settings, ["test", "--select", "tag:audit"], project)
     nodes = [node for node in result.result or [] if node.node.resource_type == "test"]
     failed = [
         f"{node.node.name}: {node.message}{failing_rows(settings, node)}" for node in nodes if node.status != "pass"
     ]
     if not result.success and not failed:
-        failed = [f"the dbt tests could not be run: {result.exception}"]
+        return [f"the dbt tests could not be run: {result.exception}"], len(nodes)
+    wanted = {node.name for node in project.nodes.values() if node.resource_type == "test" and "audit" in node.tags}
+    failed += [f"{name}: did not run" for name in sorted(wanted - {node.node.name for node in nodes})]
     return failed, len(nodes)
 
 

@@ -1,7 +1,6 @@
-"""What the commands share: each tells a plain mistake in a sentence, not by a traceback."""
+"""What the commands share: an error that its user can fix is a sentence, not a traceback."""
 
 import argparse
-import errno
 import re
 import sys
 import tempfile
@@ -10,17 +9,16 @@ from functools import wraps
 from pathlib import Path
 from typing import NoReturn
 
+from tallymark import machine
 from tallymark.errors import UserError
 
-# What is wrong with a folder or a disk, and not with the code.
-OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 INTERRUPTED = 130
 
 
 def command(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:
-    """Let a main function tell errors that are for people as ``ERROR: <sentence>`` on stderr; it returns the exit code.
+    """Let a main function print a UserError, and a fault of the machine, as ``ERROR: <sentence>`` on stderr.
 
-    Any other error keeps its traceback.
+    The function returns the exit code. Any other error keeps its traceback.
     """
 
     @wraps(main)
@@ -31,10 +29,9 @@ def command(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
             return INTERRUPTED
         except UserError as error:
             said = str(error)
-        except OSError as error:
-            if error.errno not in OF_THE_DISK:
+        except (OSError, MemoryError) as error:
+            if not (said := machine.explain(error)):
                 raise
-            said = f"{error.filename or 'The disk'}: {error.strerror}"
         print(f"ERROR: {said}", file=sys.stderr)
         return 1
 
@@ -76,13 +73,19 @@ def must_be_a_folder(path: Path, name: str, holds: str) -> None:
 
 
 def must_be_writable(path: Path, name: str) -> None:
-    """Make a folder, unless it is there; raise a UserError when it cannot be made or written into."""
+    """Create a folder unless it is there; raise a UserError when that fails, or when nothing can be written into it.
+
+    Args:
+        name: how the command calls it.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
+        if error.errno in machine.OF_SPACE:
+            raise UserError(machine.explain(error, path.absolute())) from error
         why = "it is a file" if path.is_file() else error.strerror
         raise UserError(
-            f"Nothing can be written into {path.absolute()} ({why}); {name} must be a folder that you may write into"
+            f"{name} is not writable: {path.absolute()} ({why}). Choose a folder you can write to."
         ) from error

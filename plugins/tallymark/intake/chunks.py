@@ -1,34 +1,86 @@
-"""Which objects are input, which of them make up which chunk, and in which order chunks are taken."""
+"""Which objects make up which chunk, in which order chunks are taken, and what below the prefix is no chunk."""
 
-import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
+from tallymark.intake.folders import (
+    is_companion,
+    is_complete,
+    is_input,
+    markers_of,
+    natural_order,
+    parts_of,
+    settled_before,
+    version_of,
+)
 from tallymark.store import StoredObject
 
-# What a chunk is called: at its end nothing or .csv, packed or not. Any other ending begins with a dot.
+# A chunk is named chunk_<something>, and ends there, in .csv or in .gz: whatever follows those is a copy.
 CHUNK_NAME = re.compile(r"chunk_(.+?)(?i:\.csv)?(?i:\.gz)?", re.DOTALL)
-OTHER_ENDING = re.compile(r"\.[a-z_][^.]*\Z", re.IGNORECASE)
+COPY = re.compile(r"\.(csv|gz)(?![a-z0-9])", re.IGNORECASE)
+# Another ending begins with a letter; aws s3 sync gives its unfinished copies an ending of eight hexadecimal digits.
+OTHER_ENDING = re.compile(r"\.([a-z_][^.]*|(?=[0-9]*[a-f])[0-9a-f]{8})\Z", re.IGNORECASE)
+EVERYTHING_SETTLED = datetime.max.replace(tzinfo=UTC)
+# A name may be that of an upload that goes on, and a folder may lack its marker for a while.
+GRACE_SECONDS = 300
+EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One object, or a folder of part files that its ``_SUCCESS`` marker declares complete.
+    """One object, or a folder of part files that its commit protocol declares complete.
 
     Attributes:
         key: the object's key; of a folder the common part of the keys, with the slash at its end.
-        etag: the object's ETag; of a folder a SHA-256 over keys and ETags of its parts.
-        parts: the objects that hold rows, in natural order of their keys.
+        etag: the object's ETag; of a folder a SHA-256 over keys and ETags of its parts and commit markers.
+        members: the object; of a folder all objects in it.
         landed_at: when the last of its objects was put.
     """
 
     key: str
     etag: str
-    parts: tuple[StoredObject, ...]
+    members: tuple[StoredObject, ...]
     landed_at: datetime
+
+    @property
+    def is_folder(self) -> bool:
+        return self.key.endswith("/")
+
+    @property
+    def parts(self) -> tuple[StoredObject, ...]:
+        """The objects that may hold rows, in natural order of their keys; commit markers decide which of them count."""
+        return tuple(parts_of(self.key, self.members)) if self.is_folder else self.members
+
+    @property
+    def readable(self) -> list[StoredObject]:
+        """The objects that are fetched to read the chunk, in that order: commit markers, and what may hold rows."""
+        markers = markers_of(self.key, self.members) if self.is_folder else []
+        return [stored for stored in (*markers, *self.parts) if stored.size or not stored.has_etag]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the content; None: commit markers have to be read first."""
+        if self.is_folder and any(marker.size for marker in markers_of(self.key, self.members)):
+            return None
+        return sum(part.size for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """Something below an input prefix that is no input.
+
+    Attributes:
+        kind: ``incomplete folder`` or ``ignored objects``.
+        about: the folder's key, or the prefix that the objects are below.
+        message: a sentence for people.
+    """
+
+    kind: str
+    about: str
+    message: str
 
 
 def chunk_name(key: str) -> str:
@@ -36,63 +88,91 @@ def chunk_name(key: str) -> str:
     return re.sub(r"(\.csv)?(\.gz)?$", "", key.rstrip("/").rpartition("/")[2], flags=re.IGNORECASE)
 
 
-def natural_order(key: str) -> tuple[list[str | int], str]:
-    """Sort key that compares runs of digits as numbers, so that chunk_2 comes before chunk_10."""
-    parts = re.split("([0-9]+)", key)
-    parts[1::2] = map(int, parts[1::2])
-    return parts, key
+def find_chunks(objects: Iterable[StoredObject], prefix: str, settled: datetime = EVERYTHING_SETTLED) -> list[Chunk]:
+    """The complete chunks among the objects below a prefix, in natural order of their keys.
 
-
-def is_input(name: str) -> bool:
-    """Whether an object may hold rows, by its key below the prefix: the rule for chunks and for customer importance.
-
-    Markers, unfinished writes and checksums of Spark and Hadoop do not: a part of the path begins with ``_`` or ``.``
-    or ends in ``_$folder$``, ``.tmp`` or ``.crc``, or the last one is empty.
+    Args:
+        objects: an object may come twice.
+        settled: objects that were put before this moment no longer have others coming behind them; see ``is_complete``.
     """
-    segments = name.lower().split("/")
-    return bool(segments[-1]) and not any(
-        segment.startswith(("_", ".")) or segment.endswith(("_$folder$", ".tmp", ".crc")) for segment in segments
-    )
-
-
-def find_chunks(objects: Iterable[StoredObject], prefix: str) -> list[Chunk]:
-    """The complete chunks among the objects under a prefix, in natural order of their keys.
-
-    A chunk's key continues the prefix with ``chunk_`` and something, and ends there or with ``.csv``, ``.csv.gz`` or
-    ``.gz``; other objects are left alone. An object may come twice.
-    """
-    chunks = []
-    folders = defaultdict(list)
-    for stored in {stored.key: stored for stored in objects}.values():
-        name = stored.key.removeprefix(prefix)
-        folder, slash, _ = name.partition("/")
-        if not stored.key.startswith(prefix) or not _is_chunk_name(folder):
-            continue
-        if not slash:
-            chunks.append(Chunk(stored.key, stored.etag, (stored,), stored.last_modified))
-        else:
-            folders[f"{prefix}{folder}/"].append(stored)
+    single, folders, _ = _grouped(objects, prefix)
+    chunks = [Chunk(stored.key, stored.etag, (stored,), stored.last_modified) for stored in single]
     for key, members in folders.items():
-        if any(member.key == f"{key}_SUCCESS" for member in members):
-            chunks.append(_folder_chunk(key, members))
+        if is_complete(key, members, settled):
+            chunks.append(Chunk(key, version_of(key, members), tuple(members), _newest(members)))
     return sorted(chunks, key=lambda chunk: natural_order(chunk.key))
 
 
-def misnamed(objects: Iterable[StoredObject], prefix: str) -> list[str]:
-    """Keys that begin as those of chunks do and end otherwise, so that nobody takes them: ``chunk_7.parquet``."""
-    names = {stored.key.removeprefix(prefix).partition("/")[0] for stored in objects if stored.key.startswith(prefix)}
-    return sorted(
-        f"{prefix}{name}" for name in names if name.startswith("chunk_") and is_input(name) and not _is_chunk_name(name)
+def find_ignored(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
+    """What lies below the prefix, is no chunk, and has been there for ``GRACE_SECONDS``.
+
+    Args:
+        apart: prefixes below it that belong to something else, such as the output.
+    """
+    before = settled_before(GRACE_SECONDS)
+    _, folders, others = _grouped(objects, prefix)
+    found = [
+        Ignored("incomplete folder", key, _incomplete(key, members))
+        for key, members in sorted(folders.items())
+        if not markers_of(key, members) and parts_of(key, members) and _newest(members) <= before
+    ]
+    return found + find_misnamed((stored for stored in others if stored.last_modified <= before), prefix, apart)
+
+
+def find_misnamed(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
+    """What lies below the prefix, not below those ``apart``, and is no chunk by its name."""
+    _, _, others = _grouped((stored for stored in objects if not stored.key.startswith(apart)), prefix)
+    names = sorted({_first_segment(stored.key.removeprefix(prefix)) for stored in others})
+    if not names:
+        return []
+    message = (
+        f"{misnamed(names)} not named as a chunk and will not be read. A chunk is named {prefix}chunk_<something> and "
+        "ends there, in .csv or in .csv.gz. Rename or move what is misplaced."
     )
+    return [Ignored("ignored objects", prefix, message)]
+
+
+def misnamed(names: Sequence[str]) -> str:
+    """The beginning of a sentence about objects and folders that are no input: ``a, b, c and 2 more are``."""
+    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return f"{', '.join(names[:EXAMPLES])}{more} {'is' if len(names) == 1 else 'are'}"
+
+
+def _first_segment(name: str) -> str:
+    segment, slash, _ = name.partition("/")
+    return segment + slash
+
+
+def _incomplete(key: str, members: Sequence[StoredObject]) -> str:
+    count, since = len(parts_of(key, members)), _newest(members)
+    return (
+        f"has {count} part{'s' * (count != 1)} and no _SUCCESS marker since {since:%Y-%m-%d %H:%M} UTC, so it is not "
+        "read. If the job has ended, write the marker (mapreduce.fileoutputcommitter.marksuccessfuljobs=true)."
+    )
+
+
+def _newest(members: Sequence[StoredObject]) -> datetime:
+    return max(member.last_modified for member in members)
+
+
+def _grouped(
+    objects: Iterable[StoredObject], prefix: str
+) -> tuple[list[StoredObject], dict[str, list[StoredObject]], list[StoredObject]]:
+    """Objects that are chunks, the objects of folders that are named as chunks, and others that somebody may miss."""
+    single, folders, others = [], defaultdict(list), []
+    for stored in {stored.key: stored for stored in objects if stored.key.startswith(prefix)}.values():
+        name = stored.key.removeprefix(prefix)
+        first, slash, _ = name.partition("/")
+        if not _is_chunk_name(first):
+            if not is_companion(name):
+                others.append(stored)
+        elif slash:
+            folders[f"{prefix}{first}/"].append(stored)
+        else:
+            single.append(stored)
+    return single, folders, others
 
 
 def _is_chunk_name(name: str) -> bool:
     found = CHUNK_NAME.fullmatch(name)
-    return bool(found) and not OTHER_ENDING.search(found[1]) and is_input(name)
-
-
-def _folder_chunk(key: str, members: list[StoredObject]) -> Chunk:
-    parts = [member for member in members if is_input(member.key.removeprefix(key))]
-    parts.sort(key=lambda member: natural_order(member.key))
-    digest = hashlib.sha256("".join(f"{part.key}\0{part.etag}\n" for part in parts).encode()).hexdigest()
-    return Chunk(key, digest, tuple(parts), max(member.last_modified for member in members))
+    return bool(found) and not OTHER_ENDING.search(found[1]) and not COPY.search(found[1]) and is_input(name)

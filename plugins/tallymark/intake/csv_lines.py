@@ -2,19 +2,23 @@
 
 import gzip
 import io
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import IO
 
 import duckdb
 
+from tallymark.intake import file_kinds
+from tallymark.intake.characters import define_csv_macros, visible
 from tallymark.settings import Settings, limit
 from tallymark.store import Get, StoredObject
 from tallymark.warehouse.connection import run_sql
 
 GZIP_MAGIC = b"\x1f\x8b"
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class RejectedError(ValueError):
@@ -62,6 +66,15 @@ class Columns:
     optional: tuple[str, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
 
+    def known(self, names: Iterable[str]) -> list[str]:
+        """Names of a header in lower case, without aliases."""
+        return [self.aliases.get(name, name) for name in names]
+
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """The required columns that names in lower case lack."""
+        known = self.known(names)
+        return [name for name in self.required if name not in known]
+
 
 def read_csv_objects(
     settings: Settings, get: Get, key: str, objects: Sequence[StoredObject], columns: Columns
@@ -87,8 +100,7 @@ def read_csv_objects(
             if not content:
                 continue
             unpacked += len(content)
-            text, undecodable = split_lines(content)
-            header_line, width, positions = read_header(text, columns)
+            text, undecodable, header_line, width, positions = read_layout(content, columns)
         except RejectedError as error:
             name = stored.key.removeprefix(key)
             raise RejectedError(f"{name}: {error}" if name else str(error)) from error
@@ -110,11 +122,17 @@ def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
         RejectedError: for a broken or truncated gzip file, or for more than ``max_bytes``.
     """
     unpacked = body
-    if key.lower().endswith(".gz") or body.startswith(GZIP_MAGIC):
+    if body.startswith(GZIP_MAGIC):
         try:
             unpacked = b"".join(_pieces(gzip.GzipFile(fileobj=io.BytesIO(body)), max_bytes - before))
-        except (EOFError, OSError, zlib.error) as error:
-            raise RejectedError(f"broken gzip: {error}") from error
+        except EOFError as error:
+            raise RejectedError("broken gzip: it is cut short") from error
+        except (OSError, zlib.error) as error:
+            raise RejectedError("broken gzip: it is damaged, or something else follows it") from error
+    elif body and key.lower().endswith(".gz"):
+        kind = file_kinds.signature(body)
+        found = f"it is {kind}" if kind else "it does not begin as gzip does"
+        raise RejectedError(f"broken gzip: the name ends in .gz, and {found}. {file_kinds.EXPECTED}")
     if before + len(unpacked) > max_bytes:
         together = " with what is before it" if before else ""
         raise RejectedError(f"unpacks{together} to more bytes than {limit('max_unpacked_bytes', max_bytes)}")
@@ -130,48 +148,74 @@ def _pieces(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
 
 
 def split_lines(content: bytes) -> tuple[str, list[int]]:
-    """Text and undecodable lines of a file, as in CsvObject; lines may end in LF, CRLF or CR."""
-    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    """Text and undecodable lines of a file, as in CsvObject; lines may end in LF, CRLF or CR.
+
+    Byte order marks at the start of lines are left out: files that were put together have them in the middle.
+    """
+    content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    undecodable = []
     try:
-        return content.decode(), []
+        text = content.decode()
     except UnicodeDecodeError:
-        lines, undecodable = [], []
+        lines = []
         for number, line in enumerate(content.split(b"\n"), start=1):
             try:
                 lines.append(line.decode())
             except UnicodeDecodeError:
                 lines.append(line.decode(errors="backslashreplace"))
                 undecodable.append(number)
-        return "\n".join(lines), undecodable
+        text = "\n".join(lines)
+    return re.sub(f"(?m)^{BYTE_ORDER_MARK}+", "", text) if BYTE_ORDER_MARK in text else text, undecodable
+
+
+def read_layout(content: bytes, columns: Columns) -> tuple[str, list[int], int, int, dict[str, int | None]]:
+    """Text, undecodable lines, header line, width and positions of a file, as in CsvObject.
+
+    Raises:
+        RejectedError: when its header cannot be used; the message says what else than CSV the file seems to be.
+    """
+    text, undecodable = split_lines(content)
+    try:
+        return text, undecodable, *read_header(text, columns)
+    except RejectedError as error:
+        number, line = _first_line(text)
+        kind = file_kinds.describe(content, line, number not in undecodable, columns.lacking)
+        raise RejectedError(kind or str(error)) from error
 
 
 def read_header(text: str, columns: Columns) -> tuple[int, int, dict[str, int | None]]:
     """Header line, width and positions as in CsvObject: names in any order and case, split as rows are.
 
     Raises:
-        RejectedError: when there is no line, its quotes do not match, a required column is missing, or a known one is
-            repeated.
+        RejectedError: when there is no line, its quotes do not match, it contains a NUL character, a required column
+            is missing, or a known one is repeated.
     """
-    content = text.lstrip("\n")
-    header_line = 1 + len(text) - len(content)
-    line = content.partition("\n")[0]
+    header_line, line = _first_line(text)
     if not line:
         raise RejectedError("holds no line")
-    names = [columns.aliases.get(name, name) for name in _header_names(line)]
-    if missing := [name for name in columns.required if name not in names]:
-        raise RejectedError(f"header lacks {', '.join(missing)}; the first line is: {line[:200]!r}")
+    if "\0" in line:
+        raise RejectedError("header contains a NUL character")
+    names = columns.known(_header_names(line))
+    if missing := columns.lacking(names):
+        raise RejectedError(f"header lacks {', '.join(missing)}; the first line is: '{visible(line[:200])}'")
     known = columns.required + columns.optional
     if repeated := [name for name in known if names.count(name) > 1]:
         raise RejectedError(f"header repeats {', '.join(repeated)}")
     return header_line, len(names), {name: names.index(name) + 1 if name in names else None for name in known}
 
 
+def _first_line(text: str) -> tuple[int, str]:
+    """Number (from 1) and text of the first line that is not empty."""
+    content = text.lstrip("\n")
+    return 1 + len(text) - len(content), content.partition("\n")[0]
+
+
 @lru_cache(maxsize=8)
 def _header_names(line: str) -> list[str]:
     """Names in lower case, as the macros read them that read rows; the same header comes with nearly every object."""
     with duckdb.connect() as reader:
-        run_sql(reader, "intake/csv_macros")
+        define_csv_macros(reader, line.isascii())
         is_broken, names = run_sql(reader, "intake/split_header", line=line).fetchone()
     if is_broken:
-        raise RejectedError(f"quotes of the header do not match; the first line is: {line[:200]!r}")
+        raise RejectedError(f"quotes of the header do not match; the first line is: '{visible(line[:200])}'")
     return [name.lower() for name in names]

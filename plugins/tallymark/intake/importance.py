@@ -1,17 +1,23 @@
-"""Customer importance: versions of the multiset of weights under ``input/customers/``."""
+"""Customer importance: versions of the multiset of weights below its prefix."""
 
-import hashlib
 import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import duckdb
 
-from tallymark.intake.chunks import is_input
+from tallymark.errors import UserError
+from tallymark.intake import folders
+from tallymark.intake.attempts import Attempts
+from tallymark.intake.chunks import Ignored, misnamed
+from tallymark.intake.content import Content, fetch
 from tallymark.intake.csv_lines import Columns, RejectedError, read_csv_objects
-from tallymark.intake.judging import insert_rejected_rows, judged
-from tallymark.intake.ledger import ledger_views
+from tallymark.intake.judging import insert_rejected_rows, judged, remarks_on_ids
+from tallymark.intake.ledger import forget_readable, ledger_views, record_unreadable
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings
-from tallymark.store import UnreadableError, Store, StoredObject
+from tallymark.store import Get, Store, StoredObject, UnreadableError
 from tallymark.warehouse.connection import run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
@@ -19,38 +25,134 @@ log = logging.getLogger(__name__)
 IMPORTANCE = Columns(required=("customer", "merchant", "weight"), aliases={"source": "customer", "target": "merchant"})
 
 
-def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> int | None:
-    """Load the objects under the prefix if they changed; returns the number of the version in force.
+class UnsettledError(UserError, RuntimeError):
+    """The first customer importance is still being written."""
 
-    Versions count from 1. A set of objects that was loaded before keeps its number. A set that cannot be
-    read is recorded as rejected, and the last good version stays in force; so it does while S3 refuses the set. One
-    that was rejected for a limit that has changed since is read again, as a new version. None: there is no set, or no
-    good one.
+
+@dataclass(frozen=True)
+class ImportanceSet:
+    """The objects below the prefix of the customer importance.
+
+    Attributes:
+        prefix: of all of them.
+        plain: objects that count for themselves.
+        folders: folders with a commit protocol, by their keys, with all objects in them.
+        ignored: names below the prefix that are no input and no companions of it.
+    """
+
+    prefix: str
+    plain: Sequence[StoredObject]
+    folders: dict[str, list[StoredObject]]
+    ignored: Sequence[str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over keys and ETags of what may count, and of the markers that say what does; empty: nothing."""
+        found = list(self.plain)
+        for key, members in self.folders.items():
+            found += folders.parts_of(key, members)
+            found += [marker for marker in folders.markers_of(key, members) if marker.size]
+        return folders.digest_of(sorted(found, key=lambda stored: stored.key)) if found else ""
+
+    def is_settled(self, settle_seconds: float) -> bool:
+        """Whether all folders are complete."""
+        settled = folders.settled_before(settle_seconds)
+        return all(folders.is_complete(key, members, settled) for key, members in self.folders.items())
+
+    def parts(self, get: Get) -> list[StoredObject]:
+        """The objects that count, in order of their keys.
+
+        Raises:
+            RejectedError: when a folder contradicts its commit protocol.
+        """
+        found = list(self.plain)
+        for key, members in self.folders.items():
+            try:
+                found += folders.committed_parts(get, key, members)
+            except RejectedError as error:
+                raise RejectedError(f"{key.removeprefix(self.prefix)} {error}".lstrip()) from error
+        return sorted(found, key=lambda stored: stored.key)
+
+
+def find_set(settings: Settings, store: Store) -> ImportanceSet:
+    """What lies below the prefix of the customer importance."""
+    prefix = settings.customers_prefix
+    roots: list[str] = []
+    objects = sorted(store.list(prefix), key=lambda stored: stored.key)
+    for wanted in (folders.SUCCESS, folders.COMMITTED):
+        for stored in objects:
+            directory, _, name = stored.key.rpartition("/")
+            root = f"{directory}/" if directory else ""
+            if name.startswith(wanted) and root.startswith(prefix) and not root.startswith(tuple(roots)):
+                roots.append(root)
+    plain, ignored, members = [], set(), defaultdict(list)
+    for stored in objects:
+        name = stored.key.removeprefix(prefix)
+        root = next((root for root in roots if stored.key.startswith(root)), None)
+        if root is not None and folders.is_input(f"{root.removeprefix(prefix)}x"):
+            members[root].append(stored)
+        elif folders.is_input(name):
+            plain.append(stored)
+        elif not folders.is_companion(name):
+            ignored.add(name.partition("/")[0] + ("/" if "/" in name else ""))
+    return ImportanceSet(prefix, plain, dict(members), sorted(ignored))
+
+
+def ignored_importance(found: ImportanceSet) -> list[Ignored]:
+    """What lies below the prefix and is not read."""
+    if not found.ignored:
+        return []
+    names = misnamed(found.ignored)
+    return [
+        Ignored("ignored objects", found.prefix, f"{names} not read as customer importance. Move what is misplaced")
+    ]
+
+
+def load_customer_importance(
+    settings: Settings, found: ImportanceSet, attempts: Attempts, warehouse: duckdb.DuckDBPyConnection
+) -> int | None:
+    """Load a set of objects if it changed; returns the number of the version in force.
+
+    Versions count from 1. A set whose content was loaded before keeps its number. A set that is rejected is recorded as
+    such, and the last good version stays in force; so it does while the set cannot be read. A set that was rejected
+    for a limit that has changed since is read again, as a new version. None: there is no set, or no good one.
 
     Raises:
-        UnreadableError: when S3 refuses the set, and no version before it was good.
+        UnreadableError: when the set cannot be read, and there was no version before it.
+        UnsettledError: when the set is incomplete, and there was no version before it.
     """
-    objects, digest = _current_set(settings, store)
-    if not objects:
-        log.warning(
-            "There is no customer importance under %s: PatId1 cannot fire, the other patterns work.",
-            settings.customers_prefix,
-        )
+    digest = found.digest
+    if not digest:
+        forget_readable(warehouse, [found.prefix])
+        log.warning("No customer importance below %s: PatId1 cannot fire, the other patterns work.", found.prefix)
         return None
-    found = _find_version(settings, warehouse, digest)
-    if not found:
-        number = warehouse.execute(
-            "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
-        ).fetchone()[0]
+    known = _find_version(settings, warehouse, digest)
+    if known is None:
+        is_first = warehouse.execute("select 1 from raw.importance_versions limit 1").fetchone() is None
+        if not found.is_settled(settings.folder_settle_seconds):
+            if is_first:
+                raise UnsettledError(
+                    f"The customer importance below {found.prefix} is not complete yet, so no chunk was taken. The "
+                    "next run tries again; if this stays so, put the _SUCCESS marker of its folder"
+                )
+            return _last_good(warehouse)
+        if _is_paused(warehouse, found.prefix, digest):
+            return _last_good(warehouse)
         try:
-            found = number, _load_version(settings, store, warehouse, objects, digest, number)
+            known = _read_version(settings, found, attempts, warehouse, digest)
         except UnreadableError as error:
-            good = _last_good(warehouse)
-            if good is None:
+            if is_first:
                 raise
-            log.error("WAITS: customer importance, so version %d stays in force. It is tried again. %s", good, error)
+            record_unreadable(warehouse, "customer importance", found.prefix, digest, str(error))
+            good = _last_good(warehouse)
+            log.error(
+                "UNREADABLE: the customer importance. %s. It will be retried. %s",
+                f"Version {good} stays in force" if good else "There is no good version",
+                error,
+            )
             return good
-    version, state = found
+    forget_readable(warehouse, [found.prefix])
+    version, state = known
     _note_return(warehouse, version)
     if state == "accepted":
         return version
@@ -60,39 +162,79 @@ def load_customer_importance(settings: Settings, store: Store, warehouse: duckdb
     return good
 
 
+def _read_version(
+    settings: Settings,
+    found: ImportanceSet,
+    attempts: Attempts,
+    warehouse: duckdb.DuckDBPyConnection,
+    digest: str,
+) -> tuple[int, str]:
+    """Number and state of a set that is not known by its digest: that of the same content, or a new one."""
+    content, reason = None, None
+    try:
+        content = attempts.read(
+            found.prefix, lambda get: fetch(get, found.prefix, found.parts(get), settings.max_object_bytes)
+        )
+    except RejectedError as error:
+        reason = str(error)
+    else:
+        same = warehouse.execute(
+            """
+            update raw.importance_versions set digest = $digest
+            where
+                content_sha256 = $content_sha256
+                and (rejected_by_limit(reason) is null or list_contains($limits, rejected_by_limit(reason)))
+            returning importance_version, state
+            """,
+            {"digest": digest, "content_sha256": content.sha256, "limits": settings.limits},
+        ).fetchone()
+        if same:
+            return same
+    number = warehouse.execute(
+        "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
+    ).fetchone()[0]
+    return number, _load_version(settings, warehouse, content, reason, digest, number)
+
+
 def _last_good(warehouse: duckdb.DuckDBPyConnection) -> int | None:
     return warehouse.execute(
         "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'"
     ).fetchone()[0]
 
 
+def _is_paused(warehouse: duckdb.DuckDBPyConnection, prefix: str, digest: str) -> bool:
+    """Whether a set could not be read, and its next attempt is not due yet."""
+    paused = "from raw.unreadable_inputs where input_key = ? and etag = ? and retry_at > ?"
+    return warehouse.execute(paused, [prefix, digest, utc_now()]).fetchone() is not None
+
+
 def restore_versions(
-    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, versions: dict[int, str | None]
+    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, versions: dict[int, dict[str, str | None]]
 ) -> None:
     """Give versions of another warehouse their numbers; the rows of those that the bucket still holds are loaded.
 
-    The others are in state ``lost``, without a digest, so that a set which comes back gets a number of its own.
+    The others are in state ``lost``, without a digest, so that a set that comes back gets a number of its own.
 
     Args:
-        versions: digests by number.
+        versions: ``digest`` and ``content_sha256`` by number.
     """
-    objects, current = _current_set(settings, store)
-    for number, digest in versions.items():
-        if digest == current:
-            _load_version(settings, store, warehouse, objects, digest, number)
+    found = find_set(settings, store)
+    content = None
+    if found.digest:
+        try:
+            content = fetch(store.get, found.prefix, found.parts(store.get), settings.max_object_bytes)
+        except RejectedError as error:
+            log.warning("The customer importance in the bucket cannot be read: %s", error)
+    for number, version in versions.items():
+        if content and version.get("content_sha256") == content.sha256:
+            _load_version(settings, warehouse, content, None, found.digest, number)
         else:
-            reason = "was replaced in the bucket before the warehouse was made again"
+            reason = "was replaced in the bucket before the warehouse was rebuilt"
             warehouse.execute(
-                "insert into raw.importance_versions values (?, null, null, 'lost', ?, 0, 0, ?)", [number, reason, utc_now()]
+                "insert into raw.importance_versions (importance_version, state, reason, rows_accepted, rows_rejected, "
+                "loaded_at) values (?, 'lost', ?, 0, 0, ?)",
+                [number, reason, utc_now()],
             )
-
-
-def _current_set(settings: Settings, store: Store) -> tuple[list[StoredObject], str]:
-    """The objects under the prefix that are input, in order of their keys, and a SHA-256 over keys and ETags."""
-    prefix = settings.customers_prefix
-    objects = [stored for stored in store.list(prefix) if is_input(stored.key.removeprefix(prefix))]
-    objects.sort(key=lambda stored: stored.key)
-    return objects, hashlib.sha256("".join(f"{stored.key}\0{stored.etag}\n" for stored in objects).encode()).hexdigest()
 
 
 def _find_version(settings: Settings, warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
@@ -126,24 +268,34 @@ def _note_return(warehouse: duckdb.DuckDBPyConnection, version: int) -> None:
 
 def _load_version(
     settings: Settings,
-    store: Store,
     warehouse: duckdb.DuckDBPyConnection,
-    objects: list[StoredObject],
+    content: Content | None,
+    reason: str | None,
     digest: str,
     version: int,
 ) -> str:
-    reason = None
-    try:
-        files = read_csv_objects(settings, store.get, settings.customers_prefix, objects, IMPORTANCE)
-    except RejectedError as error:
-        files, reason = [], str(error)
-        log.error("REJECTED customer importance: %s", reason)
+    """Write a version; returns its state.
+
+    Args:
+        content: its objects; None: they could not be used, for a ``reason``.
+    """
+    files = []
+    if content:
+        try:
+            files = read_csv_objects(settings, content.get, content.key, content.parts, IMPORTANCE)
+        except RejectedError as error:
+            reason = str(error)
+    if reason:
+        log.error("REJECTED: the customer importance %s", reason)
     with transaction(warehouse):
         for file in files:
-            with judged(warehouse, [file], "importance"):
+            with judged(warehouse, [file], "importance", settings.missing_values) as by_lines:
                 (inserted,) = run_sql(warehouse, "intake/insert_importance", version=version).fetchone()
                 if inserted < file.rows:
                     insert_rejected_rows(warehouse, [file], [None], version)
+                if by_lines:
+                    for remark in remarks_on_ids(warehouse, [f"{file.key} (customer importance version {version})"]):
+                        log.warning(remark)
         accepted, rejected = warehouse.execute(
             """
             select
@@ -152,10 +304,14 @@ def _load_version(
             """,
             {"version": version},
         ).fetchone()
+        if rejected and not accepted:
+            reason = f"has no row that counts: all {rejected} rows are rejected"
+            log.error("REJECTED: the customer importance %s", reason)
         state = "rejected" if reason else "accepted"
         warehouse.execute(
-            "insert into raw.importance_versions values (?, ?, null, ?, ?, ?, ?, ?)",
-            [version, digest, state, reason, accepted, rejected, utc_now()],
+            "insert into raw.importance_versions (importance_version, digest, content_sha256, state, reason, "
+            "rows_accepted, rows_rejected, loaded_at) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [version, digest, content and content.sha256, state, reason, accepted, rejected, utc_now()],
         )
         if rejected or reason:
             plan_rejected_file(settings, warehouse, f"customer_importance-{version}", None, version)

@@ -6,25 +6,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 
+from tallymark.intake.characters import TRIMMED, TRIMMED_ASCII, define_csv_macros, visible
 from tallymark.intake.csv_lines import CsvObject
 from tallymark.warehouse.connection import run_sql
 
-# No control character and no blank either; both sizes keep a row far below what DuckDB takes for a line, 2 MB.
-CLEAN_VALUE = r"""(?:'[^'",\0- ]{0,1000}+'|[^'",\0- ]{0,1000}+)"""
+# Nothing that is trimmed and no NUL either; both sizes keep a row far below what DuckDB takes for a line, 2 MB.
+CLEAN_VALUE = rf"""(?:'[^'",\0{TRIMMED}]{{0,1000}}+'|[^'",\0{TRIMMED}]{{0,1000}}+)"""
+CLEAN_ASCII_VALUE = CLEAN_VALUE.replace(TRIMMED, TRIMMED_ASCII)
 MAX_CLEAN_COLUMNS = 100
 
 
 def is_clean(file: CsvObject) -> bool:
     """Whether the CSV reader of DuckDB reads the rows of a file as split_rows.sql does, several times quicker.
 
-    Each row then has all columns; its values are in single quotes or bare, without quotes, commas, blanks and control
-    characters inside, and a row is much shorter than what DuckDB takes for a line.
+    Each row then has all columns; its values are in single quotes or bare, without quotes, commas and characters that
+    are trimmed inside, and a row is much shorter than what DuckDB takes for a line.
     """
-    row = ",".join([CLEAN_VALUE] * file.width)
+    row = ",".join([CLEAN_ASCII_VALUE if file.text.isascii() else CLEAN_VALUE] * file.width)
     return (
         file.header_line == 1
         and not file.undecodable
@@ -35,12 +37,20 @@ def is_clean(file: CsvObject) -> bool:
 
 @contextmanager
 def judged(
-    warehouse: duckdb.DuckDBPyConnection, files: Sequence[CsvObject], kind: Literal["transactions", "importance"]
-) -> Iterator[None]:
+    warehouse: duckdb.DuckDBPyConnection,
+    files: Sequence[CsvObject],
+    kind: Literal["transactions", "importance"],
+    missing_words: Sequence[str],
+) -> Iterator[bool]:
     """Within it, the temporary view ``judged_rows`` has the rows of files and what is wrong with each.
 
     The view has a file's place here as ``file``, from 1. Quickest when entered outside of a transaction: DuckDB uses
     one core for what the same transaction wrote.
+
+    Gives whether a file is read line by line.
+
+    Args:
+        missing_words: that mean a missing value in a required column, in upper or lower case.
     """
     run_sql(warehouse, "intake/csv_tables")
     clean = {place: _columns(file) for place, file in enumerate(files, start=1) if is_clean(file)}
@@ -56,9 +66,21 @@ def judged(
         types = {"file": "integer", "line_number": "bigint", **dict.fromkeys(columns, "varchar")}
         warehouse.execute("set variable clean_columns = $types", {"types": types})
         warehouse.execute("set variable clean_rows = $path", {"path": f"/dev/fd/{clean_rows.fileno()}"})
+        run_sql(warehouse, "intake/missing_words", missing=json.dumps(_missing(missing_words)))
         for script in ("named_rows", "number_macros", f"judge_{kind}"):
             run_sql(warehouse, f"intake/{script}")
-        yield
+        yield any(clean.get(place) != columns for place in range(1, len(files) + 1))
+
+
+def _missing(words: Sequence[str]) -> dict[str, Any]:
+    """The variable ``missing`` of named_rows.sql: the words, and what tells most values from them without a look-up."""
+    sizes = [len(form.encode()) for word in words for form in (word.lower(), word.upper())]
+    return {
+        "words": ["", *map(str.lower, words)],
+        "shortest": min(sizes, default=0),
+        "longest": max(sizes, default=0),
+        "begin_with_digit": any(word[:1].isdigit() for word in words),
+    }
 
 
 def _columns(file: CsvObject) -> tuple[str, ...]:
@@ -74,7 +96,7 @@ def _split(warehouse: duckdb.DuckDBPyConnection, files: Mapping[int, CsvObject])
         warehouse.execute("insert into files by name select unnest($layout)", {"layout": layout})
         _add_lines(warehouse, place, file)
     if files:
-        run_sql(warehouse, "intake/csv_macros")
+        define_csv_macros(warehouse, all(file.text.isascii() for file in files.values()))
         run_sql(warehouse, "intake/split_rows")
 
 
@@ -100,3 +122,17 @@ def insert_rejected_rows(
         _add_lines(warehouse, place, files[place - 1])
     keys = [file.key for file in files]
     run_sql(warehouse, "intake/insert_rejected_rows", chunk_seqs=chunk_seqs, version=version, object_keys=keys)
+
+
+def remarks_on_ids(warehouse: duckdb.DuckDBPyConnection, names: Sequence[str]) -> list[str]:
+    """Warnings about accepted rows with invisible characters inside an id, which are kept; ask after rows were written.
+
+    Args:
+        names: what each of the files that were judged last is part of, in their order.
+    """
+    return [
+        f"INVISIBLE CHARACTERS: {name} has {rows} {'row' if rows == 1 else 'rows'} with invisible characters or "
+        f"typographic quotes inside a customer or merchant, for example {visible(example)}. They are part of the id. "
+        "If that is a mistake, ask the producer to remove them."
+        for name, rows, example in run_sql(warehouse, "intake/hidden_in_ids", names=names).fetchall()
+    ]

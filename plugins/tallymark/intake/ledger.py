@@ -1,25 +1,28 @@
 """The ledger: which chunks were taken, and what else was found in the bucket.
 
-It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. tallymark.warehouse.ledger_copy tells of it without opening
-the warehouse.
+It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse; ``raw.unreadable_inputs`` and ``raw.ignored_inputs`` have
+what could not be taken. tallymark.warehouse.ledger_copy, the ledger index, answers without opening the warehouse.
 
-What was rejected is known until something was accepted under its key, and, where the reason was a limit that is a
+A rejected chunk is known until another object is accepted under its key, and, where the reason was a limit that is a
 setting, as long as the setting is the same.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import duckdb
 
-from tallymark.intake.chunks import Chunk, natural_order
+from tallymark.intake.chunks import Chunk, Ignored
+from tallymark.intake.folders import natural_order
 from tallymark.settings import Settings
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import as_utc, run_sql, utc_now
+
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 60, 900
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,34 @@ class Entry:
     """A chunk that is being taken.
 
     Attributes:
-        importance_version: of the customer importance that it is looked at with; None: there is none.
+        importance_version: of the customer importance in force; None: there is none.
         y_started_at: when work on it began, UTC.
-        rows_in_file: counted in its text, before any row is judged; None: it could not be read.
+        content_bytes: size of the objects that count, as they are stored; None: they were not read.
+        content_sha256: SHA-256 of their content; None: they were not read.
+        rows_in_file: counted in its text, before any row is validated; None: it could not be read.
         reason: why it is rejected whole; None: it is not.
     """
 
     chunk: Chunk
     importance_version: int | None
     y_started_at: datetime
+    content_bytes: int | None = None
+    content_sha256: str | None = None
     rows_in_file: int | None = None
     reason: str | None = None
+
+
+# conflict: the key was accepted with other content. compare: the key is known with another ETag, and only the content
+# tells whether it is the same chunk.
+State = Literal["known", "compare", "conflict", "new"]
+
+
+class Outcome(NamedTuple):
+    """What the ledger says of a chunk that was taken: rows, and why it is rejected whole (None: it is not)."""
+
+    accepted: int
+    rejected: int
+    reason: str | None
 
 
 def ledger_views(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -46,23 +66,40 @@ def ledger_views(warehouse: duckdb.DuckDBPyConnection) -> None:
     run_sql(warehouse, "intake/ledger_views")
 
 
-def seen_as(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]
-) -> list[Literal["known", "conflict", "new"]]:
-    """What the ledger says of each chunk: ``conflict`` when its key was accepted with another ETag."""
+def seen_as(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[State]:
+    """What the ledger says of each chunk."""
     asked = {
         "keys": json.dumps([chunk.key for chunk in chunks]),
         "etags": json.dumps([chunk.etag for chunk in chunks]),
+        "sizes": json.dumps([chunk.size for chunk in chunks]),
     }
     ledger_views(warehouse)
     found = run_sql(warehouse, "intake/seen_as", **asked, limits=settings.limits)
     return [how for (how,) in found.fetchall()]
 
 
-def remarks(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
-    """What is odd about chunks that were taken all the same, in words: one is late, or was taken under another key.
+def compare(
+    settings: Settings,
+    warehouse: duckdb.DuckDBPyConnection,
+    chunk: Chunk,
+    content_bytes: int | None,
+    content_sha256: str | None,
+) -> State:
+    """What the ledger says of a chunk with this content (None: it is not readable as a chunk).
 
-    Two folders are never called the same: the ETag of a folder depends on the keys in it.
+    A chunk whose content is known is known by its new ETag from now on. ETags change while the content stays when a
+    bucket is copied, restored, encrypted again, or uploaded in parts.
+    """
+    content = {"content_bytes": content_bytes, "content_sha256": content_sha256}
+    found = run_sql(warehouse, "intake/same_content", key=chunk.key, etag=chunk.etag, limits=settings.limits, **content)
+    if found.fetchone():
+        return "known"
+    was_accepted = "from raw.chunks where chunk_key = ? and state = 'accepted' limit 1"
+    return "conflict" if warehouse.execute(was_accepted, [chunk.key]).fetchone() else "new"
+
+
+def remarks(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
+    """Warnings about chunks that were accepted: one is late, or has the content of a chunk with another key.
 
     Args:
         since: the ``chunk_seq`` of the first of them.
@@ -73,13 +110,13 @@ def remarks(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
     ).fetchall()
     for (before,), (key,) in pairwise(keys):
         if natural_order(key) < natural_order(before):
-            found.append(f"LATE: {key} turned up after {before} was taken. It is taken now, as the next chunk.")
+            found.append(f"LATE: {key} landed after {before} was taken. It is taken now, as the next chunk.")
     twins = warehouse.execute(
         """
         select chunks.chunk_key, list(earlier.chunk_key order by earlier.chunk_seq)
         from raw.chunks as chunks
         inner join raw.chunks as earlier
-            on chunks.etag = earlier.etag
+            on chunks.content_sha256 = earlier.content_sha256
             and chunks.chunk_key <> earlier.chunk_key
             and chunks.chunk_seq > earlier.chunk_seq
         where chunks.chunk_seq >= ? and earlier.rows_accepted > 0
@@ -90,8 +127,8 @@ def remarks(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
     ).fetchall()
     for key, others in twins:
         found.append(
-            f"TWICE: {key} has the same content as {', '.join(others)}. Its rows count again, as a chunk is known by "
-            "its key. If it was put twice by mistake, tell its sender."
+            f"DUPLICATE CONTENT: {key} has the same content as {', '.join(others)}. All of them count, because chunks "
+            "are identified by key. If this was a mistake, contact the producer."
         )
     return found
 
@@ -101,54 +138,105 @@ def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:
     return warehouse.execute("select coalesce(max(chunk_seq), 0) + 1 from raw.chunks").fetchone()[0]
 
 
-def record(
-    warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: Sequence[Entry]
-) -> list[tuple[int, int]]:
-    """Write the ledger rows of chunks whose rows are in; returns rows accepted and rejected of each."""
+def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: Sequence[Entry]) -> list[Outcome]:
+    """Write the ledger rows of chunks whose rows are in the warehouse.
+
+    A chunk that has rows of which none counts is rejected whole.
+    """
     counted = warehouse.execute(
         """
-        select chunk_seq, count_if(is_accepted), count_if(not is_accepted)
+        select chunk_seq, count_if(reason is null), count(reason), mode(reason order by reason)
         from (
-            select chunk_seq, true as is_accepted from raw.transactions where chunk_seq >= $first
+            select chunk_seq, null as reason from raw.transactions where chunk_seq >= $first
             union all
-            select chunk_seq, false from raw.rejected_rows where chunk_seq >= $first
+            select chunk_seq, reason from raw.rejected_rows where chunk_seq >= $first
         )
         group by chunk_seq
         """,
         {"first": first_chunk_seq},
     )
     by_chunk_seq = {chunk_seq: counts for chunk_seq, *counts in counted.fetchall()}
-    counts = [by_chunk_seq.get(first_chunk_seq + place, (0, 0)) for place in range(len(entries))]
+    outcomes = []
+    for chunk_seq, entry in enumerate(entries, first_chunk_seq):
+        accepted, rejected, usual_reason = by_chunk_seq.get(chunk_seq, (0, 0, None))
+        reason = entry.reason
+        if reason is None and rejected and not accepted:
+            reason = f"has no row that counts: all {rejected} rows are rejected, most frequently: {usual_reason}"
+        outcomes.append(Outcome(accepted, rejected, reason))
     rows = [
         {
-            "chunk_seq": first_chunk_seq + place,
+            "chunk_seq": chunk_seq,
             "chunk_key": entry.chunk.key,
             "etag": entry.chunk.etag,
-            "state": "rejected" if entry.reason else "accepted",
-            "reason": entry.reason,
+            "content_bytes": entry.content_bytes,
+            "content_sha256": entry.content_sha256,
+            "state": "rejected" if outcome.reason else "accepted",
+            "reason": outcome.reason,
             "rows_in_file": entry.rows_in_file,
-            "rows_accepted": accepted,
-            "rows_rejected": rejected,
+            "rows_accepted": outcome.accepted,
+            "rows_rejected": outcome.rejected,
             "importance_version": entry.importance_version,
             "landed_at": as_utc(entry.chunk.landed_at),
             "y_started_at": entry.y_started_at,
             "loaded_at": utc_now(),
         }
-        for place, (entry, (accepted, rejected)) in enumerate(zip(entries, counts, strict=True))
+        for chunk_seq, (entry, outcome) in enumerate(zip(entries, outcomes, strict=True), first_chunk_seq)
     ]
     warehouse.execute("insert into raw.chunks by name select unnest($rows, recursive := true)", {"rows": rows})
-    return counts
+    return outcomes
 
 
-def record_unreadable(warehouse: duckdb.DuckDBPyConnection, reasons: Mapping[Chunk, str]) -> None:
-    """Record which chunks could not be read, and why; those that were taken meanwhile are no longer unreadable."""
-    warehouse.execute("delete from raw.unreadable_inputs where input_key in (select chunk_key from raw.chunks)")
-    for chunk, reason in reasons.items():
-        warehouse.execute("delete from raw.unreadable_inputs where input_key = ?", [chunk.key])
+def record_unreadable(
+    warehouse: duckdb.DuckDBPyConnection,
+    kind: Literal["chunk", "customer importance"],
+    key: str,
+    etag: str,
+    reason: str,
+) -> datetime:
+    """Record that something could not be read; returns when to try again, UTC.
+
+    The pause doubles with each attempt at the same ETag, from ``FIRST_RETRY_SECONDS`` to ``LAST_RETRY_SECONDS``.
+
+    Args:
+        key: the chunk's key, or the prefix of the customer importance.
+    """
+    before = warehouse.execute(
+        "delete from raw.unreadable_inputs where input_key = ? returning etag, attempts, first_failed_at", [key]
+    ).fetchone()
+    now = utc_now()
+    attempts, first = before[1:] if before and before[0] == etag else (0, now)
+    retry_at = now + timedelta(seconds=min(FIRST_RETRY_SECONDS * 2**attempts, LAST_RETRY_SECONDS))
+    warehouse.execute(
+        """
+        insert into raw.unreadable_inputs
+            (kind, input_key, etag, reason, attempts, first_failed_at, last_failed_at, retry_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        [kind, key, etag, reason, attempts + 1, first, now, retry_at],
+    )
+    return retry_at
+
+
+def forget_readable(warehouse: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> None:
+    """Record that chunks, or the customer importance, were read, so that no issue about them is open."""
+    for statement in (
+        "delete from raw.unreadable_inputs where input_key in (select unnest(?::varchar[]))",
+        "delete from raw.ignored_inputs where about in (select unnest(?::varchar[]))",
+    ):
+        warehouse.execute(statement, [list(keys)])
+
+
+def record_ignored(warehouse: duckdb.DuckDBPyConnection, found: Sequence[Ignored]) -> set[tuple[str, str]]:
+    """Replace what is known of ignored objects; returns kind and subject of what was known before."""
+    known = set(warehouse.execute("select kind, about from raw.ignored_inputs").fetchall())
+    if known or found:
+        warehouse.execute("delete from raw.ignored_inputs")
+    for ignored in found:
         warehouse.execute(
-            "insert into raw.unreadable_inputs (input_key, etag, reason, last_failed_at) values (?, ?, ?, ?)",
-            [chunk.key, chunk.etag, reason, utc_now()],
+            "insert into raw.ignored_inputs (kind, about, message, seen_at) values (?, ?, ?, ?)",
+            [ignored.kind, ignored.about, ignored.message, utc_now()],
         )
+    return known
 
 
 def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
@@ -160,7 +248,7 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
 
 
 def update_copy(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
-    """Tell the copy of the ledger what is known of chunks; without any, or when it is lost, make the copy anew."""
+    """Bring the ledger index up to date for some chunks; without any, or when it is lost, rebuild it."""
     ledger_views(warehouse)
     keys = [chunk.key for chunk in chunks]
     if keys:

@@ -2,21 +2,26 @@
 
 Chunks are numbered as a rule. The key of the next one sorts close behind that of the last one (between chunk_2999 and
 chunk_3000 come chunk_3, chunk_30 and chunk_300) or, when its number has one digit more, begins with 1 and zeros.
-Everything is listed while one call to S3 shows it all, and every ``full_listing_seconds``: so late chunks, changed ones
-and those with other names are found too.
+Everything is listed while one call to S3 shows it all, every ``full_listing_seconds``, and always when the names of
+chunks do not grow: so late chunks, changed ones and those with other names are found too.
 """
 
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tallymark.intake.chunks import natural_order
+from tallymark.intake.chunks import chunk_name
+from tallymark.intake.folders import natural_order
 from tallymark.settings import Settings
 from tallymark.warehouse import ledger_copy
 
 KEYS_PER_CALL = 1_000
+# Names grow when most differ in their numbers alone, and few of the last 50 chunks were late.
+ALIKE_AT_LEAST = 0.9
+RECENT, LATE_AT_MOST = 50, 5
 
 
 class Place(NamedTuple):
@@ -45,9 +50,10 @@ def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:
     """Where to look for chunks that follow those that were taken.
 
     Args:
-        keys: those of the last ``KEYS_PER_CALL`` chunks that were taken, or of all, if there were fewer.
+        keys: those of the last ``KEYS_PER_CALL`` chunks in the order in which they were taken, or of all, if there were
+            fewer.
     """
-    if len(keys) < KEYS_PER_CALL:
+    if len(keys) < KEYS_PER_CALL or not names_grow(keys):
         return [Place(settings.transactions_prefix)]
     last = max(keys, key=natural_order)
     number = re.match("[0-9]*", last.removeprefix(f"{settings.transactions_prefix}chunk_")).group()
@@ -55,9 +61,28 @@ def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:
     return [Place(settings.transactions_prefix, after=last), Place(one_digit_more)]
 
 
-def found_nothing(settings: Settings, where: list[Place]) -> None:
-    """Note that no chunk was left to be taken there."""
-    if len(where) == 1 and settings.warehouse.parent.is_dir():
+def names_grow(keys: Sequence[str]) -> bool:
+    """Whether a chunk that lands later sorts behind those before it: not so with UUIDs, or host names in front.
+
+    Such names differ in more than their numbers, or most chunks turn up before the last one that was taken.
+
+    Args:
+        keys: of chunks, in the order in which they were taken.
+    """
+    [(_, alike)] = Counter(re.sub("[0-9]+", "0", chunk_name(key)) for key in keys).most_common(1)
+    if alike < ALIKE_AT_LEAST * len(keys):
+        return False
+    order = [natural_order(key) for key in keys]
+    last, late = max(order[:-RECENT], default=order[0]), 0
+    for key in order[-RECENT:]:
+        late += key < last
+        last = max(last, key)
+    return late <= LATE_AT_MOST
+
+
+def found_nothing(settings: Settings) -> None:
+    """Note that a full listing left no chunk to be taken."""
+    if settings.warehouse.parent.is_dir():
         _marker(settings).touch()
 
 

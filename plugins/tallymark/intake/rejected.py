@@ -5,7 +5,7 @@ import hashlib
 import duckdb
 
 from tallymark.intake.chunks import chunk_name
-from tallymark.outbox.files import as_csv, plan
+from tallymark.outbox.files import as_csv, replan
 from tallymark.settings import Settings
 from tallymark.warehouse.connection import run_sql
 
@@ -61,5 +61,4 @@ def plan_rejected_file(
     other = "select 1 from output.files where file_key = ? and (sha256 <> ? or chunk_seq is not null)"
     while warehouse.execute(other, [key(end), hashlib.sha256(body).hexdigest()]).fetchone():
         end = number + end
-    warehouse.execute("delete from output.files where file_key = ?", [key(end)])
-    plan(warehouse, key(end), body, chunk_seq=chunk_seq, row_count=len(rows))
+    replan(warehouse, key(end), body, chunk_seq=chunk_seq, row_count=len(rows))

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from tallymark.intake.chunks import Chunk
+from tallymark.intake.content import Content
 from tallymark.intake.csv_lines import Columns, CsvObject, read_csv_objects
 from tallymark.intake.judging import insert_rejected_rows
 from tallymark.settings import Settings
-from tallymark.store import Get
 from tallymark.warehouse.connection import run_sql
 
 TRANSACTIONS = Columns(
@@ -17,17 +16,19 @@ TRANSACTIONS = Columns(
 )
 
 
-def read_chunk(settings: Settings, get: Get, chunk: Chunk) -> list[CsvObject]:
-    """The objects of a chunk, unpacked, their headers understood.
+def read_chunk(settings: Settings, content: Content) -> list[CsvObject]:
+    """The objects of a chunk, unpacked, with their headers read.
 
     Raises:
         RejectedError: when the chunk has to be rejected whole.
     """
-    return read_csv_objects(settings, get, chunk.key, chunk.parts, TRANSACTIONS)
+    return read_csv_objects(settings, content.get, content.key, content.parts, TRANSACTIONS)
 
 
-def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> None:
+def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> int:
     """Write the rows of chunks that are judged, accepted and rejected, in the transaction of their ledger rows.
+
+    Returns the number of accepted rows.
 
     Args:
         chunks: the files of each, by ``chunk_seq``, in the order in which ``judged`` has them.
@@ -37,3 +38,4 @@ def insert_rows(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Seque
     (accepted,) = run_sql(warehouse, "intake/insert_transactions", chunk_seqs=chunk_seqs).fetchone()
     if accepted < sum(file.rows for file in files):
         insert_rejected_rows(warehouse, files, chunk_seqs, None)
+    return accepted

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from tallymark.intake.chunks import Chunk, find_chunks
+from tallymark.intake.chunks import Chunk, find_chunks, find_ignored
+from tallymark.intake.folders import settled_before
 from tallymark.settings import Settings
 from tallymark.store import StoredObject
 from tallymark.warehouse import ledger_copy
@@ -12,11 +13,16 @@ from tallymark.warehouse import ledger_copy
 def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[Chunk]:
     """Complete chunks among the listed objects that are a reason for a run, in natural order of their keys.
 
-    All of them, when nobody can tell without opening the warehouse. Those that S3 refused wait a while before they
-    count again.
+    All of them, when the ledger index is not valid. Unreadable chunks count again when their next attempt is due.
     """
-    chunks = find_chunks(objects, settings.transactions_prefix)
+    chunks = find_chunks(objects, settings.transactions_prefix, settled_before(settings.folder_settle_seconds))
     return unknown_chunks(settings, chunks, before=time.time()) if ledger_copy.is_true(settings) else chunks
+
+
+def has_newly_ignored(settings: Settings, objects: Iterable[StoredObject]) -> bool:
+    """Whether there is something among the listed objects that is no input, and that no run has recorded yet."""
+    found = find_ignored(objects, settings.transactions_prefix, settings.apart)
+    return bool({(ignored.kind, ignored.about) for ignored in found} - ledger_copy.ignored(settings))
 
 
 def unknown_chunks(settings: Settings, chunks: Sequence[Chunk], before: float = float("inf")) -> list[Chunk]:

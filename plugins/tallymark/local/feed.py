@@ -18,7 +18,7 @@ from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_expo
 
 from tallymark.cli.command_line import ArgumentParser
 from tallymark.errors import UserError
-from tallymark.intake.csv_lines import RejectedError, read_header, split_lines
+from tallymark.intake.csv_lines import RejectedError, read_layout
 from tallymark.intake.transactions import TRANSACTIONS
 from tallymark.settings import Settings
 from tallymark.store import BucketError, Store
@@ -86,7 +86,7 @@ def check_source(source: Path) -> None:
     try:
         with open_source(source) as file:
             first, *rows = islice((line for line in file if line.strip()), 2)
-        read_header(split_lines(first)[0], TRANSACTIONS)
+        read_layout(first, TRANSACTIONS)
     except ValueError as error:
         raise SourceError(f"{source}: {error if isinstance(error, RejectedError) else 'holds no line'}") from error
     except (OSError, EOFError, zlib.error) as error:

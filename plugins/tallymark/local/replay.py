@@ -46,7 +46,8 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
         NoChunksError: when ``data`` holds no chunk, and nothing is left to be finished.
         UserError: when ``out`` cannot be written into.
     """
-    settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, hold_remainder_seconds=0)
+    at_once = {"hold_remainder_seconds": 0, "folder_settle_seconds": 0}
+    settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, **at_once)
     store = FolderStore(data, target=out, written=settings.output_prefix)
     objects = list(store.list(settings.transactions_prefix))
     if not find_chunks(objects, settings.transactions_prefix) and not unfinished_work(settings):

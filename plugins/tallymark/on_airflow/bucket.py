@@ -49,11 +49,14 @@ class ListingHook(BucketHook):
 
     own_config = LISTING_CONFIG
     places: "Iterable[Place]" = ()
+    requester_pays = False
 
     def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs) -> Iterator[dict]:
         """Entries of listings as S3Hook's, but only of ``places`` (tallymark.intake.listing), below the prefix."""
         for place in self.places:
-            yield from entries(self.get_conn(), bucket_name, place.prefix, place.after, place.is_passed)
+            yield from entries(
+                self.get_conn(), bucket_name, place.prefix, place.after, place.is_passed, self.requester_pays
+            )
 
 
 class ChunkSensor(S3KeySensor):
@@ -78,15 +81,27 @@ class ChunkSensor(S3KeySensor):
         from tallymark.intake import listing
 
         settings = Settings()
-        self.hook.places = listing.places(settings)
+        self.hook.places, self.hook.requester_pays = listing.places(settings), settings.requester_pays
         with explained(f"list {self.bucket_key}", self.hook.get_conn(), self.bucket_name, self.aws_conn_id):
             # S3KeySensor asks check_fn only when there are keys; what is unfinished needs none.
             found = super().poke(context) or self.check_fn([], **context)
-        if not found:
-            listing.found_nothing(settings, self.hook.places)
+        if not found and len(self.hook.places) == 1:
+            listing.found_nothing(settings)
         return found
 
 
 def open_bucket(settings: Settings) -> S3Store:
     """The bucket of the settings, through their Airflow connection."""
-    return S3Store(BucketHook(settings.aws_conn_id).get_conn(), settings.bucket, settings.aws_conn_id)
+    return S3Store(
+        BucketHook(settings.aws_conn_id).get_conn(),
+        settings.bucket,
+        settings.aws_conn_id,
+        settings.server_side_encryption,
+        settings.kms_key_id,
+        settings.requester_pays,
+    )
+
+
+def has_connection(settings: Settings) -> bool:
+    """Whether the Airflow connection of the settings exists; without it, boto3 looks for credentials itself."""
+    return bool(BucketHook(settings.aws_conn_id).conn_config)

@@ -56,7 +56,7 @@ def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
             "rows_rejected": "rejected row",
             "chunks_rejected": "rejected chunk",
             "chunks_in_conflict": "conflict",
-            "chunks_waiting": "waiting chunk",
+            "chunks_unreadable": "unreadable chunk",
         }.items()
         if load.get(name)
     ]
@@ -66,8 +66,8 @@ def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
         parts.append(f"{_counted(export['detections'], 'detection')} in {_counted(export['files'], 'file')}")
         if export["held"]:
             parts.append(f"{_counted(export['held'], 'detection')} held back to fill a file")
-        if export["to_put_right"]:
-            parts.append(f"{_counted(export['to_put_right'], 'refusal')} to be put right: see Detections")
+        if export["open_issues"]:
+            parts.append(f"{_counted(export['open_issues'], 'open issue')}: see Detections")
     return "; ".join(parts) + "."
 
 

@@ -10,6 +10,7 @@ import io
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import duckdb
 
@@ -21,17 +22,44 @@ from tallymark.warehouse.connection import utc_now
 
 log = logging.getLogger(__name__)
 
+INSERT = "insert into output.files by name select unnest($row)"
+# Not a delete and an insert: see tallymark.warehouse.connection.transaction.
+UPSERT = f"""{INSERT}
+    on conflict (file_key) do update set
+        row_count = excluded.row_count,
+        chunk_seq = excluded.chunk_seq,
+        sha256 = excluded.sha256,
+        body = excluded.body,
+        planned_at = excluded.planned_at,
+        put_at = null
+"""
+
 
 def plan(
     warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str | datetime | None
 ) -> None:
-    """Decide that a file goes out with these bytes.
+    """Decide that a file goes out with these bytes; an error if its key was decided on before.
 
     Args:
         columns: of ``output.files``, such as its ``file_number``.
     """
-    row = {"file_key": file_key, "sha256": hashlib.sha256(body).hexdigest(), "body": body, "planned_at": utc_now()}
-    warehouse.execute("insert into output.files by name select unnest($row)", {"row": columns | row})
+    warehouse.execute(INSERT, {"row": columns | _row(file_key, body)})
+
+
+def replan(
+    warehouse: duckdb.DuckDBPyConnection,
+    file_key: str,
+    body: bytes,
+    row_count: int | None = None,
+    chunk_seq: int | None = None,
+) -> None:
+    """Decide that a file goes out with these bytes, whatever was decided on for its key before."""
+    row = _row(file_key, body) | {"row_count": row_count, "chunk_seq": chunk_seq}
+    warehouse.execute(UPSERT, {"row": row})
+
+
+def _row(file_key: str, body: bytes) -> dict[str, Any]:
+    return {"file_key": file_key, "sha256": hashlib.sha256(body).hexdigest(), "body": body, "planned_at": utc_now()}
 
 
 def put_planned(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:

@@ -5,7 +5,7 @@
 
 - ``chunks``: the ledger rows of the chunks that became final, rejected ones included;
 - ``thresholds``: what was in force for each accepted one of them;
-- ``importance_versions``: number and digest of the customer importance that these chunks were looked at with;
+- ``importance_versions``: number, digest and SHA-256 of the customer importance in force for these chunks;
 - ``detections``: those of these chunks, with their evidence, as the warehouse keeps them; times are UTC;
 - ``files``: number, rows, first and last ``detection_id`` and SHA-256 of each detection file that follows;
 - ``total_files`` and ``total_rows`` so far, and ``previous_sha256``, the SHA-256 of the manifest before it.
@@ -78,7 +78,7 @@ def compose(
         "chunks": chunks,
         "importance_versions": _rows(
             warehouse,
-            "select importance_version, digest from raw.importance_versions "
+            "select importance_version, digest, content_sha256 from raw.importance_versions "
             "where list_contains(?::bigint[], importance_version) order by importance_version",
             [versions],
         ),

@@ -5,13 +5,19 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
+from tallymark.errors import UserError
 from tallymark.outbox import manifest
 from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detection_key, detections_csv, read_detections
-from tallymark.outbox.files import plan, put_planned
+from tallymark.outbox.files import plan, put_planned, replan
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect, run_sql, transaction, utc_now
+from tallymark.warehouse.invoke_dbt import sanity_tests
+
+
+class ExportError(UserError, RuntimeError):
+    """There is no proof that the last build passed all sanity tests; nothing was exported."""
 
 
 def export_detections(settings: Settings, store: Store) -> dict[str, int]:
@@ -19,10 +25,10 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
 
     Returns:
         How many ``detections`` were given to how many ``files``, how many are ``held`` back, and how many refusals are
-        ``to_put_right``.
+        ``open_issues``.
 
     Raises:
-        RuntimeError: when models ran since the last build that passed its sanity tests.
+        ExportError: when models ran since the last build that passed its sanity tests, or when it lacks one of them.
         FileExistsError: when a file is in the bucket already with other content.
     """
     with connect(settings) as warehouse:
@@ -40,27 +46,33 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
                 _plan_manifest(settings, warehouse, chunk_before, files_before)
         put_planned(settings, store, warehouse)
         waiting = _without_file(warehouse)
-        run_sql(warehouse, "intake/open_refusals")
-        (to_put_right,) = warehouse.execute("select count(*) from open_refusals(?)", [utc_now()]).fetchone()
+        run_sql(warehouse, "intake/open_issues")
+        (open_issues,) = warehouse.execute("select count(*) from open_issues(?)", [utc_now()]).fetchone()
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
         ledger_copy.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
         ledger_copy.finish(settings)
-    return {"detections": detections, "files": files, "held": len(waiting), "to_put_right": to_put_right}
+    return {"detections": detections, "files": files, "held": len(waiting), "open_issues": open_issues}
 
 
 def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
     """Make what the last build found in its batch final; returns whether it was not before."""
-    passed = warehouse.execute("select chunk_seq from output.passed_builds").fetchone()
+    passed = warehouse.execute("select chunk_seq, sanity_tests from output.passed_builds").fetchone()
     if passed is None:
-        raise RuntimeError(
+        raise ExportError(
             "Nothing is exported: models ran since the last dbt build that passed its tests, or there was none. "
             "The next run builds and exports what is held back."
         )
-    if passed[0] is None or passed[0] <= chunk_before:
+    last, passed_tests = passed
+    if lacking := sorted(sanity_tests() - set(passed_tests)):
+        raise ExportError(
+            f"Nothing is exported: the last dbt build passed without the sanity tests {', '.join(lacking)}, which the "
+            "project has. The next run builds and exports what is held back."
+        )
+    if last is None or last <= chunk_before:
         return False
-    chunks = {"before": chunk_before, "last": passed[0]}
+    chunks = {"before": chunk_before, "last": last}
     warehouse.execute(
         """
         insert into detections by name
@@ -75,7 +87,7 @@ def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
         """,
         chunks,
     )
-    warehouse.execute("insert into output.releases values (?, ?)", [passed[0], utc_now()])
+    warehouse.execute("insert into output.releases values (?, ?)", [last, utc_now()])
     return True
 
 
@@ -116,5 +128,4 @@ def _plan_manifest(
 ) -> None:
     number, body, latest = manifest.compose(settings, warehouse, chunk_before, files_before)
     plan(warehouse, manifest.manifest_key(settings, number), body, manifest_number=number)
-    warehouse.execute("delete from output.files where file_key = ?", [manifest.latest_key(settings)])
-    plan(warehouse, manifest.latest_key(settings), latest)
+    replan(warehouse, manifest.latest_key(settings), latest)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import duckdb
 
+from tallymark import machine
 from tallymark.settings import Settings
 from tallymark.warehouse import ledger_copy
-from tallymark.warehouse.connection import run_sql, utc_now
+from tallymark.warehouse.connection import connect, run_sql, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class State(NamedTuple):
 
 def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list[Condition]:
     """What the warehouse tells after an export."""
-    run_sql(warehouse, "intake/open_refusals")
+    run_sql(warehouse, "intake/open_issues")
     found = run_sql(
         warehouse,
         "publish/alert_conditions",
@@ -75,18 +76,26 @@ def after_export(settings: Settings, send: Send, found: Iterable[Condition]) -> 
 
 def run_failed(settings: Settings, send: Send, run_id: str, task_id: str, error: BaseException | None) -> None:
     """A run failed. That is over with the next one that ends well."""
-    reason = next(iter(str(error).splitlines()), "") if error else "its process was killed or timed out."
+    reason = next(iter(machine.message(error).splitlines()), "") if error else "its process was killed or timed out."
     message = f"{run_id} failed in {task_id}: {reason} Nothing is lost; the next run goes on where it stopped."
     _update(settings, send, [Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
 
 
 def nothing_landed(settings: Settings, send: Send) -> None:
-    """A run had nothing to do; says so when ``standstill_seconds`` have gone by since chunks were taken last."""
+    """A run had nothing to do; alerts when no chunk was taken for ``standstill_seconds``, or since the first run."""
+    if not settings.warehouse.exists():
+        with connect(settings):
+            log.info("The warehouse %s was created.", settings.warehouse)
     taken_at = ledger_copy.taken_at(settings)
     if taken_at is None:
         return
     idle = time.time() - taken_at
     message = f"No chunk has landed for {idle / 60:.0f} minutes."
+    if not ledger_copy.last_keys(settings, 1):
+        message += (
+            f" Tallymark has never seen one: check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) and the "
+            f"prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
+        )
     standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
     found = [standstill] if idle > settings.standstill_seconds else []
     _update(settings, send, found, lambda kind: kind == FAILED_RUN and not ledger_copy.unfinished_work(settings))

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import duckdb
 
+from tallymark import machine
 from tallymark.publish import alerts, snapshot
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -53,7 +54,8 @@ def explain_failure(error: BaseException | None) -> None:
     Lines are short enough for Airflow's UI to show whole, and outside the folded group that it logs callbacks in.
     """
     log.info("::endgroup::")
-    for line in str(error or "The task was ended from outside.").splitlines():
+    said = machine.message(error) if error else "The task was ended from outside."
+    for line in said.splitlines():
         for part in textwrap.wrap(line, LINE_WIDTH) or [""]:
             log.error(part)
 

@@ -58,7 +58,7 @@ def _prepare(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> dict[s
     objects = {}
     with transaction(warehouse):
         run_sql(warehouse, "publish/snapshot_tables")
-        run_sql(warehouse, "intake/open_refusals")
+        run_sql(warehouse, "intake/open_issues")
         _refresh_nearest(warehouse)
         sealed = dict(warehouse.execute("select kind, max(last_id) from snapshot.parts group by kind").fetchall())
         final = run_sql(warehouse, "publish/snapshot_final").fetchone()

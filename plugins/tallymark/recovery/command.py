@@ -49,6 +49,6 @@ def main(arguments: list[str]) -> None:
     if given.command == "verify":
         result = verify(settings, store)
     else:
-        must_be_writable(settings.warehouse.absolute().parent, "what holds the warehouse")
+        must_be_writable(settings.warehouse.absolute().parent, "The folder of the warehouse")
         result = rebuild(settings, store, given.without_missing)
     print(json.dumps(result))

@@ -19,6 +19,8 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.intake.chunks import Chunk, find_chunks
+from tallymark.intake.content import fetch_chunk
+from tallymark.intake.csv_lines import RejectedError
 from tallymark.intake.importance import restore_versions
 from tallymark.intake.judging import judged
 from tallymark.intake.rejected import plan_rejected
@@ -28,7 +30,7 @@ from tallymark.outbox.detections import detections_csv, read_detections
 from tallymark.outbox.files import plan, put_planned
 from tallymark.pipeline.build import build_models
 from tallymark.settings import Settings
-from tallymark.store import Get, Store
+from tallymark.store import Get, ObjectChangedError, Store, UnreadableError
 from tallymark.store.ahead import fetched_ahead
 from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
@@ -61,16 +63,26 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
 
     Raises:
         ManifestError: when manifests are missing or were changed.
-        RebuildError: naming the chunks that are missing or were changed.
-        WarehouseError: when another process has the warehouse open.
+        RebuildError: naming the chunks that are missing or were changed, or one whose rows are accepted differently.
+        WarehouseError: when another process has the warehouse open, or the machine failed, as with a full disk.
     """
+    try:
+        return _rebuild(settings, store, without_missing)
+    except BaseException:
+        # What is there is of no use to the next rebuild, and may be what fills the disk.
+        _remove(settings.model_copy(update={"warehouse": _aside(settings.warehouse)}))
+        raise
+
+
+def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[str, int]:
     manifests = list(manifest.read_all(settings, store))
     if not manifests:
         raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")
     in_bucket = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
-    chunks = {(chunk.key, chunk.etag): chunk for chunk in in_bucket}
+    by_key = {chunk.key: chunk for chunk in in_bucket}
     rows = [row for content in manifests for row in content["chunks"]]
-    missing = [row for row in rows if row["state"] == "accepted" and (row["chunk_key"], row["etag"]) not in chunks]
+    chunks = {row["chunk_seq"]: _same(row, by_key.get(row["chunk_key"]), store) for row in rows}
+    missing = [row for row in rows if row["state"] == "accepted" and chunks[row["chunk_seq"]] is None]
     if missing and not without_missing:
         keys = "\n".join(row["chunk_key"] for row in missing)
         raise RebuildError(
@@ -84,13 +96,12 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
     _remove(aside)
     with connect(aside) as warehouse:
         _keep_rejected_files(aside, store, warehouse)
-        with_chunks = [(row, chunks.get((row["chunk_key"], row["etag"]))) for row in rows]
-        wanted = [chunk for row, chunk in with_chunks if chunk and row["state"] == "accepted"]
-        with fetched_ahead(store.get, [part for chunk in wanted for part in chunk.parts if part.size]) as get:
-            for row, chunk in with_chunks:
-                _restore_chunk(aside, get, warehouse, row, chunk)
+        wanted = [chunk for row in rows if _has_rows(row) and (chunk := chunks[row["chunk_seq"]])]
+        with fetched_ahead(store.get, [stored for chunk in wanted for stored in chunk.readable]) as get:
+            for row in rows:
+                _restore_chunk(aside, get, warehouse, row, chunks[row["chunk_seq"]])
         versions = [row for content in manifests for row in content["importance_versions"]]
-        restore_versions(aside, store, warehouse, {row["importance_version"]: row.get("digest") for row in versions})
+        restore_versions(aside, store, warehouse, {row["importance_version"]: row for row in versions})
         warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
     build_models(aside)
     with connect(aside) as warehouse:
@@ -123,19 +134,49 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
     return dict(zip(("chunks", "detections", "files"), counts, strict=True))
 
 
+def _has_rows(row: dict[str, Any]) -> bool:
+    return row["rows_accepted"] + row["rows_rejected"] > 0
+
+
+def _same(row: dict[str, Any], chunk: Chunk | None, store: Store) -> Chunk | None:
+    """The chunk in the bucket that a ledger row is about, by its ETag or else by its content; None: it is not there."""
+    if chunk is None or chunk.etag == row["etag"]:
+        return chunk
+    if "content_sha256" not in row or chunk.size not in (None, row["content_bytes"]):
+        return None
+    try:
+        content = fetch_chunk(store.get, chunk, UNLIMITED)
+    except (RejectedError, UnreadableError, ObjectChangedError):
+        return None
+    return chunk if content.sha256 == row["content_sha256"] else None
+
+
 def _restore_chunk(
     settings: Settings, get: Get, warehouse: duckdb.DuckDBPyConnection, row: dict[str, Any], chunk: Chunk | None
 ) -> None:
-    """Load a chunk under the number that it had, and write its ledger row as it was."""
-    if row["state"] == "accepted" and chunk is None:
-        row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
-    files = read_chunk(settings, get, chunk) if row["state"] == "accepted" else []
-    with judged(warehouse, files, "transactions"), transaction(warehouse):
+    """Load a chunk under its number, and write its ledger row as it was, with the ETag that it has now."""
+    files, is_lost = [], _has_rows(row) and chunk is None
+    if chunk:
+        row |= {"etag": chunk.etag}
+    if _has_rows(row):
+        if chunk:
+            files = read_chunk(settings, fetch_chunk(get, chunk, UNLIMITED))
+        elif row["state"] == "accepted":
+            row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
+        else:
+            # It was rejected whole and has been replaced since: what is left of its rows is their file in the bucket.
+            row |= {"rows_in_file": None, "rows_rejected": 0}
+    with judged(warehouse, files, "transactions", settings.missing_values), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:
-            insert_rows(warehouse, {row["chunk_seq"]: files})
+            accepted = insert_rows(warehouse, {row["chunk_seq"]: files})
+            if accepted != row["rows_accepted"]:
+                raise RebuildError(
+                    f"{chunk.key} had {row['rows_accepted']} accepted rows and has {accepted} now. Set "
+                    "TALLYMARK_MISSING_WORDS to what it was when the chunk was taken, and rebuild again"
+                )
             log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
-        if row.get("reason") != MISSING:
+        if not is_lost:
             plan_rejected(settings, warehouse, since=row["chunk_seq"])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from tallymark.errors import UserError
@@ -15,39 +15,57 @@ class StoredObject:
     """One object as a listing shows it.
 
     Attributes:
-        etag: without the quotes that S3 puts around it.
+        etag: without quotes and without the mark of a weak ETag. Where the server lists no ETag, a text made of size
+            and time, which tells versions apart as well as it can.
         size: bytes.
         last_modified: time zone aware.
+        has_etag: whether ``etag`` is the server's.
     """
 
     key: str
     etag: str
     size: int
     last_modified: datetime
+    has_etag: bool = True
 
     @classmethod
     def from_listing(cls, entry: dict[str, Any]) -> "StoredObject":
-        """From an entry of ``Contents`` in the answer to ``ListObjectsV2``."""
-        return cls(entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"])
+        """Convert an entry of ``Contents`` in the answer to ``ListObjectsV2``; ``ETag`` may be missing or empty."""
+        etag = bare_etag(entry.get("ETag") or "")
+        mark = etag or version_mark(entry["Size"], entry["LastModified"])
+        return cls(entry["Key"], mark, entry["Size"], entry["LastModified"], has_etag=bool(etag))
+
+
+def bare_etag(header: str) -> str:
+    """Return an ETag without its quotes and without the ``W/`` of a weak one."""
+    return header.removeprefix("W/").strip('"')
+
+
+def version_mark(size: int, last_modified: datetime) -> str:
+    """Return what stands in for an ETag that is not known."""
+    return f"{size} bytes, {last_modified.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 class ObjectChangedError(UserError, RuntimeError):
-    """An object is no longer the one that was listed."""
+    """An object was replaced or deleted after it was listed; a second listing proved it."""
 
 
 class BucketError(UserError, RuntimeError):
-    """S3 did not do what it was asked; the message says what was asked, of whom, and what to do."""
+    """A call to S3 failed; the message says which call, on which bucket and endpoint, and what to do."""
 
 
 class UnreadableError(BucketError):
-    """S3 refused one object; whether it answers for others shows only there.
+    """One object cannot be read. Only a look at other objects shows whether S3 serves those.
 
     Attributes:
-        is_archived: it refused because of where it keeps the object, so that it knows us and would give us others.
+        is_definite: whether S3 answered about this very object: access denied, archived, listed but not found. If not
+            (5xx, time-outs, lost connections, content cut short, rejected credentials), it may be an outage.
+        is_archived: whether S3 gave its storage class as the reason.
     """
 
-    def __init__(self, message: str, is_archived: bool = False):
+    def __init__(self, message: str, is_definite: bool, is_archived: bool = False):
         super().__init__(message)
+        self.is_definite = is_definite
         self.is_archived = is_archived
 
 
@@ -69,11 +87,12 @@ class Store(Protocol):
         """
 
     def get(self, stored: StoredObject) -> bytes:
-        """The whole content.
+        """Return the whole content, as it is stored: packed content stays packed.
 
         Raises:
-            ObjectChangedError: when the object has another ETag by now, or is gone.
-            UnreadableError: when it may not be read, or not where it is kept.
+            ObjectChangedError: when a second listing shows another object under the key, or none.
+            UnreadableError: when the object cannot be read after a bounded number of attempts.
+            BucketError: when the bucket is missing, cannot be listed, or there are no credentials.
         """
 
     def put_new(self, key: str, body: bytes) -> None:

@@ -1,7 +1,9 @@
 """A folder that is laid out like a bucket."""
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +11,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tallymark.store import IsEnough, ObjectChangedError, StoredObject, must_be_equal
+from tallymark.store import (
+    IsEnough,
+    ObjectChangedError,
+    StoredObject,
+    UnreadableError,
+    must_be_equal,
+    version_mark,
+)
 
 # At the top of the folder, files that are being written: no object is there.
 UNFINISHED = ".unfinished/"
 
 
-@dataclass(frozen=True)
+@dataclass
 class FolderStore:
     """A folder whose files are the objects; an ETag is the MD5 of the content, as on S3.
 
-    Keys are UTF-8, as on S3; bytes of a file's name that are not are written as ``\\xNN`` in its key.
+    Keys are UTF-8, as on S3; bytes of a file's name that are not are written as ``\\xNN`` in its key. Symbolic links
+    are followed. What cannot be read (a broken link, a file or folder without permission) is listed with 0 bytes and
+    without an ETag.
 
     Attributes:
         root: what is listed and read.
@@ -31,13 +42,13 @@ class FolderStore:
     root: Path
     target: Path | None = None
     written: str = "output/"
-    _etags: dict[tuple[str, int, int], str] = field(default_factory=dict, repr=False)
-    _odd_paths: dict[str, Path] = field(default_factory=dict, repr=False)
+    # ETags by path, size and time in nanoseconds, and paths of keys whose names are not UTF-8: kept between listings.
+    _etags: dict[tuple[str, int, int], str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _odd_paths: dict[str, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
-        for root in {self.root, self.target or self.root}:
-            found = (path for path in (root / prefix.rpartition("/")[0]).rglob("*") if path.is_file())
-            paths = {self._key(path.relative_to(root)): path for path in found}
+        for root in dict.fromkeys([self.root, self.target or self.root]):
+            paths = {self._key(path.relative_to(root)): path for path in _files(root, Path(prefix.rpartition("/")[0]))}
             keys = sorted(
                 key
                 for key in paths
@@ -49,9 +60,8 @@ class FolderStore:
             for key in keys:
                 if key != paths[key].relative_to(root).as_posix():
                     self._odd_paths[key] = paths[key]
-                status = paths[key].stat()
-                modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                yield StoredObject(key, self._etag(paths[key], status), status.st_size, modified)
+                if stored := self._listed(key, paths[key]):
+                    yield stored
 
     def _is_in_target(self, key: str) -> bool:
         return self.target is not None and self.written != "" and key.startswith(self.written)
@@ -60,22 +70,39 @@ class FolderStore:
     def _key(path: Path) -> str:
         return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
+    def _listed(self, key: str, path: Path) -> StoredObject | None:
+        """Return the object of a path; None when it was deleted a moment ago."""
+        try:
+            status = path.stat()
+            etag = self._etag(path, status)
+        except OSError:
+            if not os.path.lexists(path):
+                return None
+            modified = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+            return StoredObject(key, version_mark(0, modified), 0, modified, has_etag=False)
+        return StoredObject(key, etag, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
     def _etag(self, path: Path, status: os.stat_result) -> str:
         version = (str(path), status.st_size, status.st_mtime_ns)
         if version not in self._etags:
-            self._etags[version] = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            self._etags[version] = _md5(_read_file(path))
         return self._etags[version]
 
     def get(self, stored: StoredObject) -> bytes:
         path = self._odd_paths.get(stored.key, self.root / stored.key)
-        if self.target and (self._is_in_target(stored.key) or not path.exists()):
+        if self.target and (self._is_in_target(stored.key) or not os.path.lexists(path)):
             path = self.target / stored.key
         try:
-            body = path.read_bytes()
-        except FileNotFoundError as error:
-            raise ObjectChangedError(f"{stored.key} went away after it was listed") from error
-        if hashlib.md5(body, usedforsecurity=False).hexdigest() != stored.etag:
-            raise ObjectChangedError(f"{stored.key} changed after it was listed")
+            body = _read_file(path)
+        except OSError as error:
+            if not os.path.lexists(path):
+                raise ObjectChangedError(f"{path} was deleted after it was listed.") from error
+            why = error.strerror if path.exists() else "the target of the symbolic link is missing"
+            raise UnreadableError(
+                f"Could not read {path}: {why}. Make it readable, put it again, or delete it.", is_definite=True
+            ) from error
+        if not stored.has_etag or _md5(body) != stored.etag:
+            raise ObjectChangedError(f"{path} was replaced after it was listed. The next listing decides.")
         return body
 
     def put_new(self, key: str, body: bytes) -> None:
@@ -105,3 +132,56 @@ class FolderStore:
             yield file.name, path
         finally:
             Path(file.name).unlink(missing_ok=True)
+
+
+def _files(root: Path, start: Path) -> Iterator[Path]:
+    """Everything below a folder that is no folder, and folders that cannot be listed.
+
+    Args:
+        start: the folder, as a path in ``root``.
+    """
+    above = [root / folder for folder in start.parents]
+    yield from _files_below(root / start, frozenset(_identity(folder) for folder in above if folder.exists()))
+
+
+def _files_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """The same; a symbolic link to a folder on the way here, one of ``above``, is left out, as it would never end."""
+    try:
+        identity = _identity(folder)
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        yield folder
+        return
+    if identity in above:
+        return
+    for entry in entries:
+        if _is_folder(entry):
+            yield from _files_below(Path(entry.path), above | {identity})
+        else:
+            yield Path(entry.path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a regular file; a pipe or a device might never end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_bytes()
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()

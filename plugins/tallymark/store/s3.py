@@ -1,163 +1,320 @@
-"""A bucket of S3, with time-outs, retries, and errors that say what to do."""
+"""A bucket of S3 or of a server that speaks its language, with time-outs, retries and fallbacks.
 
+docs/s3-stores.md says what a server must offer, and what happens where it does not.
+"""
+
+import base64
+import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from tallymark.store import BucketError, IsEnough, ObjectChangedError, UnreadableError, StoredObject, must_be_equal
+from tallymark.store import (
+    IsEnough,
+    ObjectChangedError,
+    StoredObject,
+    UnreadableError,
+    bare_etag,
+    must_be_equal,
+)
+from tallymark.store.explain import (
+    ARCHIVED,
+    S3_ERRORS,
+    UnsupportedServerError,
+    UnusableAnswerError,
+    code,
+    explain_get,
+    explained,
+    is_about_bucket,
+    is_definite,
+    status,
+)
+
+log = logging.getLogger(__name__)
 
 # No call waits for more than about two minutes: four tries of at most 25 seconds, and the pauses between them.
 ATTEMPTS = 4
-S3_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
+S3_CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=20,
+    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    # Many servers reject the checksum headers that boto3 adds. Each put has a Content-MD5, which all of them know.
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
 # A poke waits for about 30 seconds: with its task's retries, a run has failed when S3 has hung for two minutes.
 LISTING_CONFIG = S3_CONFIG.merge(Config(read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}))
 
-# What S3 says of an object in an archived storage class.
-ARCHIVED = "InvalidObjectState"
+# http.client asks for "identity", and some servers and proxies then unpack objects that are stored packed.
+_accept_encoding: ContextVar[str] = ContextVar("_accept_encoding", default="identity")
+# Endpoints that reject If-None-Match, as far as this process knows.
+_without_conditional_writes: set[str] = set()
 
 
-class CutShortError(RuntimeError):
-    """An answer of S3 ended before its end."""
-
-
-@contextmanager
-def explained(action: str, client: Any, bucket: str, aws_conn_id: str | None) -> Iterator[None]:
-    """Turn what boto3 raises into a BucketError that says what to do.
-
-    Args:
-        action: what is tried, such as ``list input/``.
-        aws_conn_id: the Airflow connection of the client, if it has one.
-    """
-    try:
-        yield
-    except (BotoCoreError, ClientError, CutShortError) as error:
-        advice = _advice(error, aws_conn_id)
-        raise BucketError(
-            f"Could not {action} in bucket {bucket} at {client.meta.endpoint_url}: {error}. {advice}"
-        ) from error
-
-
-def _advice(error: Exception, aws_conn_id: str | None) -> str:
-    status, code = _status(error), _code(error)
-    connection = f"the Airflow connection {aws_conn_id}" if aws_conn_id else "the credentials of this process"
-    if code == ARCHIVED:
-        return "Restore the object from its archive."
-    if status in (401, 403) or isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return f"S3 refused: check {connection}, and that it is allowed what docs/policies/mechanism-y.json lists."
-    if code == "NoSuchBucket":
-        return "Create the bucket, or name another one in the setting TALLYMARK_BUCKET."
-    if status is not None and status < 500:
-        return f"Check {connection} and the settings TALLYMARK_BUCKET and TALLYMARK_*_PREFIX."
-    return (
-        "S3 is away, or its answers do not arrive whole. Nothing was lost or taken in part: the next run goes on where "
-        f"this one stopped. If it stays so, check endpoint_url and region_name of {connection}, and the network."
-    )
+class _WriteConflictError(UnusableAnswerError):
+    """S3 says that another object is in the way, and does not have it."""
 
 
 def entries(
-    client: Any, bucket: str, prefix: str, after: str = "", is_enough: IsEnough | None = None
+    client: Any,
+    bucket: str,
+    prefix: str,
+    after: str = "",
+    is_enough: IsEnough | None = None,
+    requester_pays: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Entries of ListObjectsV2 page by page, to the end or to the first page whose keys are enough.
 
+    Keys up to ``after`` are left out also where the server ignores StartAfter. Entries are those of ``entries_of``.
+
     Raises:
-        CutShortError: when S3 says that there is more and not how to ask for it.
+        UnusableAnswerError: when S3 says that there is more and not how to ask for it.
+        UnsupportedServerError: as ``entries_of`` does.
     """
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=after):
+    asked = {"Bucket": bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})} | _payer(requester_pays)
+    for page in client.get_paginator("list_objects_v2").paginate(**asked):
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
-            raise CutShortError("there is more to the listing, and no token to ask for it with")
-        found = page.get("Contents", [])
+            raise UnusableAnswerError("there is more to the listing, and no token to ask for it with")
+        listed = entries_of(page)
+        found = [entry for entry in listed if entry["Key"] > after]
         yield from found
-        if is_enough and is_enough([entry["Key"] for entry in found]):
+        # A page with older keys comes from a server that ignores StartAfter: the newest keys are on a later page.
+        if is_enough and len(found) == len(listed) and is_enough([entry["Key"] for entry in found]):
             return
+
+
+def entries_of(page: dict[str, Any]) -> list[dict[str, Any]]:
+    """Entries of one answer to ListObjectsV2, each with an ``ETag``, which is empty where the server lists none.
+
+    Raises:
+        UnsupportedServerError: when the answer is no listing, or an entry lacks its key, size or time.
+    """
+    listed = page.get("Contents", [])
+    # The page of a web server may pass as an empty listing, and every run would find nothing.
+    if not listed and not page.keys() & {"Name", "KeyCount", "MaxKeys", "IsTruncated"}:
+        raise UnsupportedServerError("the answer is no listing")
+    for entry in listed:
+        if missing := [name for name in ("Key", "Size", "LastModified") if name not in entry]:
+            raise UnsupportedServerError(f"the listing has no {missing[0]} for {entry.get('Key', 'an object')}")
+    return [{"ETag": "", **entry} for entry in listed]
 
 
 @dataclass(frozen=True)
 class S3Store:
-    """A bucket, through a boto3 S3 client; every method raises BucketError when S3 fails or refuses.
+    """A bucket, through a boto3 S3 client; every method raises BucketError when a call to S3 fails.
 
     Attributes:
         aws_conn_id: the Airflow connection that the client was made from, to be named in errors.
+        server_side_encryption: the encryption that each put asks for: "", "AES256", "aws:kms" or "aws:kms:dsse".
+        kms_key_id: the key for "aws:kms"; the bucket's, if empty.
+        requester_pays: whether each call agrees to pay for it.
     """
 
     client: Any
     bucket: str
     aws_conn_id: str | None = None
+    server_side_encryption: str = ""
+    kms_key_id: str = ""
+    requester_pays: bool = False
 
-    def _explained(self, action: str) -> Any:
-        return explained(action, self.client, self.bucket, self.aws_conn_id)
+    def __post_init__(self) -> None:
+        self.client.meta.events.register(
+            "before-send.s3.GetObject", _set_accept_encoding, unique_id="tallymark-accept-encoding"
+        )
 
     def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
+        listed = entries(self.client, self.bucket, prefix, after, is_enough, self.requester_pays)
         with self._explained(f"list {prefix}"):
-            yield from map(StoredObject.from_listing, entries(self.client, self.bucket, prefix, after, is_enough))
+            yield from map(StoredObject.from_listing, listed)
 
     def get(self, stored: StoredObject) -> bytes:
         try:
-            with self._explained(f"get {stored.key}"):
-                etag, body = self._download(stored.key, stored.size, IfMatch=stored.etag)
-        except BucketError as error:
-            if _code(error.__cause__) in ("PreconditionFailed", "412", "NoSuchKey"):
-                raise ObjectChangedError(f"{stored.key} changed or went away after it was listed") from error
-            if _status(error.__cause__) in (400, 403) and _code(error.__cause__) != "RequestTimeout":
-                raise UnreadableError(str(error), _code(error.__cause__) == ARCHIVED) from error.__cause__
-            raise
-        if etag != stored.etag:
-            raise ObjectChangedError(f"{stored.key} changed after it was listed")
-        return body
+            return self._fetch(stored)
+        except S3_ERRORS as error:
+            if is_about_bucket(error):
+                with self._explained(f"get {stored.key}"):
+                    raise
+            if status(error) == 404:
+                self._must_be_as_listed(stored)
+            message = explain_get(stored.key, self.client, self.bucket, self.aws_conn_id, error)
+            raise UnreadableError(message, is_definite(error), is_archived=code(error) == ARCHIVED) from error
 
     def put_new(self, key: str, body: bytes) -> None:
-        with self._explained(f"put {key}"):
-            # The look beforehand is for servers that ignore If-None-Match.
-            existing = self._read(key)
-            if existing is None:
-                try:
-                    self.client.put_object(
-                        Bucket=self.bucket, Key=key, Body=body, ContentType="text/csv", IfNoneMatch="*"
-                    )
-                    return
-                except ClientError as error:
-                    if _code(error) not in ("PreconditionFailed", "ConditionalRequestConflict"):
-                        raise
-                    existing = self._read(key) or b""
-        must_be_equal(key, existing, body)
+        with self._explained_put(key):
+            existing = self._put_unless_there(key, body)
+        if existing is not None:
+            must_be_equal(key, existing, body)
 
     def put(self, key: str, body: bytes) -> None:
-        with self._explained(f"put {key}"):
-            self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
+        with self._explained_put(key):
+            self.put_object(key, body)
 
-    def _read(self, key: str) -> bytes | None:
+    def put_object(self, key: str, body: bytes, **more: str) -> None:
+        """Call PutObject once, with what each put sends; ``more`` goes to boto3, which raises what S3 answers."""
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        encryption = {"ServerSideEncryption": self.server_side_encryption, "SSEKMSKeyId": self.kms_key_id}
+        self.client.put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=body,
+            ContentMD5=md5,
+            **{name: value for name, value in encryption.items() if value},
+            **_payer(self.requester_pays),
+            **more,
+        )
+
+    def _explained(self, action: str, when_denied: str | None = None) -> Any:
+        return explained(action, self.client, self.bucket, self.aws_conn_id, when_denied)
+
+    def _explained_put(self, key: str) -> Any:
+        sent = self.server_side_encryption or "none"
+        return self._explained(
+            f"put {key}",
+            "If the bucket's policy demands an encryption header, set TALLYMARK_SERVER_SIDE_ENCRYPTION and "
+            f"TALLYMARK_KMS_KEY_ID to what it demands (sent now: {sent}). If it demands a KMS key, check that the "
+            "connection may use the key.",
+        )
+
+    def _fetch(self, stored: StoredObject) -> bytes:
         try:
-            return self._download(key)[1]
-        except self.client.exceptions.NoSuchKey:
-            return None
+            etag, body = self._download(stored.key, stored, **_if_match(stored))
+        except ClientError as error:
+            # A server may tell one ETag in listings and another one for the object itself.
+            if status(error) != 412:
+                raise
+            etag, body = self._download(stored.key, stored)
+        if etag != stored.etag:
+            self._must_be_as_listed(stored)
+        if len(body) != stored.size:
+            raise UnusableAnswerError(f"{len(body)} bytes came instead of the {stored.size} that are listed")
+        return body
 
-    # boto3 tries again until an answer begins, but not when its body breaks off.
+    def _must_be_as_listed(self, stored: StoredObject) -> None:
+        """Raise an ObjectChangedError unless a new listing shows the same object."""
+        now = next((found for found in self.list(stored.key) if found.key == stored.key), None)
+        if now != stored:
+            how = "was deleted" if now is None else "was replaced"
+            raise ObjectChangedError(
+                f"{stored.key} in bucket {self.bucket} at {self.client.meta.endpoint_url} {how} after it was listed. "
+                "Nothing was taken of it; the next listing decides."
+            )
+
     @retry(
-        retry=retry_if_exception_type(CutShortError),
+        retry=retry_if_exception_type(_WriteConflictError),
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_random_exponential(max=5),
         reraise=True,
     )
-    def _download(self, key: str, size: int | None = None, **conditions: str) -> tuple[str, bytes]:
-        """ETag and content; ``size`` is that of the listing, to which an object with the same ETag must keep."""
-        answer = self.client.get_object(Bucket=self.bucket, Key=key, **conditions)
-        etag = answer["ETag"].strip('"')
+    def _put_unless_there(self, key: str, body: bytes) -> bytes | None:
+        """Put an object unless the key holds one; returns what the key holds if this is not known from the put."""
+        # The look beforehand is for servers that ignore If-None-Match.
+        existing = self._read(key)
+        if existing is not None:
+            return existing
+        if self.client.meta.endpoint_url in _without_conditional_writes:
+            return self._put_without_condition(key, body)
+        try:
+            self.put_object(key, body, ContentType="text/csv", IfNoneMatch="*")
+        except ClientError as error:
+            # Old releases of MinIO answer 304.
+            if status(error) in (304, 409, 412):
+                raise _WriteConflictError(str(error)) from error
+            if not rejects_condition(error):
+                raise
+            existing = self._put_without_condition(key, body)
+            _without_conditional_writes.add(self.client.meta.endpoint_url)
+            log.warning(
+                "The server at %s has no conditional writes (If-None-Match). Tallymark looks before it puts a file and "
+                "reads it back. If two warehouses export to one prefix at the same time, one may overwrite the other's "
+                "file before this shows: let only one export to %s.",
+                self.client.meta.endpoint_url,
+                self.bucket,
+            )
+            return existing
+        return None
+
+    def _put_without_condition(self, key: str, body: bytes) -> bytes:
+        self.put_object(key, body, ContentType="text/csv")
+        existing = self._read(key)
+        if existing is None:
+            raise UnusableAnswerError("the object was put, and S3 does not find it")
+        return existing
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return self._download(key)[1]
+        except ClientError as error:
+            # Not every server gives the code NoSuchKey.
+            if status(error) != 404 or is_about_bucket(error):
+                raise
+            return None
+
+    # boto3 tries again until an answer begins, but not when its body breaks off.
+    @retry(
+        retry=retry_if_exception_type(UnusableAnswerError),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(max=5),
+        reraise=True,
+    )
+    def _download(self, key: str, stored: StoredObject | None = None, **conditions: str) -> tuple[str, bytes]:
+        """Return ETag and content.
+
+        Args:
+            stored: as listed, to ask for the content as it is stored; with the same ETag it must have the same size.
+        """
+        if stored is None:
+            etag, _, body = self._get_once(key, **conditions)
+            return etag, body
+        with _as_stored():
+            etag, is_encoded, body = self._get_once(key, **conditions)
+        if len(body) != stored.size and is_encoded:
+            # A proxy may pack what is stored plain.
+            etag, _, body = self._get_once(key, **conditions)
+        if len(body) != stored.size and etag == stored.etag:
+            raise UnusableAnswerError(f"{len(body)} bytes came instead of the {stored.size} that are listed")
+        return etag, body
+
+    def _get_once(self, key: str, **conditions: str) -> tuple[str, bool, bytes]:
+        """Return ETag, whether the answer has a content encoding, and the bytes that came."""
+        answer = self.client.get_object(Bucket=self.bucket, Key=key, **_payer(self.requester_pays), **conditions)
         try:
             body = answer["Body"].read()
         except BotoCoreError as error:
-            raise CutShortError(f"the content broke off: {error}") from error
-        if size is not None and len(body) != size and etag == conditions.get("IfMatch"):
-            raise CutShortError(f"{len(body)} bytes came instead of {size}")
-        return etag, body
+            raise UnusableAnswerError(f"the content broke off: {error}") from error
+        return bare_etag(answer.get("ETag") or ""), bool(answer.get("ContentEncoding")), body
 
 
-def _status(error: BaseException | None) -> int | None:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(error, ClientError) else None
+def _set_accept_encoding(request: Any, **_: Any) -> None:
+    """Set the header after the request is signed: some servers and proxies change it, which breaks a signature."""
+    request.headers["Accept-Encoding"] = _accept_encoding.get()
 
 
-def _code(error: BaseException | None) -> str | None:
-    return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+@contextmanager
+def _as_stored() -> Iterator[None]:
+    token = _accept_encoding.set("gzip")
+    try:
+        yield
+    finally:
+        _accept_encoding.reset(token)
+
+
+def _if_match(stored: StoredObject) -> dict[str, str]:
+    # Some servers compare an ETag without quotes with their own in quotes.
+    return {"IfMatch": f'"{stored.etag}"'} if stored.has_etag else {}
+
+
+def _payer(requester_pays: bool) -> dict[str, str]:
+    return {"RequestPayer": "requester"} if requester_pays else {}
+
+
+def rejects_condition(error: ClientError) -> bool:
+    """Whether a server may have rejected a put because of its If-None-Match; only a put without it can tell."""
+    names_header = "if-none-match" in str(error.response.get("Error")).lower()
+    return status(error) == 501 or code(error) == "NotImplemented" or (status(error) == 400 and names_header)

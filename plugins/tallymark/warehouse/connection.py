@@ -2,16 +2,18 @@
 
 import logging
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
 
+from tallymark import machine
 from tallymark.errors import UserError
 from tallymark.settings import DBT_PROJECT, Settings
 from tallymark.warehouse import ledger_copy
@@ -21,8 +23,10 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = len(list((DBT_PROJECT / "macros" / "schema").glob("step_*.sql")))
 PACKAGES = Path(__file__).parents[1]
 LOCK_TIMEOUT_SECONDS = 30
+CONTINUES = "the next run continues where this one stopped."
 # Three headers of 4,096 bytes begin a file of DuckDB. It keeps nothing before they are written.
 HEADER_BYTES = 3 * 4_096
+LOCKED = "lock on file"
 SIGNS_OF_A_BROKEN_FILE = (
     "Corrupt",
     "corrupt",
@@ -38,8 +42,8 @@ class WarehouseError(UserError, RuntimeError):
 
 
 def is_locked(error: BaseException | None) -> bool:
-    """Whether DuckDB says that another process has the file open."""
-    return isinstance(error, duckdb.IOException) and "lock on file" in str(error)
+    """Whether DuckDB reports that another process has the file open."""
+    return isinstance(error, duckdb.IOException) and LOCKED in str(error)
 
 
 @retry(
@@ -54,10 +58,10 @@ def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
 
 
 class _OpenHere(threading.local):
-    """Connections of this thread by the paths of their files."""
+    """Connections of this thread, each with its settings, by the paths of their files."""
 
     def __init__(self):
-        self.by_path: dict[Path, duckdb.DuckDBPyConnection] = {}
+        self.by_path: dict[Path, tuple[duckdb.DuckDBPyConnection, Settings]] = {}
 
 
 _open_here = _OpenHere()
@@ -65,19 +69,36 @@ _open_here = _OpenHere()
 
 @contextmanager
 def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the warehouse and close it again; one that is new or of an older schema version gets its tables first.
+    """Open the warehouse and close it again; a new one, or one of an older schema version, gets its tables first.
 
-    Within it, another one gives the same connection, as opening and closing takes longer than most of what is asked.
+    A connection within another one is the same connection: to open and close takes longer than most queries.
 
     Raises:
         WarehouseError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``, when a newer
-            Tallymark wrote it, or when the file is broken, as far as that shows on opening it or while it is used.
+            Tallymark wrote it, when the file is broken, or when the machine fails (a full disk, missing permissions).
     """
-    if outer := _open_here.by_path.get(settings.warehouse):
-        yield outer
+    if settings.warehouse in _open_here.by_path:
+        yield _open_here.by_path[settings.warehouse][0]
         return
-    if not read_only and not _is_begun(settings.warehouse):
-        _make(settings)
+    with errors_explained(settings):
+        warehouse = _opened(settings, read_only)
+        if not read_only:
+            ledger_copy.forget_unless_true(settings)
+        _open_here.by_path[settings.warehouse] = warehouse, settings
+        try:
+            yield warehouse
+        finally:
+            del _open_here.by_path[settings.warehouse]
+            warehouse.close()
+    if not read_only:
+        ledger_copy.confirm(settings)
+
+
+def _opened(settings: Settings, read_only: bool) -> duckdb.DuckDBPyConnection:
+    if not read_only:
+        must_have_room(settings)
+        if not _is_begun(settings.warehouse):
+            _make(settings)
     try:
         warehouse = _open(settings.warehouse, read_only)
         if (version := _schema_version(warehouse)) != SCHEMA_VERSION:
@@ -86,43 +107,55 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
             update_schema(settings)
             warehouse = _open(settings.warehouse, read_only)
     except duckdb.Error as error:
-        raise _explained(settings, error) from error
-    if not read_only:
-        ledger_copy.forget_unless_true(settings)
-    _open_here.by_path[settings.warehouse] = warehouse
+        raise (explained(settings, error) or broken(settings, error)) from error
+    return warehouse
+
+
+def must_have_room(settings: Settings) -> None:
+    """Raise a WarehouseError when the disk of the warehouse has less than ``min_free_bytes`` free.
+
+    It comes before each write: a commit that fails for lack of space costs the whole transaction.
+    """
+    free = machine.free_bytes(settings.warehouse)
+    if free < settings.min_free_bytes:
+        raise WarehouseError(
+            f"The disk of the warehouse is almost full: {settings.warehouse} ({machine.human_size(free)} free, "
+            f"{machine.human_size(settings.min_free_bytes)} needed, by TALLYMARK_MIN_FREE_BYTES). "
+            f"Free some space on it, or enlarge it; {CONTINUES}"
+        )
+
+
+@contextmanager
+def errors_explained(settings: Settings) -> Iterator[None]:
+    """Turn errors of DuckDB, SQLite and the machine that people can fix into a WarehouseError; others pass."""
     try:
-        yield warehouse
-    except duckdb.Error as error:
-        if shows_a_broken_file(str(error)):
-            raise _explained(settings, error) from error
+        yield
+    except (duckdb.Error, sqlite3.Error, OSError, MemoryError) as error:
+        if found := explained(settings, error):
+            raise found from error
         raise
-    finally:
-        del _open_here.by_path[settings.warehouse]
-        warehouse.close()
-    if not read_only:
-        ledger_copy.confirm(settings)
 
 
-def shows_a_broken_file(message: str) -> bool:
-    """Whether a message of DuckDB's says that the file is not what it wrote."""
-    return any(sign in message for sign in SIGNS_OF_A_BROKEN_FILE)
+def explained(settings: Settings, error: Exception | str) -> WarehouseError | None:
+    """What to tell about an error of DuckDB, SQLite or the machine, or about its text; None if people cannot fix it."""
+    if LOCKED in str(error):
+        return WarehouseError(
+            f"The warehouse is open elsewhere: {settings.warehouse}. Close it there (a DuckDB shell, a notebook, a dbt "
+            f"run); {CONTINUES} DuckDB reports: {error}"
+        )
+    if fault := machine.explain(error, settings.warehouse):
+        return WarehouseError(f"{fault.removesuffix('.')}; {CONTINUES}")
+    if any(sign in str(error) for sign in SIGNS_OF_A_BROKEN_FILE):
+        return broken(settings, error)
+    return None
 
 
 def broken(settings: Settings, error: object) -> WarehouseError:
     """What to tell about a file that is not what DuckDB wrote."""
     return WarehouseError(
-        f"The warehouse {settings.warehouse} cannot be read. If its file is broken, make it again from the bucket "
-        f"with: make rebuild. DuckDB says: {error}"
+        f"The warehouse cannot be read: {settings.warehouse}. If its file is broken, rebuild it from the bucket with: "
+        f"make rebuild. DuckDB reports: {error}"
     )
-
-
-def _explained(settings: Settings, error: duckdb.Error) -> WarehouseError:
-    if is_locked(error):
-        return WarehouseError(
-            f"{settings.warehouse} is open elsewhere, perhaps in a DuckDB shell, a notebook or a dbt run. "
-            f"Close it there; the next run goes on where this one stopped. DuckDB says: {error}"
-        )
-    return broken(settings, error)
 
 
 def _is_begun(path: Path) -> bool:
@@ -134,18 +167,20 @@ def _is_begun(path: Path) -> bool:
 
 
 def _make(settings: Settings) -> None:
-    """Make the file with its tables aside and move it into place, so that a kill never leaves a part of it."""
+    """Create the file with its tables aside and move it into place, so that a kill never leaves a part of it."""
     folder = settings.warehouse.with_name("dbt") / f"{settings.warehouse.name}.unfinished"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     aside = settings.model_copy(update={"warehouse": folder / settings.warehouse.name})
-    update_schema(aside)
-    # Of a file that is gone; DuckDB would take it for the new one's.
-    settings.wal.unlink(missing_ok=True)
-    aside.warehouse.replace(settings.warehouse)
-    ledger_copy.make(settings, (), taken_at=time.time())
-    ledger_copy.confirm(settings)
-    shutil.rmtree(folder)
+    try:
+        update_schema(aside)
+        # Of a file that is gone; DuckDB would take it for the new one's.
+        settings.wal.unlink(missing_ok=True)
+        aside.warehouse.replace(settings.warehouse)
+        ledger_copy.make(settings, (), taken_at=time.time())
+        ledger_copy.confirm(settings)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _schema_version(warehouse: duckdb.DuckDBPyConnection) -> int:
@@ -166,12 +201,24 @@ def _must_be_known(settings: Settings, version: int) -> None:
 
 @contextmanager
 def transaction(warehouse: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit at the end, roll back on any exception."""
+    """Commit at the end, roll back on any exception.
+
+    No key of a table may be deleted and inserted again in one transaction: if its commit fails, DuckDB 1.5 ends the
+    process while it restores the index.
+
+    Raises:
+        WarehouseError: when the disk is almost full; nothing was changed.
+    """
+    for connection, settings in _open_here.by_path.values():
+        if connection is warehouse:
+            must_have_room(settings)
     warehouse.begin()
     try:
         yield
     except BaseException:
-        warehouse.rollback()
+        # After an error that ends the transaction there is nothing to roll back, and the first error counts.
+        with suppress(duckdb.Error):
+            warehouse.rollback()
         raise
     warehouse.commit()
 

@@ -2,11 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from unittest.mock import patch
 
+from tallymark import machine
 from tallymark.errors import UserError
 from tallymark.settings import DBT_PROJECT, Settings
 from tallymark.warehouse import ledger_copy
@@ -18,6 +20,13 @@ class DbtError(UserError, RuntimeError):
     """dbt cannot read the project, or cannot set up the warehouse."""
 
 
+def sanity_tests() -> set[str]:
+    """Names of the sanity tests that the project has: the SQL files in its folder tests, without audit and generic."""
+    folder = DBT_PROJECT / "tests"
+    parts = (path.relative_to(folder).parts for path in folder.rglob("*.sql"))
+    return {name.removesuffix(".sql") for *folders, name in parts if not {"audit", "generic"} & set(folders)}
+
+
 def update_schema(settings: Settings) -> None:
     """Create or alter the tables that the load and the export write: dbt_project/macros/schema.sql."""
     said: list[str] = []
@@ -26,7 +35,7 @@ def update_schema(settings: Settings) -> None:
     )
     if not result.success:
         why = result.exception or "\n".join(said)
-        raise DbtError(f"The warehouse {settings.warehouse} could not be set up: {why}")
+        raise _failed(settings, f"The warehouse {settings.warehouse} could not be set up", why)
 
 
 def parse(settings: Settings) -> Any:
@@ -38,9 +47,13 @@ def parse(settings: Settings) -> Any:
     if known_by not in _parsed:
         result = invoke(settings, ["parse"])
         if not result.success:
-            raise DbtError(f"dbt cannot read the project: {result.exception}")
+            raise _failed(settings, "dbt cannot read the project", result.exception)
         _parsed[known_by] = result.result
     return _parsed[known_by]
+
+
+def _failed(settings: Settings, what: str, why: Exception | str) -> DbtError:
+    return DbtError(machine.explain(why, settings.warehouse) or f"{what}: {why}")
 
 
 def invoke(
@@ -52,19 +65,13 @@ def invoke(
 ) -> Any:
     """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
 
+    ``DBT_*`` variables of the environment have no effect: docs/decisions/proof-of-sanity-tests.md.
+
     Args:
         manifest: what ``parse`` gave; without it the command may not open the warehouse.
         hears: is told dbt's warnings and errors; what a failed run-operation says is nowhere else.
         and_then: is given the nodes' results and the open warehouse after a success; to open it again takes longer.
     """
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-    from dbt.cli.main import dbtRunner
-    from dbt_common.events.event_manager_client import ctx_set_event_manager
-
-    from tallymark.warehouse.only_warnings import OnlyWarnings
-
-    ctx_set_event_manager(OnlyWarnings())
-    _look_for_plugins_once()
     working_folder = settings.warehouse.absolute().parent / "dbt"
     options = [
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
@@ -76,16 +83,34 @@ def invoke(
     if manifest:
         _let_inject_again(manifest)
         ledger_copy.forget_unless_true(settings)
-    try:
-        with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
+    with _own_environment(settings):
+        # dbt reads some variables when it is imported.
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+        from dbt.cli.main import dbtRunner
+        from dbt_common.events.event_manager_client import ctx_set_event_manager
+
+        from tallymark.warehouse.only_warnings import OnlyWarnings
+
+        ctx_set_event_manager(OnlyWarnings())
+        _have_no_plugins()
+        try:
             result = dbtRunner(manifest=manifest, callbacks=[hears] if hears else []).invoke([*arguments, *options])
             if and_then and result.success:
                 and_then(result.result, DuckDBConnectionManager.env().handle().cursor())
-    finally:
-        DuckDBConnectionManager.close_all_connections()
+        finally:
+            DuckDBConnectionManager.close_all_connections()
     if manifest:
         ledger_copy.confirm(settings)
     return result
+
+
+@contextmanager
+def _own_environment(settings: Settings) -> Iterator[None]:
+    """Without ``DBT_*``, which would win over the arguments of a run, and with the warehouse for profiles.yml."""
+    with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
+        for name in [name for name in os.environ if name.startswith("DBT_")]:
+            del os.environ[name]
+        yield
 
 
 def _let_inject_again(manifest: Any) -> None:
@@ -96,8 +121,8 @@ def _let_inject_again(manifest: Any) -> None:
 
 
 @cache
-def _look_for_plugins_once() -> None:
-    """For its plugins, dbt looks through all installed modules at each command."""
+def _have_no_plugins() -> None:
+    """dbt would import every module on the path whose name begins with ``dbt_``, and run the plugins in it."""
     from dbt.plugins.manager import PluginManager
 
-    PluginManager.get_prefixed_modules = cache(PluginManager.get_prefixed_modules)
+    PluginManager.get_prefixed_modules = dict

@@ -17,15 +17,14 @@ from pathlib import Path
 
 from tallymark.settings import Settings
 
-# A chunk that S3 refused is no reason for a run before that.
-TRY_AGAIN_SECONDS = 60
 BUSY_SECONDS = 30
 INSERT = "insert or ignore into chunks (chunk_key, etag, rejected_by_limit) values (?, ?, ?)"
 TABLES = (
     # rejected_by_limit is the limit, with its value, that a rejection hangs on, or empty.
-    # try_again_at, in seconds since 1970, is that of a chunk that S3 refused: the ledger does not have it.
+    # retry_at, in seconds since 1970, is that of an unreadable chunk: the ledger does not have it.
     "create table chunks (place integer primary key, chunk_key text, etag text, "
-    "rejected_by_limit text not null default '', try_again_at real, unique (chunk_key, etag, rejected_by_limit))",
+    "rejected_by_limit text not null default '', retry_at real, unique (chunk_key, etag, rejected_by_limit))",
+    "create table ignored (kind text, about text)",
     "create table about (warehouse text, due_at text, taken_at real)",
 )
 
@@ -85,23 +84,33 @@ def replace(settings: Settings, keys: Iterable[str], known: Iterable[tuple[str, 
     )
 
 
-def add_refused(settings: Settings, chunks: Iterable[tuple[str, str]]) -> None:
-    """Add chunks that S3 refused, by key and ETag, so that they are no reason for a run for a while."""
-    rows = [(key, etag, time.time() + TRY_AGAIN_SECONDS) for key, etag in chunks]
-    _tell(settings, "replace into chunks (chunk_key, etag, try_again_at) values (?, ?, ?)", rows)
+def add_unreadable(settings: Settings, chunks: Iterable[tuple[str, str, float]]) -> None:
+    """Add unreadable chunks by key and ETag: no reason for a run before a time, in seconds since 1970."""
+    _tell(settings, "replace into chunks (chunk_key, etag, retry_at) values (?, ?, ?)", chunks)
+
+
+def set_ignored(settings: Settings, found: Iterable[tuple[str, str]]) -> None:
+    """Replace what is known of ignored objects, each by its kind and what it is about."""
+    if _tell(settings, "delete from ignored", [()]):
+        _tell(settings, "insert into ignored (kind, about) values (?, ?)", found)
+
+
+def ignored(settings: Settings) -> set[tuple[str, str]]:
+    """What is known of ignored objects, each by its kind and what it is about."""
+    return set(_ask(settings, "select kind, about from ignored") or ())
 
 
 def are_known(settings: Settings, chunks: Sequence[tuple[str, str]], before: float = float("inf")) -> list[bool]:
     """Whether it has each chunk, given by key and ETag; it has none, if there is no copy or no warehouse.
 
     Args:
-        before: of those that S3 refused, it lacks only the ones that are to be tried again before that, in seconds
-            since 1970.
+        before: of the unreadable chunks, it lacks only those whose next attempt is due before that, in seconds since
+            1970.
     """
     known = """
         select exists (
             select 1 from chunks
-            where chunk_key = ? and etag = ? and rejected_by_limit in ('', ?, ?) and coalesce(try_again_at > ?, true)
+            where chunk_key = ? and etag = ? and rejected_by_limit in ('', ?, ?) and coalesce(retry_at > ?, true)
         )
     """
     if settings.warehouse.exists():
@@ -111,10 +120,10 @@ def are_known(settings: Settings, chunks: Sequence[tuple[str, str]], before: flo
 
 
 def last_keys(settings: Settings, count: int) -> list[str]:
-    """Keys of the last so many chunks in it; none, if there is no copy or no warehouse."""
-    last = "select chunk_key from chunks where try_again_at is null order by place desc limit ?"
+    """Keys of the last so many chunks in it, in the order in which they were taken; none, if there is no warehouse."""
+    last = "select chunk_key from chunks where retry_at is null order by place desc limit ?"
     found = _ask(settings, last, [count]) if settings.warehouse.exists() else None
-    return [key for (key,) in found or ()]
+    return [key for (key,) in reversed(found or [])]
 
 
 def taken_at(settings: Settings) -> float | None:

@@ -1,20 +1,32 @@
 -- How a line of CSV is read. A value may be bare, in single or in double quotes; a line is a row.
 
--- What most writers write: single quotes or none, no blank, no comma or quote inside a value. Such a line is split once
--- its quotes are gone, and its values are ready then, which is twice as quick as all that follows.
+-- A pattern in which `\h` in a character class stands for the characters that are trimmed: see characters.py.
+create or replace temp macro with_trimmed(pattern) as replace(pattern, '\h', getvariable('trimmed'));
+
+create or replace temp macro without_ends(text, characters) as regexp_replace(
+    text, with_trimmed('^[' || characters || ']+|[' || characters || ']+$'), '', 'g'
+);
+
+-- What most writers write: single quotes or none, nothing to trim, no comma or quote inside a value. Such a line is
+-- split once its quotes are gone, and its values are ready then, which is twice as quick as all that follows.
 create or replace temp macro is_simple(line) as regexp_full_match(
-    line, $$('[^'", \t]*'|[^'", \t]*)(,('[^'", \t]*'|[^'", \t]*))*$$
+    line, with_trimmed($$('[^'",\h]*'|[^'",\h]*)(,('[^'",\h]*'|[^'",\h]*))*$$)
 );
 
 -- Nearly every other line has neither a comma nor a quote inside its quotes: it can be split at its commas,
 -- many times quicker than it can be matched field by field.
 create or replace temp macro is_plain(line) as regexp_full_match(
-    line, $$([ \t]*'[^'",]*'[ \t]*|[ \t]*"[^'",]*"[ \t]*|[^'",]*)(,([ \t]*'[^'",]*'[ \t]*|[ \t]*"[^'",]*"[ \t]*|[^'",]*))*$$
+    line,
+    with_trimmed(
+        $$([\h]*'[^'",]*'[\h]*|[\h]*"[^'",]*"[\h]*|[^'",]*)(,([\h]*'[^'",]*'[\h]*|[\h]*"[^'",]*"[\h]*|[^'",]*))*$$
+    )
 );
 
 create or replace temp macro quoted_fields(line) as list_transform(
-    regexp_extract_all(line || ',', $$([ \t]*'(?:[^']|'')*'[ \t]*|[ \t]*"(?:[^"]|"")*"[ \t]*|[^,]*),$$, 1),
-    lambda field: trim(field, e' \t')
+    regexp_extract_all(
+        line || ',', with_trimmed($$([\h]*'(?:[^']|'')*'[\h]*|[\h]*"(?:[^"]|"")*"[\h]*|[^,]*),$$), 1
+    ),
+    lambda field: without_ends(field, '\h')
 );
 
 -- A field whose opening quote has no closing one.
@@ -36,13 +48,14 @@ create or replace temp macro fields_of(line, simple) as case
     else csv_fields(line)
 end;
 
--- A field without the quotes and the white space around it; null: it is empty.
+-- A field without the quotes and the trimmed characters around it; null: it is empty.
 create or replace temp macro bare(field) as nullif(
     case
-        when regexp_full_match(field, $$[ \t]*('[^'"]*'|"[^'"]*"|[^'"]*)[ \t]*$$) then trim(field, e' \t\'"')
-        when regexp_full_match(field, $$'.*'$$) then trim(replace(field[2:-2], '''''', ''''), e' \t')
-        when regexp_full_match(field, $$".*"$$) then trim(replace(field[2:-2], '""', '"'), e' \t')
-        else trim(field, e' \t')
+        when regexp_full_match(field, with_trimmed($$[\h]*('[^'"]*'|"[^'"]*"|[^'"]*)[\h]*$$))
+            then without_ends(field, '\h''"')
+        when regexp_full_match(field, $$'.*'$$) then without_ends(replace(field[2:-2], '''''', ''''), '\h')
+        when regexp_full_match(field, $$".*"$$) then without_ends(replace(field[2:-2], '""', '"'), '\h')
+        else without_ends(field, '\h')
     end,
     ''
 );
@@ -50,5 +63,5 @@ create or replace temp macro bare(field) as nullif(
 -- The same of a field of a line that may be simple.
 create or replace temp macro value(field, simple) as case when simple then nullif(field, '') else bare(field) end;
 
--- What no pattern reads is kept as it is, but for quotes and white space around it.
-create or replace temp macro trimmed(field, simple) as case when simple then field else trim(field, e' \t\'"') end;
+-- What no pattern reads is kept as it is, but for quotes and trimmed characters around it.
+create or replace temp macro trimmed(field, simple) as case when simple then field else without_ends(field, '\h''"') end;

@@ -13,4 +13,6 @@ create or replace temp table file_rows (file integer, line_number bigint, line v
 create or replace temp table split_rows (
     file integer, line_number bigint, flaw varchar, customer varchar, merchant varchar, gender varchar, amount varchar,
     step varchar, age varchar, zipcodeori varchar, zipmerchant varchar, category varchar, fraud varchar, weight varchar
-)
+);
+
+create or replace temp table found_rejected (file integer, line_number bigint, reason varchar)

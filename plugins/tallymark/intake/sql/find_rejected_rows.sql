@@ -1,4 +1,4 @@
-create or replace temp table found_rejected as
+insert into found_rejected by name
 select file, line_number, reason
 from judged_rows
 where reason is not null

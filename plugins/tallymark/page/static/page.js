@@ -153,7 +153,7 @@ function verdict(data) {
   if (ended?.state === "failed") return ["bad", `The last run failed${failed ? ` in ${failed}` : ""}. The next one goes on where it stopped. `, link(runLink(ended, failed), "Read why", { target: "_top" })];
   const retried = taskThatIs("up_for_retry", runs.running);
   if (retried) return ["warn", `${retried} failed and is tried again in a moment; nothing is exported until it passes. `, link(runLink(runs.running, retried), "Read why", { target: "_top" })];
-  if (data.waiting && data.oldest_waits_seconds > limits.lag_seconds) return ["bad", `Fallen behind: the oldest of ${many(data.waiting, "waiting chunk")} landed ${duration(data.oldest_waits_seconds)} ago.`];
+  if (data.waiting && data.oldest_waits_seconds > limits.lag_seconds) return ["bad", `Fallen behind: the oldest of ${many(data.waiting, "unreadable chunk")} landed ${duration(data.oldest_waits_seconds)} ago.`];
   if (data.landed === 0) return ["warn", "Nothing has landed yet. Chunks are looked for in the bucket; the first one shows here a few seconds after it lands."];
   if (data.nothing_landed_for_seconds > limits.standstill_seconds && !data.waiting) return ["warn", `The stream stands still: the last chunk landed ${duration(data.nothing_landed_for_seconds)} ago, and all of them are done.`];
   if (data.p95_seconds > limits.lag_seconds) return ["warn", `Slow: one chunk in twenty took more than ${duration(data.p95_seconds)} from landing to file.`];
@@ -297,7 +297,7 @@ async function showArrived() {
     ["ETag", (row) => element("code", {}, row.etag), "short"],
   ], data.rows, data.snapshot.published_at ? "No chunk matches." : "No chunk has been taken yet.");
   pages("chunks_page", data.found, limit, "arrived");
-  const open = data.snapshot.to_put_right ?? 0;
+  const open = data.snapshot.open_issues ?? 0;
   table("refusals-table", open > data.refusals.length ? `The latest ${count(data.refusals.length)} of ${count(open)}.` : "", [
     ["What", (row) => row.kind, "short"], ["About", (row) => row.about, "key"], ["Reason, and what to do", (row) => row.message, "words"],
     ["Seen", (row) => time(row.seen_at), "short"],
@@ -330,7 +330,7 @@ async function refresh() {
     const [, , arrived] = await Promise.all([showKeepingUp(), showMerchants(), showArrived()]);
     const snapshot = arrived.snapshot;
     $("as-of").textContent = snapshot.published_at ? `As of ${time(snapshot.published_at)} (${zone})` : "No run has exported yet";
-    showToPutRight(snapshot.to_put_right ?? 0);
+    showToPutRight(snapshot.open_issues ?? 0);
     $("problem").hidden = !snapshot.problem;
     $("problem").textContent = snapshot.problem ? `This page may be behind: ${snapshot.problem}` : "";
     document.body.dataset.ready = found.found;

@@ -89,7 +89,7 @@ no_detections as (
         and coalesce(max(detections.detected_at), min(accepted.loaded_at)) < $now - to_seconds($quiet_seconds)
 )
 
-select kind, about, message from open_refusals($now)
+select kind, about, message from open_issues($now)
 union all
 select kind, about, message from lag
 union all

@@ -33,7 +33,7 @@ conflicts as (
 ),
 
 refusals as (
-    select * from open_refusals($published_at)
+    select * from open_issues($published_at)
 ),
 
 latest_refusals as (

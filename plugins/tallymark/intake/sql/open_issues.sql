@@ -1,6 +1,6 @@
--- What was refused and is still to be put right, as of a moment: what kind, what about, and a sentence. Alerts, the
--- page and the notes of runs go by it. seen_at is when it was refused last; rejected_file has a chunk's reason.
-create or replace temp macro open_refusals(moment) as table
+-- Open issues as of a moment: what kind, what about, and a sentence that says what to do. Alerts, the page and the notes
+-- of runs read them here. seen_at is when an issue was seen last; rejected_file has a rejected chunk's reason.
+create or replace temp macro open_issues(moment) as table
 with rejected_chunks as (
     select
         'rejected chunk' as kind,
@@ -27,39 +27,47 @@ conflicts as (
     select
         'conflict' as kind,
         chunk_key as about,
-        'was taken before and now has ETag ' || arg_max(etag, seen_at)
-        || '. Its new content is not counted. If it holds other transactions, put them under a new key.' as message,
+        'was accepted before and now has other content (ETag ' || arg_max(etag, seen_at)
+        || '), which does not count. If it holds other transactions, put them under a new key.' as message,
         max(seen_at) as seen_at
     from raw.conflicts
     where seen_at > moment - interval 1 day
     group by chunk_key
 ),
 
-waiting_chunks as (
+unreadable as (
     select
-        'waiting chunk' as kind,
+        'unreadable ' || kind as kind,
         input_key as about,
-        'S3 refuses it and answers for others; it is tried again. ' || reason as message,
+        'could not be read at ' || attempts || case when attempts = 1 then ' attempt' else ' attempts' end
+        || ' although S3 serves other objects; it will be retried. ' || reason as message,
         last_failed_at as seen_at
     from raw.unreadable_inputs
     where last_failed_at > moment - interval 1 day and input_key not in (select chunk_key from raw.chunks)
 ),
 
-refusals as (
+ignored as (
+    select kind, about, message, seen_at
+    from raw.ignored_inputs
+),
+
+issues as (
     select * from rejected_chunks
     union all by name
     select * from rejected_importance
     union all by name
     select * from conflicts
     union all by name
-    select * from waiting_chunks
+    select * from unreadable
+    union all by name
+    select * from ignored
 )
 
 select
-    refusals.kind,
-    refusals.about,
-    refusals.message,
-    refusals.seen_at,
+    issues.kind,
+    issues.about,
+    issues.message,
+    issues.seen_at,
     files.file_key as rejected_file
-from refusals
-left join output.files on refusals.chunk_seq = files.chunk_seq
+from issues
+left join output.files on issues.chunk_seq = files.chunk_seq

@@ -1,0 +1,86 @@
+"""Check settings, connection, bucket and the warehouse's folder, and print one line for each check."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from tallymark.cli.command_line import ArgumentParser
+from tallymark.doctor import Finding, Verdict
+from tallymark.doctor.bucket import check_bucket
+from tallymark.doctor.warehouse import check_warehouse
+from tallymark.settings import Settings, SettingsError
+
+
+def diagnose() -> Iterator[Finding]:
+    """All checks, in the order in which their findings are printed."""
+    try:
+        settings = Settings()
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            yield Finding(Verdict.FAILS, "settings", line)
+        return
+    prefixes = (settings.transactions_prefix, settings.customers_prefix, settings.output_prefix)
+    yield Finding(
+        Verdict.WORKS,
+        "settings",
+        f"bucket {settings.bucket}; chunks, customer importance and output in {', '.join(map(repr, prefixes))}",
+    )
+    yield from check_warehouse(settings)
+    store = yield from _connect(settings)
+    if store:
+        yield from check_bucket(settings, store)
+
+
+def _connect(settings: Settings) -> Iterator[Finding]:
+    """Returns the store of the settings, or None."""
+    # Airflow makes its folders when it is imported, and is needed for its connection alone. What it logs would come
+    # between the findings.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
+    from tallymark.on_airflow.bucket import has_connection, open_bucket
+
+    try:
+        found, store = has_connection(settings), open_bucket(settings)
+    except Exception as error:
+        # boto3 and Airflow raise errors of many kinds for values that they cannot use.
+        yield Finding(
+            Verdict.FAILS,
+            "connection",
+            f"the Airflow connection {settings.aws_conn_id} cannot be used ({type(error).__name__}: {error}). "
+            "docs/s3-stores.md shows one.",
+        )
+        return None
+    meta, name = store.client.meta, settings.aws_conn_id
+    if not found and (variable := f"AIRFLOW_CONN_{name.upper()}") in os.environ:
+        yield Finding(
+            Verdict.FAILS,
+            "connection",
+            f"{variable} holds no connection that Airflow can read. Write it as JSON; docs/s3-stores.md shows one.",
+        )
+        return None
+    where = f"{meta.endpoint_url}, region {meta.region_name}"
+    if found:
+        yield Finding(Verdict.WORKS, "connection", f"the Airflow connection {name} leads to {where}")
+    else:
+        yield Finding(
+            Verdict.FALLS_BACK,
+            "connection",
+            f"there is no Airflow connection {name}. boto3 finds credentials and endpoint itself: {where}",
+        )
+    return store
+
+
+def main(arguments: list[str]) -> int:
+    """Print the findings; returns 1 if something will not work."""
+    ArgumentParser(
+        prog="tallymark doctor",
+        description=f"{__doc__} Writes one small object, doctor.txt, below the output prefix. Example: make doctor",
+    ).parse_args(arguments)
+    counts: Counter[Verdict] = Counter()
+    for finding in diagnose():
+        counts[finding.verdict] += 1
+        print(finding, flush=True)
+    print(
+        f"{counts[Verdict.WORKS]} work, {counts[Verdict.FALLS_BACK]} fall back, {counts[Verdict.FAILS]} fail, "
+        f"{counts[Verdict.NOT_CHECKED]} not checked"
+    )
+    return int(counts[Verdict.FAILS] > 0)

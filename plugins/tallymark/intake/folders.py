@@ -1,0 +1,202 @@
+"""Folders of part files, as Spark, Databricks and Hadoop write them: when one is complete, which of its files count.
+
+Three commit protocols are read; docs/what-counts-as-input.md describes them for people who write such folders.
+
+- ``_committed_<id>`` (Databricks DBIO), in each directory: JSON that says which files a transaction added and removed.
+- ``_SUCCESS`` with JSON (S3A and manifest committers): lists the files of the job.
+- ``_SUCCESS`` that is empty, or no JSON: the job has ended, and every file counts.
+"""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from tallymark.intake.csv_lines import RejectedError
+from tallymark.store import Get, StoredObject
+
+SUCCESS = "_SUCCESS"
+COMMITTED = "_committed_"
+# What writers leave beside the files that count. Anything else that is no input is named as ignored.
+COMPANION = re.compile(r"_SUCCESS|_(started|committed)_[^/]*|_(common_)?metadata|.*\.crc|.*_\$folder\$|", re.IGNORECASE)
+# A Databricks part carries the number of its transaction.
+TRANSACTION = re.compile(r"-tid-([0-9]+)-")
+MAX_MARKER_BYTES = 16 * 2**20
+# Hadoop lists no more files than this in a _SUCCESS marker (SUCCESS_MARKER_FILE_LIMIT).
+LISTED_AT_MOST = 100
+
+
+def natural_order(key: str) -> tuple[list[str | int], str]:
+    """Sort key that compares runs of digits as numbers, so that chunk_2 comes before chunk_10."""
+    parts = re.split("([0-9]+)", key)
+    parts[1::2] = map(int, parts[1::2])
+    return parts, key
+
+
+def is_input(name: str) -> bool:
+    """Whether an object may hold rows, by its key below the prefix: the rule for chunks and for customer importance.
+
+    It may not if a segment of the path begins with ``_`` or ``.`` or ends in ``_$folder$``, ``.tmp`` or ``.crc``, or if
+    the last segment is empty.
+    """
+    segments = name.lower().split("/")
+    return bool(segments[-1]) and not any(
+        segment.startswith(("_", ".")) or segment.endswith(("_$folder$", ".tmp", ".crc")) for segment in segments
+    )
+
+
+def is_companion(name: str) -> bool:
+    """Whether an object that is no input belongs to others that are: a marker, a checksum, or a folder object."""
+    return COMPANION.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def settled_before(settle_seconds: float) -> datetime:
+    """Objects that were put before this moment no longer have others coming behind them."""
+    return datetime.now(UTC) - timedelta(seconds=settle_seconds)
+
+
+def parts_of(folder: str, members: Iterable[StoredObject]) -> list[StoredObject]:
+    """Objects of a folder that may hold rows, in natural order of their keys."""
+    found = [member for member in members if is_input(member.key.removeprefix(folder))]
+    return sorted(found, key=lambda member: natural_order(member.key))
+
+
+def markers_of(folder: str, members: Iterable[StoredObject]) -> list[StoredObject]:
+    """Objects of a folder that say that it, or one of its directories, is committed."""
+    return [
+        member
+        for member in members
+        if member.key == folder + SUCCESS or member.key.rpartition("/")[2].startswith(COMMITTED)
+    ]
+
+
+def is_complete(folder: str, members: Sequence[StoredObject], settled: datetime) -> bool:
+    """Whether a folder is committed and no part is still to come, as far as a listing tells.
+
+    A marker that is newer than every part proves it. Tools that copy folders put markers first, and times of S3 are
+    whole seconds: otherwise nothing in the folder may be newer than ``settled``.
+    """
+    markers, parts = markers_of(folder, members), parts_of(folder, members)
+    if not markers:
+        return False
+    if not any(marker.key == folder + SUCCESS for marker in markers):
+        committed = {_directory(marker.key) for marker in markers}
+        if any(_directory(part.key) not in committed for part in parts):
+            return False
+    newest_part = max((part.last_modified for part in parts), default=None)
+    if newest_part is not None and newest_part < max(marker.last_modified for marker in markers):
+        return True
+    return max(member.last_modified for member in members) <= settled
+
+
+def version_of(folder: str, members: Sequence[StoredObject]) -> str:
+    """SHA-256 over keys and ETags of the parts, and of the markers that say which of them count."""
+    markers = sorted((marker for marker in markers_of(folder, members) if marker.size), key=lambda marker: marker.key)
+    return digest_of([*parts_of(folder, members), *markers])
+
+
+def digest_of(objects: Iterable[StoredObject]) -> str:
+    """SHA-256 over keys and ETags of objects, in their order."""
+    return hashlib.sha256("".join(f"{stored.key}\0{stored.etag}\n" for stored in objects).encode()).hexdigest()
+
+
+def committed_parts(get: Get, folder: str, members: Sequence[StoredObject]) -> list[StoredObject]:
+    """The parts of a complete folder that count, in natural order of their keys.
+
+    Raises:
+        RejectedError: when the folder contradicts its own commit protocol.
+    """
+    parts, markers = parts_of(folder, members), markers_of(folder, members)
+    by_directory = defaultdict(list)
+    for part in parts:
+        by_directory[_directory(part.key)].append(part)
+    transactions = defaultdict(list)
+    for marker in markers:
+        if marker.key != folder + SUCCESS:
+            transactions[_directory(marker.key)].append(marker)
+    started = {member.key for member in members if "/_started_" in member.key}
+    counting = []
+    for directory in sorted(by_directory.keys() | transactions.keys()):
+        found, committed = by_directory.get(directory, []), transactions.get(directory)
+        if committed:
+            counting += _of_transactions(get, folder, found, committed, {member.key for member in members})
+        else:
+            counting += [part for part in found if f"{directory}_started_{_transaction(part.key)}" not in started]
+    if not transactions:
+        success = next(marker for marker in markers if marker.key == folder + SUCCESS)
+        counting = _of_success(get, folder, counting, success)
+    if parts and not counting:
+        raise RejectedError("holds no committed part")
+    return sorted(counting, key=lambda part: natural_order(part.key))
+
+
+def _of_transactions(
+    get: Get, folder: str, parts: Sequence[StoredObject], committed: Sequence[StoredObject], present: set[str]
+) -> Iterator[StoredObject]:
+    """Parts of one directory that Databricks' transactions added and did not remove."""
+    added: dict[str, str] = {}
+    removed: set[str] = set()
+    for marker in committed:
+        content = _json(get, folder, marker)
+        try:
+            added |= dict.fromkeys(map(str, content["added"]), marker.key.removeprefix(folder))
+            removed |= set(map(str, content["removed"]))
+        except (KeyError, TypeError) as error:
+            name = marker.key.removeprefix(folder)
+            raise RejectedError(f"{name} does not list the files that it added and removed") from error
+    directory = _directory(committed[0].key)
+    for name, marker in added.items():
+        if name not in removed and directory + name not in present:
+            raise RejectedError(f"{marker} adds {name}, which is not there. Put the missing part")
+    done = {marker.key.rpartition(COMMITTED)[2] for marker in committed}
+    for part in parts:
+        name = part.key.removeprefix(directory)
+        transaction = _transaction(name)
+        if name in added and name not in removed:
+            yield part
+        elif name not in removed and (transaction is None or transaction in done):
+            raise RejectedError(f"{part.key.removeprefix(folder)} is in no {COMMITTED}<id>. Remove it, or commit it")
+
+
+def _of_success(get: Get, folder: str, parts: Sequence[StoredObject], success: StoredObject) -> Sequence[StoredObject]:
+    """Parts that a _SUCCESS marker lists; all of them, when it lists none."""
+    content = _json(get, folder, success, must_be=False)
+    listed = content.get("filenames") if isinstance(content, dict) else None
+    if not isinstance(listed, list):
+        return parts
+    if content.get("success") is False:
+        raise RejectedError(f"{SUCCESS} says that the job failed. Write the folder again")
+    names = {part.key.removeprefix(folder): part for part in parts}
+    found = []
+    for path in map(str, listed):
+        # The list has whole keys of the place where the job wrote, which may be another one than this.
+        name = max((name for name in names if f"/{path}".endswith(f"/{name}")), key=len, default=None)
+        if name:
+            found.append(names[name])
+        elif is_input(path.rpartition("/")[2]):
+            raise RejectedError(f"{SUCCESS} lists {path}, which is not there. Put the missing part")
+    return parts if len(listed) >= LISTED_AT_MOST else found
+
+
+def _json(get: Get, folder: str, marker: StoredObject, must_be: bool = True) -> object:
+    """The content of a marker; None, if it need not be JSON and is not."""
+    name = marker.key.removeprefix(folder)
+    if marker.size > MAX_MARKER_BYTES:
+        raise RejectedError(f"{name} has {marker.size} bytes, which is too large for a commit marker")
+    try:
+        return json.loads(get(marker)) if marker.size else json.loads("")
+    except ValueError as error:
+        if must_be:
+            raise RejectedError(f"{name} is not JSON") from error
+        return None
+
+
+def _directory(key: str) -> str:
+    return key[: key.rindex("/") + 1] if "/" in key else ""
+
+
+def _transaction(name: str) -> str | None:
+    found = TRANSACTION.search(name)
+    return found[1] if found else None

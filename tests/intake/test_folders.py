@@ -1,0 +1,232 @@
+"""Folders that Spark, Databricks and Hadoop write: which parts count, and when a folder is complete."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.loading import GOOD, put, query
+from tallymark.intake import folders
+from tallymark.intake.csv_lines import RejectedError
+from tallymark.pipeline.load import load_chunks
+from tallymark.settings import Settings
+from tallymark.store import StoredObject
+from tallymark.store.folder import FolderStore
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FOLDER = "input/transactions/chunk_1/"
+OLD, NEW = "part-00000-tid-111-a-1-1-c000.csv", "part-00000-tid-222-b-2-1-c000.csv"
+
+
+def members(sizes: dict[str, int | str]) -> tuple[list[StoredObject], dict[str, str]]:
+    """Objects of a folder, one second after another, and what they hold."""
+    listed = [
+        StoredObject(FOLDER + name, name, len(str(content)), NOON + timedelta(seconds=number))
+        for number, (name, content) in enumerate(sizes.items())
+    ]
+    return listed, {FOLDER + name: str(content) for name, content in sizes.items()}
+
+
+def counting(content: dict[str, str]) -> list[str]:
+    listed, bodies = members(content)
+    parts = folders.committed_parts(lambda stored: bodies[stored.key].encode(), FOLDER, listed)
+    return [part.key.removeprefix(FOLDER) for part in parts]
+
+
+def committed(added: list[str], removed: tuple[str, ...] = ()) -> str:
+    return json.dumps({"added": added, "removed": list(removed)})
+
+
+def success(*paths: str, **more) -> str:
+    return json.dumps({"name": "org.apache.hadoop.fs.s3a.commit.files.SuccessData/1", "filenames": paths, **more})
+
+
+COUNTING = {
+    "no protocol beyond the marker": ({"part-1": "x", "part-0": "x", "_SUCCESS": ""}, ["part-0", "part-1"]),
+    "a marker that is no JSON": ({"part-0": "x", "_SUCCESS": "done"}, ["part-0"]),
+    "JSON without a list": ({"part-0": "x", "_SUCCESS": "{}"}, ["part-0"]),
+    "a failed attempt lies beside the committed one": (
+        {
+            "_started_111": "",
+            OLD: "x",
+            "_started_222": "",
+            NEW: "x",
+            "_committed_222": committed([NEW]),
+            "_SUCCESS": "",
+        },
+        [NEW],
+    ),
+    "an overwritten attempt was committed before": (
+        {OLD: "x", "_committed_111": committed([OLD]), NEW: "x", "_committed_222": committed([NEW], (OLD,))},
+        [NEW],
+    ),
+    "an overwritten attempt was vacuumed": (
+        {"_committed_111": committed([OLD]), NEW: "x", "_committed_222": committed([NEW], (OLD,)), "_SUCCESS": ""},
+        [NEW],
+    ),
+    "two transactions appended": (
+        {OLD: "x", "_committed_111": committed([OLD]), NEW: "x", "_committed_222": committed([NEW])},
+        [OLD, NEW],
+    ),
+    "a transaction in a directory of its own": (
+        {f"a/{OLD}": "x", "a/_committed_111": committed([OLD]), f"b/{NEW}": "x", "b/_started_222": "", "_SUCCESS": ""},
+        [f"a/{OLD}"],
+    ),
+    "S3A lists whole keys": (
+        {"part-0": "x", "part-1": "x", "_SUCCESS": success(f"/{FOLDER}part-1")},
+        ["part-1"],
+    ),
+    "S3A lists keys of the place from which the folder was copied": (
+        {"part-0": "x", "a/part-0": "x", "_SUCCESS": success("/elsewhere/a/part-0")},
+        ["a/part-0"],
+    ),
+    "a list of 100 files may have been cut": (
+        {**{f"part-{n:03d}": "x" for n in range(120)}, "_SUCCESS": success(*(f"part-{n:03d}" for n in range(100)))},
+        [f"part-{n:03d}" for n in range(120)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COUNTING)
+def test_parts_that_count(case):
+    content, expected = COUNTING[case]
+    assert counting(content) == expected
+
+
+CONTRADICTIONS = {
+    "an added part is missing": (
+        {"_committed_222": committed([NEW])},
+        f"_committed_222 adds {NEW}, which is not there",
+    ),
+    "a part is in no transaction": (
+        {"part-0": "x", NEW: "x", "_committed_222": committed([NEW])},
+        "part-0 is in no _committed_<id>",
+    ),
+    "a part of a committed transaction is not listed": (
+        {OLD: "x", NEW: "x", "_committed_111": committed([]), "_committed_222": committed([NEW])},
+        f"{OLD} is in no _committed_<id>",
+    ),
+    "a transaction is no JSON": ({NEW: "x", "_committed_222": "x"}, "_committed_222 is not JSON"),
+    "a transaction is empty": ({NEW: "x", "_committed_222": ""}, "_committed_222 is not JSON"),
+    "a transaction lists nothing": ({NEW: "x", "_committed_222": "[]"}, "_committed_222 does not list"),
+    "nothing is committed": ({OLD: "x", "_started_111": "", "_SUCCESS": ""}, "holds no committed part"),
+    "a listed part is missing": (
+        {"part-0": "x", "_SUCCESS": success("part-0", "part-1")},
+        "_SUCCESS lists part-1, which",
+    ),
+    "the job failed": (
+        {"part-0": "x", "_SUCCESS": success("part-0", success=False)},
+        "_SUCCESS says that the job failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_contradictions_are_rejected(case):
+    content, reason = CONTRADICTIONS[case]
+    with pytest.raises(RejectedError) as rejected:
+        counting(content)
+    assert str(rejected.value).startswith(reason)
+
+
+def test_a_marker_of_gigabytes_is_not_fetched():
+    marker = StoredObject(f"{FOLDER}_committed_1", "x", 2**30, NOON)
+    with pytest.raises(RejectedError, match="too large for a commit marker"):
+        folders.committed_parts(lambda _: pytest.fail("it was fetched"), FOLDER, [marker])
+
+
+@pytest.mark.parametrize(
+    ("names", "is_complete"),
+    [
+        (("part-0",), False),
+        (("part-0", "_SUCCESS"), True),
+        (("part-0", "_committed_1"), True),
+        (("a/part-0", "a/_committed_1", "b/part-0"), False),
+        (("a/part-0", "b/part-0", "a/_committed_1", "b/_committed_2"), True),
+        (("a/part-0", "b/part-0", "a/_SUCCESS"), False),
+        (("_SUCCESS", "part-0"), False),
+        (("_SUCCESS",), False),
+    ],
+)
+def test_a_folder_is_complete_behind_its_marker(names, is_complete):
+    listed, _ = members(dict.fromkeys(names, 1))
+    assert folders.is_complete(FOLDER, listed, settled=NOON - timedelta(seconds=1)) == is_complete
+
+
+def test_a_copied_folder_is_complete_when_nothing_came_for_a_while():
+    listed, _ = members({"_SUCCESS": 1, "part-0": 1, "part-1": 1})
+    assert not folders.is_complete(FOLDER, listed, settled=NOON + timedelta(seconds=1))
+    assert folders.is_complete(FOLDER, listed, settled=NOON + timedelta(seconds=2))
+    same_second = [StoredObject(stored.key, "x", 1, NOON) for stored in listed]
+    assert not folders.is_complete(FOLDER, same_second, settled=NOON - timedelta(seconds=1))
+    assert folders.is_complete(FOLDER, same_second, settled=NOON)
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(warehouse=tmp_path / "warehouse.duckdb", folder_settle_seconds=0)
+
+
+@pytest.fixture
+def bucket(tmp_path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["input/transactions/chunk_1", "input/customers/weights", "input/customers"])
+def test_only_what_databricks_committed_counts(settings, bucket, folder):
+    """One rule for chunks and customer importance."""
+    is_chunk = folder.endswith("chunk_1")
+    content = GOOD if is_chunk else "Source,Target,Weight\nC1,M1,1\n"
+    for name, body in {OLD: content, NEW: content, "_committed_222": committed([NEW]), "_SUCCESS": ""}.items():
+        put(bucket, name, body, folder)
+    load_chunks(settings, bucket)
+    table = "raw.transactions" if is_chunk else "raw.customer_importance"
+    assert query(settings, f"select count(*) from {table}") == [(1,)]
+
+
+def test_parts_behind_the_marker_count(settings, bucket):
+    """As aws s3 sync copies a folder; the bucket's clock is that of the files."""
+    slow = settings.model_copy(update={"folder_settle_seconds": 3600})
+    for name, content in (("_SUCCESS", ""), ("part-0", GOOD)):
+        put(bucket, f"chunk_1/{name}", content)
+    assert load_chunks(slow, bucket)["chunks_accepted"] == 0
+    put(bucket, "chunk_1/part-1", GOOD)
+    assert load_chunks(slow, bucket)["chunks_accepted"] == 0
+    assert load_chunks(settings, bucket)["rows_accepted"] == 2
+
+
+def test_a_contradiction_is_rejected_until_it_is_resolved(settings, bucket):
+    for name, body in {NEW: GOOD, "_committed_222": committed([NEW, OLD]), "_SUCCESS": ""}.items():
+        put(bucket, f"chunk_1/{name}", body)
+    assert load_chunks(settings, bucket)["chunks_rejected"] == 1
+    [(reason,)] = query(settings, "select reason from raw.chunks")
+    assert reason == f"_committed_222 adds {OLD}, which is not there. Put the missing part"
+    put(bucket, f"chunk_1/{OLD}", GOOD)
+    assert load_chunks(settings, bucket)["rows_accepted"] == 2
+
+
+def test_a_vacuum_makes_no_other_chunk(settings, bucket):
+    """Databricks takes away what failed days later."""
+    for name, body in {OLD: "x\n", NEW: GOOD, "_committed_222": committed([NEW]), "_SUCCESS": ""}.items():
+        put(bucket, f"chunk_1/{name}", body)
+    assert load_chunks(settings, bucket)["rows_accepted"] == 1
+    (bucket.root / FOLDER / OLD).unlink()
+    put(bucket, "chunk_1/_committed_vacuum333", committed([], ("_started_111",)))
+    put(bucket, "chunk_2", GOOD.replace("C1", "C2"))
+    assert load_chunks(settings, bucket)["chunks_accepted"] == 1
+    assert query(settings, "select count(*) from raw.conflicts") == [(0,)]
+    put(bucket, f"chunk_1/{NEW}", GOOD + GOOD.splitlines()[1])
+    assert load_chunks(settings, bucket)["chunks_in_conflict"] == 1
+
+
+def test_chunks_wait_for_the_first_customer_importance_to_be_complete(settings, bucket):
+    slow = settings.model_copy(update={"folder_settle_seconds": 3600})
+    put(bucket, "_SUCCESS", "", "input/customers")
+    put(bucket, "part-0", "Source,Target,Weight\nC1,M1,1\n", "input/customers")
+    put(bucket, "chunk_1", GOOD)
+    with pytest.raises(RuntimeError, match="customer importance below input/customers/ is not complete yet"):
+        load_chunks(slow, bucket)
+    assert load_chunks(settings, bucket)["chunks_accepted"] == 1
+    put(bucket, "part-1", "Source,Target,Weight\nC1,M1,1\n", "input/customers")
+    put(bucket, "chunk_2", GOOD)
+    load_chunks(slow, bucket)
+    assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(1,), (1,)]

@@ -1,0 +1,77 @@
+"""A replay in a process that can write no more from a named point on, as on a full disk."""
+
+import io
+import resource
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tallymark.__main__ import main
+from tallymark.intake import ledger
+from tallymark.local import replay
+from tallymark.outbox.files import replan
+from tallymark.pipeline import build, export
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import connection as warehouse
+from tallymark.warehouse import ledger_copy
+
+# Point -> the function around which it lies, whether before or after it, and at which of its calls.
+POINTS: dict[str, tuple[object, str, str, int]] = {
+    "no warehouse yet": (warehouse, "_make", "before", 1),
+    "tables created": (warehouse, "update_schema", "after", 1),
+    "rows written, not committed": (ledger, "record", "after", 1),
+    "chunk committed": (ledger, "update_copy", "before", 1),
+    "loaded, not built": (replay, "build_models", "before", 1),
+    "built, not recorded": (build, "not_passed", "after", 1),
+    "built, not exported": (replay, "export_detections", "before", 1),
+    "second export, not committed": (export, "_plan_manifest", "after", 2),
+    "file not put": (FolderStore, "put_new", "before", 2),
+    "file put, not noted": (FolderStore, "put_new", "after", 2),
+    "all files noted": (ledger_copy, "finish", "before", 1),
+}
+
+
+def _limited_at(hit: int, function: Callable, when: str) -> Callable:
+    """The function; before or after its ``hit``-th call, no file can be written any more."""
+    calls = 0
+
+    def limiting(*arguments, **named):
+        nonlocal calls
+        calls += 1
+        if (when, calls) == ("before", hit):
+            _limit()
+        result = function(*arguments, **named)
+        if (when, calls) == ("after", hit):
+            _limit()
+        return result
+
+    return limiting
+
+
+def _limit() -> None:
+    # Semaphores, which dbt needs, are files of 32 bytes.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+
+
+def run(data: Path, out: Path, vars: str, point: str, told: Connection) -> None:
+    """Replay two chunks at a time; sends the exit code and what stderr got."""
+    place, name, when, hit = POINTS[point]
+    setattr(place, name, _limited_at(hit, getattr(place, name), when))
+    sys.stderr = io.StringIO()
+    code = main(["replay", str(data), str(out), "--batch=2", f"--vars={vars}"])
+    told.send((code, sys.stderr.getvalue()))
+
+
+def plan_again(path: Path, told: Connection) -> None:
+    """Decide on a file for the second time in a transaction whose commit fails; sends the error."""
+    settings = Settings(warehouse=path)
+    with warehouse.connect(settings) as connection, warehouse.transaction(connection):
+        replan(connection, "key", b"first")
+    try:
+        with warehouse.connect(settings) as connection, warehouse.transaction(connection):
+            replan(connection, "key", b"second")
+            _limit()
+    except warehouse.WarehouseError as error:
+        told.send(str(error))

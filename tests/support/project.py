@@ -1,0 +1,17 @@
+"""A copy of the dbt project that a test may change."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tallymark.settings import DBT_PROJECT
+from tallymark.warehouse import invoke_dbt
+
+
+def use_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a copy of the project in the folder, and in the project's place."""
+    copy = folder / "project"
+    shutil.copytree(DBT_PROJECT, copy, ignore=shutil.ignore_patterns("target", "logs"))
+    monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", copy)
+    monkeypatch.setattr(invoke_dbt, "_parsed", {})
+    return copy
