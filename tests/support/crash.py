@@ -1,5 +1,6 @@
 """A replay that kills its own process with SIGKILL at a named point, as the power would."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -45,15 +46,15 @@ BETWEEN_NODES = "between two dbt nodes"
 
 def killed_at(hit: int, function: Callable, when: str) -> Callable:
     """The function, which dies before or after its ``hit``-th call."""
-    calls = 0
+    calls = itertools.count(1)
 
     def dying(*arguments, **named):
-        nonlocal calls
-        calls += 1
-        if when == "before" and calls == hit:
+        # Several threads call at once; each has a number of its own.
+        call = next(calls)
+        if when == "before" and call == hit:
             os.kill(os.getpid(), signal.SIGKILL)
         result = function(*arguments, **named)
-        if when == "after" and calls == hit:
+        if when == "after" and call == hit:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 

@@ -71,7 +71,7 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
         client.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
     def taken() -> list[str]:
-        return ledger_copy.last_keys(settings, 100)[::-1]
+        return ledger_copy.last_keys(settings, 100)
 
     def is_done(chunks: int) -> bool:
         return len(taken()) == chunks and not ledger_copy.is_open(settings)
@@ -184,6 +184,6 @@ def the_log_of_a_failed_task_ends_with_what_to_do(stack: local_stack.Stack) -> N
     assert max(map(len, end())) <= 90
     said = " ".join(end())
     assert said.startswith(
-        "Could not list input/transactions/chunk_* in bucket customer-transactions-detection at http"
+        "Could not list input/transactions/* in bucket customer-transactions-detection at http"
     )
     assert said.endswith("check endpoint_url and region_name of the Airflow connection aws_default, and the network.")
