@@ -183,7 +183,5 @@ def the_log_of_a_failed_task_ends_with_what_to_do(stack: local_stack.Stack) -> N
     wait_for(end, "the sensor says why it failed")
     assert max(map(len, end())) <= 90
     said = " ".join(end())
-    assert said.startswith(
-        "Could not list input/transactions/* in bucket customer-transactions-detection at http"
-    )
+    assert said.startswith("Could not list input/transactions/* in bucket customer-transactions-detection at http")
     assert said.endswith("check endpoint_url and region_name of the Airflow connection aws_default, and the network.")
