@@ -9,6 +9,9 @@ BENCH := PYTHONPATH=plugins:. $(BIN)/python -m benchmarks
 # Values reach the commands as "$$DATA", from the environment that make gives them, so that no apostrophe ends them.
 export DATA OUT BATCH VARS SHUFFLE KILLS SEED ONLY TO FROM
 
+# Those of another Python would keep this one from starting. The local stack drops all others that are not its own.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
+
 .PHONY: help demo up down doctor replay verify rebuild certify secrets backup restore test test-system test-all test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
@@ -75,7 +78,7 @@ test-system: .venv/installed-dev  ## what depends on time, a browser, many kills
 test-all: .venv/installed-dev lint  ## both
 	@$(PYTEST) -n 2 --dist loadfile -m 'not docker'
 
-test-compose: .venv/installed-dev  ## docker-compose.yaml from nothing, under kills, stopped, backed up; wants a Docker engine
+test-compose: .venv/installed-dev  ## docker-compose.yaml under kills, hangs, backup and restore; an hour; needs a Docker engine
 	@$(PYTEST) --durations 10 -m docker
 
 test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and more; figures in docs/reliability/

@@ -1,6 +1,6 @@
 """A DAG of the shape of detect_patterns whose steps do nothing but note the time: what Airflow alone costs.
 
-It lies beside feed_transactions in the folder of DAGs of a stack whose root ``BENCHMARK_ROOT`` names.
+It is the only DAG of a stack whose root ``BENCHMARK_ROOT`` names.
 """
 
 import json

@@ -29,7 +29,7 @@ STALL_SECONDS = 180
 
 
 class EmptyStack(Stack):
-    """A stack that has Mechanism X, and empty_steps instead of Mechanism Y."""
+    """A stack with the DAG empty_steps instead of detect_patterns."""
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {
@@ -55,8 +55,7 @@ def _empty(options: Options, chunks: int) -> list[float]:
     made = new_stack(root, _source(root / "source", options.data, chunks) / "transactions.csv.gz")
     stack = EmptyStack(**{part.name: getattr(made, part.name) for part in fields(made)})
     (root / "dags").mkdir()
-    for dag in (PROJECT_ROOT / "dags/feed_transactions.py", PROJECT_ROOT / "benchmarks/empty_steps.py"):
-        shutil.copy(dag, root / "dags")
+    shutil.copy(PROJECT_ROOT / "benchmarks/empty_steps.py", root / "dags")
     noted = root / "noted.json"
 
     def count() -> int:

@@ -17,6 +17,7 @@ COMMANDS = {
     "verify": ("recovery.command", "verify"),
     "rebuild": ("recovery.command", "rebuild"),
     "generate": ("local.generate",),
+    "feed": ("local.feed",),
     "secrets": ("cli.env_file",),
     "settings": ("settings",),
     "set-up": ("on_airflow.set_up",),

@@ -175,12 +175,10 @@ class Settings(BaseSettings):
     owner_link: str = Field("", description="https: or mailto: link behind the DAGs' owner; empty: none.")
 
     feed_source: Path | None = Field(
-        None, description="transactions.csv(.gz) that feed_transactions replays; unset: no such DAG."
+        None, description="File transactions.csv(.gz) that the feed (`python -m tallymark feed`) puts, chunk by chunk."
     )
-    feed_chunk_rows: int = Field(10_000, ge=1, description="Rows in a chunk of feed_transactions.")
-    feed_interval_seconds: float = Field(
-        1.0, ge=0, description="Seconds from one chunk of feed_transactions to the next."
-    )
+    feed_chunk_rows: int = Field(10_000, ge=1, description="Rows in each chunk of the feed.")
+    feed_interval_seconds: float = Field(1.0, ge=0, description="Seconds between the chunks of the feed.")
 
     def __init__(self, **given: Any):
         wrong = list(_unknown_variables())

@@ -1,9 +1,16 @@
-"""Mechanism X: chunks, in order, at a rate, resumable."""
+"""The feed: chunks, in order, at a rate, resumable, in a process of its own that survives outages of S3."""
 
 import gzip
+import os
+import subprocess
+import sys
 
+import pytest
+from support.faulty_s3 import Fault, FaultyS3, faulty_s3
+from support.servers import rclone
+from support.streams import HEADER
 from tallymark.local import feed
-from tallymark.settings import Settings
+from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.folder import FolderStore
 
 
@@ -37,3 +44,59 @@ def test_the_rate_is_kept(tmp_path, monkeypatch):
     settings = Settings(feed_source=source, feed_chunk_rows=1, feed_interval_seconds=1)
     feed.feed_transactions(settings, FolderStore(tmp_path / "bucket"))
     assert slept == [0, 0.8, 0.8, 0.8, 0.8]
+
+
+ROW = "0,'C1','2','F','28007','M1','28007','es_food',4.55,0"
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """A bucket of a real S3 server behind a proxy that can fail, and what runs the feed for it."""
+    folder = tmp_path / "s3/bucket"
+    folder.mkdir(parents=True)
+    with rclone(folder.parent) as server, faulty_s3(server.port) as proxy:
+        proxy.folder = folder / "input/transactions"
+        proxy.variables = {
+            "AWS_ENDPOINT_URL_S3": proxy.url,
+            "AWS_ACCESS_KEY_ID": server.key,
+            "AWS_SECRET_ACCESS_KEY": server.secret,
+            "TALLYMARK_BUCKET": "bucket",
+            "TALLYMARK_FEED_CHUNK_ROWS": "2",
+            "TALLYMARK_FEED_INTERVAL_SECONDS": "0",
+            "TALLYMARK_FEED_SOURCE": str(tmp_path / "transactions.csv"),
+            "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+        }
+        yield proxy
+
+
+def run(bucket: FaultyS3, **variables: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "tallymark", "feed"]
+    environment = os.environ | bucket.variables | variables
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def test_process_survives_an_outage_and_continues_after_a_restart(bucket, tmp_path):
+    rows = [f"{number},{ROW}" for number in range(7)]
+    source = tmp_path / "transactions.csv"
+    source.write_text("\n".join([f"number,{HEADER}", *rows[:4], ""]))
+    # More than boto3 tries by itself; then a chunk that is stored and of which the feed is not told.
+    bucket.faults = [Fault("error_503", "PUT .*chunk_2", 5), Fault("reset_when_done", "PUT .*chunk_2", 1)]
+    done = run(bucket)
+    assert done.returncode == 0, done.stderr
+    assert bucket.done == ["error_503"] * 5 + ["reset_when_done"]
+    assert "Retrying" in done.stderr
+    source.write_text("\n".join([f"number,{HEADER}", *rows, ""]))
+    assert run(bucket).returncode == 0
+    landed = {path.name: path.read_text().splitlines()[1:] for path in bucket.folder.iterdir()}
+    assert landed == {f"chunk_{1 + first // 2}": rows[first : first + 2] for first in range(0, 7, 2)}
+
+
+@pytest.mark.parametrize(
+    ("source", "error"), [("", "TALLYMARK_FEED_SOURCE"), ("missing.csv", "missing.csv cannot be read")]
+)
+def test_process_without_a_source_says_so(bucket, source, error):
+    done = run(bucket, TALLYMARK_FEED_SOURCE=source)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ERROR: ")
+    assert error in line

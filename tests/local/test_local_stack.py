@@ -8,9 +8,11 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import psutil
 import pytest
+from support import foreign
 from support.streams import HEADER
 from tallymark.__main__ import main
 from tallymark.local import stack as local_stack
@@ -77,6 +79,62 @@ def test_a_good_source(tmp_path):
     assert local_stack.find_source(tmp_path) == tmp_path / "transactions.csv.gz"
 
 
+@pytest.mark.parametrize(("name", "code", "is_error"), [("feed", 0, False), ("feed", 1, True), ("scheduler", 0, True)])
+def test_only_a_feed_may_end(tmp_path, name, code, is_error):
+    (tmp_path / "transactions.csv").write_text(HEADER + "\n")
+    stack = local_stack.new_stack(tmp_path / "stack", tmp_path / "transactions.csv")
+    ended = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
+    ended.wait(600)
+    with pytest.raises(local_stack.StackError, match=f"{name} stopped") if is_error else nullcontext():
+        local_stack.check_alive(stack, {name: ended})
+
+
+@pytest.mark.parametrize("name", foreign.VARIABLES)
+def test_foreign_variable_is_dropped(name):
+    kept = local_stack.isolated({name: foreign.VARIABLES[name], "HOME": "/home"})
+    assert kept["HOME"] == "/home"
+    # The stack names AWS files that hold nothing.
+    assert kept.get(name) in (None, os.devnull)
+
+
+KEPT = {
+    "AIRFLOW_CONN_SLACK_DEFAULT": "slack://",
+    "AIRFLOW_VAR_TEAM": "payments",
+    "TALLYMARK_BUCKET": "a-bucket",
+    "PATH": "/bin",
+    **foreign.PROXIES,
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_own_variable_is_kept(name):
+    assert local_stack.isolated(KEPT)[name] == KEPT[name]
+
+
+@pytest.mark.parametrize(
+    ("given", "exempt"),
+    [
+        ({}, {"127.0.0.1", "localhost"}),
+        ({"NO_PROXY": "example.com, .corp "}, {"127.0.0.1", "localhost", "example.com", ".corp"}),
+        ({"NO_PROXY": "*"}, {"*"}),
+        ({"NO_PROXY": "a", "no_proxy": "b,127.0.0.1,"}, {"127.0.0.1", "localhost", "a", "b"}),
+    ],
+)
+def test_no_proxy_is_asked_for_loopback(given, exempt):
+    kept = local_stack.isolated(given | foreign.PROXIES)
+    assert set(kept["NO_PROXY"].split(",")) == set(kept["no_proxy"].split(",")) == exempt
+
+
+def test_environments_of_the_stack_are_isolated(tmp_path, monkeypatch):
+    for name, value in (foreign.VARIABLES | KEPT).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "transactions.csv").write_text(HEADER + "\n")
+    stack = local_stack.new_stack(tmp_path / "stack", tmp_path / "transactions.csv")
+    for environment in (stack.environment(), stack.feed_environment()):
+        assert not set(foreign.VARIABLES.items()) & set(environment.items())
+        assert set(KEPT.items()) <= set(environment.items())
+
+
 PARENT = "import subprocess; subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL); print(flush=True); input()"
 
 
@@ -113,7 +171,9 @@ def test_up_and_down_and_up_again(tmp_path):
     (tmp_path / "data").mkdir()
     source = tmp_path / "data/transactions.csv"
     source.write_text("\n".join([HEADER, *[ROW] * 5, ""]))
-    variables = os.environ | {"TALLYMARK_FEED_CHUNK_ROWS": "1"}
+    # Those of Python would keep the command itself from starting: the Makefile drops them.
+    given = {name: value for name, value in foreign.VARIABLES.items() if not name.startswith("PYTHON")}
+    variables = os.environ | given | foreign.PROXIES | {"TALLYMARK_FEED_CHUNK_ROWS": "1"}
 
     def run(command: str) -> str:
         arguments = [sys.executable, "-c", COMMAND, str(tmp_path / "local"), command]

@@ -61,7 +61,7 @@ def described(airflow_home, **settings: str) -> dict:
     return json.loads(lines[0].removeprefix("DAGS "))
 
 
-def test_production_has_mechanism_y_alone(airflow_home):
+def test_dags(airflow_home):
     found = described(airflow_home)
     assert found["errors"] == {}
     assert found["heavy"] == []
@@ -92,12 +92,11 @@ def test_production_has_mechanism_y_alone(airflow_home):
     }
 
 
-def test_a_feed_source_adds_mechanism_x(airflow_home):
-    found = described(airflow_home, TALLYMARK_FEED_SOURCE="somewhere.csv", TALLYMARK_SCHEDULE="@continuous")
+def test_schedule_is_a_setting(airflow_home):
+    found = described(airflow_home, TALLYMARK_SCHEDULE="@continuous", TALLYMARK_AUDIT_SCHEDULE="@weekly")
     assert found["errors"] == {}
-    assert set(found["dags"]) == {"audit_patterns", "detect_patterns", "feed_transactions"}
-    assert found["dags"]["feed_transactions"]["edges"] == []
-    assert found["dags"]["detect_patterns"]["schedule"] == "@continuous"
+    schedules = {name: dag["schedule"] for name, dag in found["dags"].items()}
+    assert schedules == {"detect_patterns": "@continuous", "audit_patterns": "@weekly"}
 
 
 WRONG = {
@@ -116,7 +115,7 @@ def test_settings_that_cannot_be_used_are_the_last_lines_of_the_import_error(air
     found = described(airflow_home, **{name: value for name, (value, _) in WRONG.items()})
     first, *others = [f"{name}{says}" for name, (_, says) in WRONG.items()]
     assert found["dags"] == {}
-    assert len(found["errors"]) == 3
+    assert len(found["errors"]) == 2
     for error in found["errors"].values():
         assert error.splitlines()[-5:] == [f"tallymark.settings.SettingsError: {first}", *others]
 

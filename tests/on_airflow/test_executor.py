@@ -1,18 +1,37 @@
-"""The scheduler rests at its executor while nothing happens, and no longer than until a task ends."""
+"""The executor: how the scheduler rests at it, and how it ends."""
 
+import os
+import signal
+import subprocess
+import sys
+from threading import Thread
+from types import SimpleNamespace
+
+import psutil
 import pytest
+from support.waiting import DEADLINE_SECONDS, wait_for
+
+# Heeds no signal that it may ignore, as a task that hangs in native code.
+HANGS = (
+    "import signal, time; [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]; "
+    "print('ready', flush=True); time.sleep(3600)"
+)
 
 
 @pytest.fixture
 def executor():
     from tallymark.on_airflow.executor import RestingLocalExecutor
 
-    made = RestingLocalExecutor(parallelism=1)
+    made = RestingLocalExecutor(parallelism=2)
     # Workers would start with the executor.
     made.is_mp_using_fork = False
     made.start()
     yield made
-    made.end()
+    for worker in filter(psutil.pid_exists, made.workers):
+        for process in [*psutil.Process(worker).children(recursive=True), psutil.Process(worker)]:
+            process.kill()
+    if not made.activity_queue._reader.closed:
+        made.end()
 
 
 @pytest.fixture
@@ -34,7 +53,7 @@ def let_a_day_pass(executor) -> None:
     executor._noted_at -= 86_400
 
 
-def test_it_rests_the_longer_the_longer_nothing_has_happened():
+def test_rest_grows_with_quiet_time():
     from tallymark.on_airflow.executor import LONGEST_REST_SECONDS, SHORTEST_REST_SECONDS, rest_seconds
 
     assert [rest_seconds(quiet, ended=True) for quiet in (0, 0.1)] == [0, 0]
@@ -43,7 +62,7 @@ def test_it_rests_the_longer_the_longer_nothing_has_happened():
     assert rest_seconds(60, ended=False) == rest_seconds(86_400, ended=True) == LONGEST_REST_SECONDS
 
 
-def test_it_rests_shortly_once_a_task_has_started(executor, rests):
+def test_rest_is_short_after_a_task_started(executor, rests):
     let_a_day_pass(executor)
     executor.sync()
     executor._process_workloads([])
@@ -52,7 +71,7 @@ def test_it_rests_shortly_once_a_task_has_started(executor, rests):
     assert quiet > after > 0
 
 
-def test_a_task_that_ends_wakes_it_and_is_read_at_once(executor, rests, monkeypatch):
+def test_end_of_a_task_interrupts_the_rest(executor, rests, monkeypatch):
     from tallymark.on_airflow import executor as module
 
     monkeypatch.setattr(module, "AWAKE_SECONDS", 3600)
@@ -66,3 +85,80 @@ def test_a_task_that_ends_wakes_it_and_is_read_at_once(executor, rests, monkeypa
     executor.sync()
     quiet, woken, started = rests
     assert quiet > started > woken == 0
+
+
+@pytest.fixture
+def run(executor, monkeypatch):
+    """Run a Python program in a process below a worker, as Airflow's supervisor does; its first line is waited for."""
+    from airflow.executors.base_executor import BaseExecutor
+
+    def supervise(workload, **_):
+        with subprocess.Popen([sys.executable, "-c", workload.program], stdout=-1, start_new_session=True) as task:
+            task.stdout.readline()
+            os.write(written, b"%d\n" % task.pid)
+
+    def start(program: str) -> None:
+        key = ("task", len(executor.running))
+        states = {"running_state": None, "success_state": "success", "failure_state": "failed"}
+        executor.queued_tasks[key] = SimpleNamespace(key=key, display_name="task", program=program, **states)
+        executor.running.add(key)
+        executor._process_workloads([executor.queued_tasks[key]])
+
+    read, written = os.pipe()
+    monkeypatch.setattr(BaseExecutor, "run_workload", staticmethod(supervise))
+    with open(read) as pids:
+        start.pid = lambda: int(pids.readline())
+        yield start
+    os.close(written)
+
+
+def ends(executor) -> bool:
+    thread = Thread(target=executor.end, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_SECONDS)
+    return not thread.is_alive()
+
+
+def test_end_kills_a_task_that_ignores_signals(executor, run, monkeypatch):
+    from tallymark.on_airflow import executor as module
+
+    monkeypatch.setattr(module, "END_SECONDS", 0.1)
+    run(HANGS)
+    task = psutil.Process(run.pid())
+    worker = task.parent()
+    assert worker.pid in executor.workers
+    assert ends(executor)
+    wait_for(lambda: not task.is_running() and not worker.is_running(), "worker and task are gone")
+
+
+def test_end_waits_for_a_task_that_ends(executor, run):
+    run("print(flush=True); import time; time.sleep(1)")
+    run.pid()
+    assert ends(executor)
+    assert executor.event_buffer == {("task", 0): ("success", None)}
+
+
+def test_queue_locked_by_a_killed_worker_ends_the_scheduler(executor, run, monkeypatch):
+    from tallymark.on_airflow import executor as module
+
+    run("print(flush=True)")
+    run.pid()
+    wait_for(lambda: executor.sync() or executor.event_buffer, "the first task has ended")
+    lock = executor.activity_queue._rlock
+    wait_for(lambda: not lock.acquire(block=False) or lock.release(), "the worker waits for the next task")
+    (worker,) = executor.workers
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: not psutil.pid_exists(worker) or executor.sync(), "the worker is gone")
+    run("print(flush=True)")
+    monkeypatch.setattr(module, "STUCK_SECONDS", 2)
+
+    def stuck() -> bool:
+        try:
+            executor.sync()
+        except module.StuckError:
+            return True
+        return False
+
+    wait_for(stuck, "the executor notices that it is stuck")
+    monkeypatch.setattr(module, "END_SECONDS", 0.1)
+    assert ends(executor)

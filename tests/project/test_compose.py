@@ -1,24 +1,31 @@
 """docker-compose.yaml and its .env, as far as that can be known without a Docker engine."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 import yaml
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
+from support.waiting import wait_for
 from tallymark.cli import env_file
-from tallymark.on_airflow import health
+from tallymark.on_airflow import database, health
 from tallymark.settings import PROJECT_ROOT, Settings
 
 TEXT = (PROJECT_ROOT / "docker-compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
-AIRFLOW = [name for name, service in SERVICES.items() if "build" in service]
-ONE_SHOT = {"set-up", "feed"}
+AIRFLOW = [name for name, service in SERVICES.items() if "airflow.env" in service.get("env_file", ())]
+ENDS = {"set-up": "no", "feed": "on-failure"}
+WATCH = COMPOSE["x-watch"]
 EXAMPLE = (PROJECT_ROOT / ".env.example").read_text()
 OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
 SECRETS = {"ADMIN_PASSWORD", "POSTGRES_PASSWORD", "FERNET_KEY", "API_SECRET_KEY", "JWT_SECRET", "S3_SECRET_KEY"}
@@ -65,7 +72,7 @@ def test_compose_1_29_and_v2_both_read_it():
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_kept_in_bounds(name):
     service = SERVICES[name]
-    assert service["restart"] == ("no" if name in ONE_SHOT else "unless-stopped")
+    assert service["restart"] == ENDS.get(name, "unless-stopped")
     assert service["logging"]["driver"] == "json-file"
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
     assert service["init"] and service["read_only"] and "/tmp" in service["tmpfs"]
@@ -76,19 +83,80 @@ def test_a_service_is_kept_in_bounds(name):
     assert {volume.split(":")[0] for volume in service.get("volumes", ())} <= set(COMPOSE["volumes"])
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ONE_SHOT])
-def test_a_service_that_stays_has_a_health_check_that_means_something(name):
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ENDS])
+def test_a_service_that_stays_has_a_health_check(name):
     check = SERVICES[name]["healthcheck"]
     assert {"interval", "timeout", "retries", "start_period"} < set(check)
-    if name in PARTS:
-        assert check["test"] == ["CMD", "python", "-m", "tallymark", "health", PARTS[name]]
+    # Cleaning bounds itself, and is tried again.
+    if name != "clean":
+        watch, command = check["test"][:5], check["test"][5:]
+        assert watch == ["CMD", "sh", "-c", WATCH, "watch"]
+        if name in PARTS:
+            assert command == ["python", "-m", "tallymark", "health", PARTS[name]]
 
 
 def test_what_others_wait_for_has_a_health_check_or_ends():
     for service in SERVICES.values():
         for name, wait in service.get("depends_on", {}).items():
-            assert (name in ONE_SHOT) == (wait["condition"] == "service_completed_successfully")
-            assert name in ONE_SHOT or "healthcheck" in SERVICES[name]
+            assert (name in ENDS) == (wait["condition"] == "service_completed_successfully")
+            assert name in ENDS or "healthcheck" in SERVICES[name]
+
+
+@pytest.fixture
+def container(tmp_path):
+    """A shell in place of the container's init, the process below it, and the health check for both."""
+    last = tmp_path / "last_healthy"
+    with subprocess.Popen(["sh", "-c", "sleep 3600; true"]) as init:
+        children = Path(f"/proc/{init.pid}/task/{init.pid}/children")
+        wait_for(children.read_text, "the main process is there")
+        main = psutil.Process(int(children.read_text()))
+        script = WATCH.replace("$$", "$").replace("${RESTART_MINUTES:-5}", "5")
+        for real, own in {"/tmp/last_healthy": last, "/proc/1/task/1/children": children}.items():
+            assert real in script
+            script = script.replace(real, str(own))
+
+        def check(code: int) -> int:
+            """Exit code of the health check whose command ends with this code."""
+            return subprocess.run(["sh", "-c", script, "watch", "sh", "-c", f"exit {code}"], timeout=600).returncode
+
+        yield last, main, check
+        with suppress(psutil.NoSuchProcess):
+            main.kill()
+
+
+@pytest.mark.parametrize(("seconds", "is_killed"), [(10, False), (270, False), (330, True)])
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_watch_kills_what_was_unhealthy_for_minutes(container, code, seconds, is_killed):
+    last, main, check = container
+    last.touch()
+    before = time.time() - seconds
+    os.utime(last, (before, before))
+    assert (check(code) == 0) == (code == 0)
+    # What is not the fault of the container does not count.
+    assert (last.stat().st_mtime > before + 5) == (code < 2)
+    if is_killed:
+        wait_for(lambda: not main.is_running(), "the main process is gone")
+    assert main.is_running() != is_killed
+
+
+def test_watch_gives_a_container_time_to_start(container):
+    last, main, check = container
+    assert check(2) != 0
+    assert last.exists()
+    assert main.is_running()
+
+
+def test_connections_to_the_database_have_time_outs():
+    """Of both ends: a client that is gone keeps its locks until the server notices."""
+    environment = SERVICES["scheduler"]["environment"]
+    for name in ("", "_ASYNC"):
+        given = environment[f"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS{name}"]
+        assert given == f"tallymark.on_airflow.database.CONNECT_ARGS{name}"
+        assert all(value > 0 for value in getattr(database, given.rpartition(".")[2]).values())
+    server = dict(re.findall(r"-c (\w+)=(\d+)", SERVICES["postgres"]["command"]))
+    client = {name.replace("keepalives", "tcp_keepalives"): value for name, value in database.CONNECT_ARGS.items()}
+    assert server == {name: str(client[name]) for name in server}
+    assert len(server) == 4
 
 
 @pytest.mark.parametrize("name", AIRFLOW)
@@ -168,11 +236,38 @@ def test_git_and_the_image_leave_secrets_alone():
     assert all((PROJECT_ROOT / source).exists() for source in sources)
 
 
-@pytest.mark.parametrize(("status", "code"), [("healthy", 0), ("unhealthy", 1), (None, 1)])
-def test_the_health_check(monkeypatch, status, code):
-    answer = json.dumps({"scheduler": {"status": status}, "triggerer": {"status": "healthy"}})
+HEALTHY, UNHEALTHY = {"status": "healthy"}, {"status": "unhealthy"}
+
+
+@pytest.mark.parametrize(
+    ("database", "scheduler", "code"),
+    [
+        (HEALTHY, HEALTHY, health.HEALTHY),
+        (HEALTHY, UNHEALTHY, health.ITS_FAULT),
+        (HEALTHY, {"status": None}, health.ITS_FAULT),
+        (UNHEALTHY, UNHEALTHY, health.NOT_ITS_FAULT),
+    ],
+)
+def test_health_of_a_part(monkeypatch, database, scheduler, code):
+    answer = json.dumps({"metadatabase": database, "scheduler": scheduler})
     monkeypatch.setattr(health, "URL", f"data:application/json,{quote(answer)}")
     assert health.main(["scheduler"]) == code
+    assert health.main(["metadatabase"]) == (health.HEALTHY if database == HEALTHY else health.NOT_ITS_FAULT)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "data:text/plain,no%20JSON"])
+@pytest.mark.parametrize(
+    ("part", "database_answers", "code"),
+    [
+        ("scheduler", True, health.NOT_ITS_FAULT),
+        ("metadatabase", True, health.ITS_FAULT),
+        ("metadatabase", False, health.NOT_ITS_FAULT),
+    ],
+)
+def test_health_while_the_api_server_does_not_answer(monkeypatch, url, part, database_answers, code):
+    monkeypatch.setattr(health, "URL", url)
+    monkeypatch.setattr(health, "database_answers", lambda: database_answers)
+    assert health.main([part]) == code
 
 
 def test_what_the_operations_name_is_there():

@@ -29,9 +29,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 def mailbox(monkeypatch):
     controller = SmtpServer(Mailbox())
     controller.start()
-    connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": controller.port}
-    connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "tallymark@example.com"}
-    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", controller.connection)
     yield controller.handler
     controller.stop()
 

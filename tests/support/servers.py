@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import json
 import re
 import secrets
 import subprocess
@@ -80,6 +81,12 @@ class SmtpServer(Controller):
 
     def __init__(self, handler):
         super().__init__(handler, hostname="127.0.0.1", port=0, ready_timeout=START_SECONDS)
+
+    @property
+    def connection(self) -> str:
+        """An Airflow connection to this server, as the value of a variable ``AIRFLOW_CONN_...``."""
+        extra = {"disable_ssl": True, "disable_tls": True, "from_email": "tallymark@example.com"}
+        return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": self.port, "extra": extra})
 
     def _trigger_server(self) -> None:
         self.port = self.server.sockets[0].getsockname()[1]

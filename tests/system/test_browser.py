@@ -69,12 +69,10 @@ def site(tmp_path_factory):
     (root / "source/transactions.csv").write_text(HEADER + "\n")
     controller = SmtpServer(Mailbox())
     controller.start()
-    connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": controller.port}
-    connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "tallymark@example.com"}
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TALLYMARK_VARS", json.dumps(THRESHOLDS))
         environment.setenv("TALLYMARK_ALERT_EMAIL", "analyst@example.com")
-        environment.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        environment.setenv("AIRFLOW_CONN_SMTP_DEFAULT", controller.connection)
         stack = local_stack.new_stack(root / "stack", root / "source/transactions.csv")
         processes = local_stack.start(stack)
         try:

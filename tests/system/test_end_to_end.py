@@ -1,13 +1,16 @@
 """Real Airflow processes pick up chunks that boto3 puts into a real S3 server."""
 
 import json
+import os
 import random
 import re
 import urllib.error
 import urllib.request
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from support import foreign
 from support.oracle import Row, detect
 from support.streams import HEADER, THRESHOLDS, csv_text, detected
 from support.waiting import wait_for
@@ -29,18 +32,20 @@ PAGE = [
 
 
 @pytest.fixture
-def running(tmp_path, monkeypatch, capsys):
-    """A running stack whose Mechanism X has nothing to put, and its processes by name."""
-    monkeypatch.setenv("TALLYMARK_VARS", json.dumps(THRESHOLDS))
+def running(tmp_path, capsys):
+    """A running stack without a feed, and its processes by name, started among variables of other installations."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "transactions.csv").write_text(HEADER + "\n")
-    made = local_stack.new_stack(tmp_path / "stack", source / "transactions.csv")
-    processes = local_stack.start(made)
-    try:
-        yield made, processes
-    finally:
-        local_stack.stop([process.pid for process in processes.values()])
+    variables = foreign.VARIABLES | foreign.PROXIES | {"TALLYMARK_VARS": json.dumps(THRESHOLDS)}
+    with patch.dict(os.environ, variables):
+        local_stack.isolate_this_process()
+        made = local_stack.new_stack(tmp_path / "stack", source / "transactions.csv")
+        processes = local_stack.start(made)
+        try:
+            yield made, processes
+        finally:
+            local_stack.stop([process.pid for process in processes.values()])
 
 
 def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:

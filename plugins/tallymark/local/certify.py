@@ -62,7 +62,7 @@ class Way:
 
 
 def lay_out(source: Path, data: Path, shuffle: int | None = None) -> None:
-    """Cut ``transactions.csv(.gz)`` into chunks, as Mechanism X does, in a folder that is laid out like the bucket.
+    """Cut ``transactions.csv(.gz)`` into chunks, as the feed does, in a folder that is laid out like the bucket.
 
     Args:
         source: holds the transactions, and ``customer_importance.csv(.gz)`` if there is any.

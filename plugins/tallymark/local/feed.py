@@ -1,4 +1,7 @@
-"""Mechanism X: a stand-in that lets a file of transactions land in the bucket, chunk by chunk."""
+"""The feed: a stand-in for the producer that puts a file of transactions into the bucket, chunk by chunk.
+
+``python -m tallymark feed`` reaches S3 as boto3 does by default, through ``AWS_*`` variables; it knows no Airflow.
+"""
 
 import gzip
 import logging
@@ -10,29 +13,53 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+import boto3
+from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential
+
+from tallymark.cli.command_line import ArgumentParser
 from tallymark.errors import UserError
 from tallymark.intake.csv_lines import RejectedError, read_layout
 from tallymark.intake.transactions import TRANSACTIONS
 from tallymark.settings import Settings
-from tallymark.store import Store
+from tallymark.store import BucketError, Store
+from tallymark.store.s3 import S3_CONFIG, S3Store
 
 log = logging.getLogger(__name__)
+
+
+LONGEST_PAUSE_SECONDS = 30
 
 
 class SourceError(UserError, ValueError):
     """A file of transactions cannot be replayed; the message says why."""
 
 
+@retry(
+    retry=retry_if_exception_type(BucketError),
+    wait=wait_exponential(max=LONGEST_PAUSE_SECONDS),
+    before_sleep=before_sleep_log(log, logging.WARNING),
+)
+def feed_until_done(settings: Settings, store: Store) -> None:
+    """Put all chunks, however often S3 fails; pauses between tries grow to ``LONGEST_PAUSE_SECONDS``.
+
+    Raises:
+        OtherContentError: when the bucket holds another customer importance.
+    """
+    feed_transactions(settings, store)
+    log.info("The source is used up: %s", settings.feed_source)
+
+
 def feed_transactions(settings: Settings, store: Store) -> int:
     """Put the next rows of ``settings.feed_source`` as the next chunk, at a fixed rate, until it is used up.
 
-    Chunks are called ``chunk_1``, ``chunk_2``, ...; it goes on behind the last one that is in the bucket.
+    Chunks are called ``chunk_1``, ``chunk_2``, ... The first one follows the last one in the bucket.
     The customer importance beside the source, ``customer_importance.csv(.gz)``, is put first.
 
     Returns:
         Number of chunks put.
 
     Raises:
+        BucketError: when S3 fails.
         OtherContentError: when the bucket holds another customer importance.
     """
     source = settings.feed_source
@@ -87,3 +114,14 @@ def _chunks(source: Path, rows: int, skip: int) -> Iterator[bytes]:
         lines = islice(file, skip, None)
         while chunk := b"".join(islice(lines, rows)):
             yield header + chunk
+
+
+def main(arguments: list[str]) -> None:
+    """Command line: ends when the source is used up."""
+    ArgumentParser(prog="python -m tallymark feed", description=__doc__).parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings = Settings()
+    if settings.feed_source in (None, Path()):
+        raise UserError("TALLYMARK_FEED_SOURCE is not set. Set it to a file transactions.csv or transactions.csv.gz.")
+    check_source(settings.feed_source)
+    feed_until_done(settings, S3Store(boto3.client("s3", config=S3_CONFIG), settings.bucket))

@@ -1,4 +1,4 @@
-"""The whole of Tallymark on one machine: an S3 server, Airflow, Mechanism X and Mechanism Y.
+"""All of Tallymark on one machine: an S3 server, Airflow and the feed.
 
 See ``make demo``, ``make up`` and ``make down`` in the README.
 Everything listens on loopback only and keeps its files in ``.local/``.
@@ -6,6 +6,7 @@ Everything listens on loopback only and keeps its files in ``.local/``.
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,11 @@ UI_PORT = 8080
 START_TIMEOUT_SECONDS = 180
 STALL_TIMEOUT_SECONDS = 180
 STOP_SECONDS = 3
+LOOPBACK = ("127.0.0.1", "localhost")
+
+# Variables of another installation of Airflow, dbt, rclone or Python, or of an AWS account. Connections stay, because
+# alerts need them. No client in here can use a SOCKS proxy, and httpx fails if there is one.
+FOREIGN = re.compile("_?AIRFLOW_(?!CONN_|VAR_)|AWS_|BOTO|DBT_|OTEL_|PYTHON|RCLONE_|(?i:[a-z]+_proxy=socks)")
 
 
 class StackError(UserError, RuntimeError):
@@ -48,7 +54,7 @@ class Stack:
 
     Attributes:
         root: folder of its S3 data, warehouse, Airflow metadata and logs.
-        source: the transactions that Mechanism X replays.
+        source: the transactions that the feed replays.
         reserved: bound sockets that keep the three ports from others until they are listened to.
         laid_out_at: when it was, on the clock that time.monotonic() reads, seconds.
     """
@@ -74,8 +80,8 @@ class Stack:
 
     @property
     def settings(self) -> Settings:
-        """As the DAGs see them: the environment's, but with this stack's warehouse and source."""
-        given = {"warehouse": self.root / "warehouse.duckdb", "feed_source": self.source}
+        """Those of the environment, with the warehouse and the schedule of this stack."""
+        given = {"warehouse": self.root / "warehouse.duckdb"}
         if "TALLYMARK_SCHEDULE" not in os.environ:
             given["schedule"] = "@continuous"
         return Settings(**given)
@@ -93,7 +99,7 @@ class Stack:
         return S3Store(client, self.settings.bucket)
 
     def environment(self) -> dict[str, str]:
-        """For Airflow's processes: this stack's paths, ports and secrets, and what airflow.env has."""
+        """The variables of Airflow's processes: paths, ports and secrets of this stack, and airflow.env."""
         settings, airflow_home = self.settings, self.root / "airflow"
         connection = {
             "conn_type": "aws",
@@ -102,11 +108,10 @@ class Stack:
             "extra": {"endpoint_url": self.s3_url, "region_name": "us-east-1"},
         }
         return {
-            **os.environ,
+            **isolated(os.environ),
             **dotenv_values(PROJECT_ROOT / "airflow.env"),
             "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
             "TALLYMARK_WAREHOUSE": str(settings.warehouse),
-            "TALLYMARK_FEED_SOURCE": str(settings.feed_source),
             "TALLYMARK_SCHEDULE": settings.schedule,
             "TALLYMARK_OWNER_LINK": f"{self.ui_url}/plugin/detections",
             f"AIRFLOW_CONN_{settings.aws_conn_id.upper()}": json.dumps(connection),
@@ -122,6 +127,35 @@ class Stack:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home}/airflow.db",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.root / "logs" / "tasks"),
         }
+
+    def feed_environment(self) -> dict[str, str]:
+        """The variables of the feed, which knows no Airflow."""
+        return {
+            **isolated(os.environ),
+            "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+            "TALLYMARK_FEED_SOURCE": str(self.source),
+            "AWS_ENDPOINT_URL_S3": self.s3_url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+
+def isolated(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without ``FOREIGN`` variables and AWS files, in which no proxy is asked for loopback."""
+    kept = {name: value for name, value in environment.items() if not FOREIGN.match(f"{name}={value}")}
+    exempt = {host.strip() for name in ("NO_PROXY", "no_proxy") for host in kept.get(name, "").split(",")}
+    # A list with a star among other hosts would exempt only these.
+    no_proxy = "*" if "*" in exempt else ",".join(sorted(filter(None, exempt.union(LOOPBACK))))
+    files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+    return {**kept, **files, "NO_PROXY": no_proxy, "no_proxy": no_proxy}
+
+
+def isolate_this_process() -> None:
+    """Give this process an isolated environment: urllib asks proxies, and boto3 reads ``AWS_*``."""
+    kept = isolated(os.environ)
+    os.environ.clear()
+    os.environ.update(kept)
 
 
 def find_source(data: Path) -> Path:
@@ -187,11 +221,8 @@ def reserve_port(wanted: int = 0) -> socket.socket:
     return reserved
 
 
-def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
+def start(stack: Stack) -> dict[str, subprocess.Popen]:
     """Start the S3 server and Airflow, wait until they answer, and say so; returns the processes by name.
-
-    Args:
-        feeds: let Mechanism X put chunks, from where it stopped if it did before.
 
     Raises:
         StackError: when one of them does not come up; all of them are stopped then.
@@ -203,7 +234,7 @@ def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
         rclone = [_script("rclone"), "--config", "/dev/null", "serve", "s3", "--addr", f"127.0.0.1:{stack.s3_port}"]
         rclone += ["--dir-cache-time", "1h", str(stack.root / "s3")]
         key = {"RCLONE_AUTH_KEY": f'"{stack.access_key},{stack.secret_key}"'}
-        s3 = processes["s3"] = _spawn(stack, "s3", rclone, os.environ | key)
+        s3 = processes["s3"] = _spawn(stack, "s3", rclone, isolated(os.environ) | key)
         command = [sys.executable, "-m", "tallymark", "set-up"]
         set_up = processes["set-up"] = _spawn(stack, "set-up", command, environment)
         _wait_until_up(stack, {"s3": s3}, "s3", "S3 server", lambda: _s3_answers(stack, s3))
@@ -226,14 +257,19 @@ def start(stack: Stack, feeds: bool = False) -> dict[str, subprocess.Popen]:
         _wait_until_up(
             stack, processes, "scheduler", "Airflow's scheduler", lambda: _health(stack)["scheduler"] == "healthy"
         )
-        if feeds:
-            _wait_until_up(stack, processes, "dag-processor", "Mechanism X", lambda: _trigger_feed(stack))
         # No task needs it, so nothing waits for it; without one Airflow's home page shows red.
         processes["triggerer"] = _spawn(stack, "triggerer", [*airflow, "triggerer", "--skip-serve-logs"], environment)
     except BaseException:
         stop([process.pid for process in processes.values()])
         raise
     return processes
+
+
+def start_feed(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
+    """Add the feed to the processes; it continues behind the last chunk in the bucket."""
+    command = [sys.executable, "-m", "tallymark", "feed"]
+    processes["feed"] = _spawn(stack, "feed", command, stack.feed_environment())
+    _say(stack, "Feed is up")
 
 
 def _wait_until_up(
@@ -267,9 +303,9 @@ def _health(stack: Stack) -> dict[str, str]:
         return {part: found["status"] for part, found in json.load(answer).items()}
 
 
-def _trigger_feed(stack: Stack) -> bool:
-    _ask(stack, "/api/v2/dags/feed_transactions/dagRuns", {"logical_date": None}, _token(stack))
-    return True
+def _runs_a_task(stack: Stack) -> bool:
+    path = "/api/v2/dags/~/dagRuns/~/taskInstances?state=running&limit=1"
+    return _ask(stack, path, token=_token(stack))["total_entries"] > 0
 
 
 def _durations(stack: Stack) -> dict[str, list[float]]:
@@ -343,9 +379,9 @@ def _missing(answers: Callable[[], bool]) -> str | None:
 
 
 def check_alive(stack: Stack, processes: dict[str, subprocess.Popen]) -> None:
-    """Raise a StackError when one of the processes has ended."""
+    """Raise a StackError when a process has ended, other than a feed whose source is used up."""
     for name, process in processes.items():
-        if process.poll() is not None:
+        if process.poll() is not None and (name, process.returncode) != ("feed", 0):
             raise StackError(f"{name} stopped with exit code {process.returncode}: see {_log(stack, name)}")
 
 
@@ -386,10 +422,13 @@ def _leads_a_group(process: psutil.Process) -> bool:
 
 @contextmanager
 def running(stack: Stack) -> Iterator[dict[str, subprocess.Popen]]:
-    """A started stack, stopped at the end whatever happens, SIGTERM and Ctrl-C included."""
+    """A started stack with its feed, stopped at the end whatever happens, SIGTERM and Ctrl-C included."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    processes = start(stack, feeds=True)
+    processes = start(stack)
     try:
+        # Until then, chunks would wait for Airflow's start, and the latency would be that of the start.
+        _wait_until_up(stack, processes, "scheduler", "Airflow's first task", lambda: _runs_a_task(stack))
+        start_feed(stack, processes)
         yield processes
     finally:
         print("Stopping ...", flush=True)
@@ -429,7 +468,7 @@ def _watch(stack: Stack, processes: dict[str, subprocess.Popen], expected: int) 
 
 
 def demo(data: Path | None) -> int:
-    """Run X and Y over a source until it is used up; returns the exit code, 0 only if all is right."""
+    """Run the feed and the pipeline until the source is used up; returns 0 only if everything is right."""
     root = LOCAL / "demo"
     source = find_source(data) if data else None
     if root.exists():
@@ -455,7 +494,8 @@ def up(data: Path | None) -> int:
     if state.exists():
         before = json.loads(state.read_text())
         left = _left(before)
-        if {process.pid for process in left} >= {pid for pid, _ in before["processes"]}:
+        # The feed ends when its source is used up.
+        if {process.pid for process in left} >= {pid for pid, _ in before["processes"]} - {before["feed"]}:
             print(f"It runs already: {before['says']}")
             return 0
         print("Not all of what was started before is running any more: starting anew.", flush=True)
@@ -463,14 +503,16 @@ def up(data: Path | None) -> int:
         state.unlink()
     stack = new_stack(root, find_source(data) if data else None)
     print("Starting an S3 server and Airflow, which takes half a minute ...", flush=True)
-    processes = start(stack, feeds=True)
+    processes = start(stack)
+    start_feed(stack, processes)
     says = (
         f"Airflow {stack.ui_url} (user admin, password {stack.password}); "
         f"S3 {stack.s3_url} (key {stack.access_key}, secret {stack.secret_key}), bucket {stack.settings.bucket}"
     )
     started = [(process.pid, psutil.Process(process.pid).create_time()) for process in processes.values()]
     state.touch(0o600)
-    state.write_text(json.dumps({"says": says, "booted_at": psutil.boot_time(), "processes": started}))
+    about = {"says": says, "booted_at": psutil.boot_time(), "processes": started, "feed": processes["feed"].pid}
+    state.write_text(json.dumps(about))
     files = root / "s3" / stack.settings.bucket / stack.settings.output_prefix / "detections"
     print(f"{says}\nWhat it finds, and why: {stack.ui_url}/plugin/detections")
     print(f"Detection files: {files}\n  once there are any: tail -n 3 {files}/*")
@@ -520,5 +562,6 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if given.command == "down":
         return down()
+    isolate_this_process()
     Settings()
     return {"demo": demo, "up": up}[given.command](given.data)

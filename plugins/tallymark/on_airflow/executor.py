@@ -1,35 +1,54 @@
-"""Airflow's LocalExecutor, at which the scheduler rests while nothing happens: docs/decisions/quick-tasks.md."""
+"""Airflow's LocalExecutor with a resting scheduler loop and a bounded end: docs/decisions/quick-tasks.md."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
+from threading import Timer
 from typing import Any
 
+import psutil
 from airflow.executors.local_executor import LocalExecutor
 
-# So long after a task has ended, the scheduler may take a few looks until the next one starts.
+# The scheduler may need several loops after a task ended until it starts the next one.
 AWAKE_SECONDS = 0.15
 SHORTEST_REST_SECONDS = 0.2
 LONGEST_REST_SECONDS = 2
 REST_SHARE = 0.25
 
+# Less than docker-compose.yaml gives the scheduler to stop.
+END_SECONDS = 10
+STUCK_SECONDS = 60
+
+
+class StuckError(RuntimeError):
+    """Workers are idle and none of them takes the next task."""
+
 
 def rest_seconds(quiet: float, ended: bool) -> float:
-    """How long the scheduler rests when the last task started, or ended, so many seconds ago."""
+    """Seconds for which the scheduler rests.
+
+    Args:
+        quiet: seconds since the last task started or ended.
+        ended: whether the last task has ended.
+    """
     if ended and quiet < AWAKE_SECONDS:
         return 0
     return min(max(quiet * REST_SHARE, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS)
 
 
 class RestingLocalExecutor(LocalExecutor):
-    """Holds up the scheduler's loop, which calls it each time, for ``rest_seconds`` or until a task ends."""
+    """Delays each scheduler loop for ``rest_seconds`` or until a task ends.
+
+    Raises:
+        StuckError: from ``sync``, which ends the scheduler. A worker that was killed while it waited for a task leaves
+            the queue locked, and no other worker can read it.
+    """
 
     def start(self) -> None:
         super().start()
-        self._note(ended=False)
-
-    def _process_workloads(self, workload_list: Sequence[Any]) -> None:
-        super()._process_workloads(workload_list)
+        self._has_lost_workers = False
+        self._stuck_since = None
         self._note(ended=False)
 
     def sync(self) -> None:
@@ -37,6 +56,59 @@ class RestingLocalExecutor(LocalExecutor):
         if wait([self.result_queue._reader], rest_seconds(time.monotonic() - self._noted_at, self._ended)):
             self._note(ended=True)
         super().sync()
+        self._fail_if_stuck()
+
+    def end(self) -> None:
+        """Wait ``END_SECONDS`` for running tasks, then kill them; the next scheduler starts them again."""
+        workers = list(_processes(self.workers))
+        timer = Timer(END_SECONDS, _kill, [workers])
+        timer.start()
+        try:
+            super().end()
+        finally:
+            timer.cancel()
+            # A second signal interrupts the wait.
+            _kill(workers)
+
+    def _process_workloads(self, workload_list: Sequence[Any]) -> None:
+        super()._process_workloads(workload_list)
+        self._note(ended=False)
+
+    def _check_workers(self) -> None:
+        before = set(self.workers)
+        super()._check_workers()
+        # No worker ends by itself before the executor does.
+        self._has_lost_workers |= not before <= set(self.workers)
+
+    def _fail_if_stuck(self) -> None:
+        waiting = self._unread_messages.value
+        idle = len(self.workers) - (len(self.running) - waiting)
+        if not (self._has_lost_workers and waiting and idle > 0):
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+        elif time.monotonic() - self._stuck_since > STUCK_SECONDS:
+            raise StuckError(
+                f"No worker has taken a task for {STUCK_SECONDS} s: a killed worker left their queue locked. "
+                "The scheduler ends. Start it again if nothing else does."
+            )
 
     def _note(self, ended: bool) -> None:
         self._noted_at, self._ended = time.monotonic(), ended
+
+
+def _processes(pids: Iterable[int]) -> Iterable[psutil.Process]:
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            yield psutil.Process(pid)
+
+
+def _kill(workers: list[psutil.Process]) -> None:
+    """Kill workers and their tasks, the worker first: it would report its task as failed."""
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            # A suspended worker starts no further task.
+            worker.suspend()
+            for process in [worker, *worker.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()

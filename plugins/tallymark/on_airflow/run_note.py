@@ -1,4 +1,4 @@
-"""Writes into the note of each run of detect_patterns what it did. Airflow's scheduler calls it when a run ends."""
+"""Writes a note into each run of detect_patterns that says what the run did. Airflow calls it when a run ends."""
 
 from typing import Any
 
@@ -20,13 +20,27 @@ def on_dag_run_failed(dag_run: Any, msg: str) -> None:
 
 
 def _note(dag_run: Any) -> None:
-    if dag_run.dag_id != DAG_ID or dag_run.note:
-        return
-    from airflow.models.xcom import XComModel
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import inspect
     from sqlalchemy.orm import object_session
 
+    # The scheduler's session may hold SQLite's only write lock, which a second session could not get.
+    if session := object_session(dag_run):
+        _write(dag_run, session)
+        return
+    # `airflow dags test` passes a run that has no session.
+    with create_session(scoped=False) as session:
+        _write(session.get(DagRun, inspect(dag_run).identity), session)
+
+
+def _write(dag_run: Any, session: Any) -> None:
+    from airflow.models.xcom import XComModel
+
+    if dag_run.dag_id != DAG_ID or dag_run.note:
+        return
     query = XComModel.get_many(run_id=dag_run.run_id, dag_ids=DAG_ID, task_ids=["load", "export"], key="return_value")
-    values = {row.task_id: XComModel.deserialize_value(row) for row in object_session(dag_run).scalars(query)}
+    values = {row.task_id: XComModel.deserialize_value(row) for row in session.scalars(query)}
     if text := summary(values.get("load"), values.get("export")):
         dag_run.note = text
 

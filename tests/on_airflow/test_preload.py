@@ -1,0 +1,39 @@
+"""What the process that tasks are forked from shows of the made-up chunk that it processes: nothing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support.servers import Mailbox, SmtpServer
+from tallymark.settings import PROJECT_ROOT
+
+PRELOAD = """
+import logging
+import airflow.sdk
+from tallymark.on_airflow import preload
+logging.getLogger("tallymark").info("LOGS AGAIN")
+"""
+
+
+@pytest.mark.parametrize("max_object_bytes", ["1000000", "1"], ids=["accepted", "rejected"])
+def test_made_up_chunk_is_not_shown(tmp_path, max_object_bytes):
+    server = SmtpServer(Mailbox())
+    server.start()
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW_CONN_SMTP_DEFAULT": server.connection,
+        "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+        "TALLYMARK_WAREHOUSE": str(tmp_path / "warehouse.duckdb"),
+        "TALLYMARK_ALERT_EMAIL": "analyst@example.com",
+        "TALLYMARK_MAX_OBJECT_BYTES": max_object_bytes,
+    }
+    command = [sys.executable, "-c", PRELOAD]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    server.stop()
+    said = done.stdout + done.stderr
+    assert "Filling up the DagBag" in said
+    assert "LOGS AGAIN" in said
+    for word in ("Traceback", "chunk_1", "detections-0", "manifest", "rows", "CHILD", "C1", "M1", "ALERT"):
+        assert word not in said
+    assert server.handler.mails == []
