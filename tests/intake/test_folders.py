@@ -1,12 +1,15 @@
 """Folders that Spark, Databricks and Hadoop write: which parts count, and when a folder is complete."""
 
 import json
+import os
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.loading import GOOD, put, query
 from tallymark.intake import folders
 from tallymark.intake.csv_lines import RejectedError
+from tallymark.intake.waiting import waiting_chunks
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store import StoredObject
@@ -192,6 +195,27 @@ def test_parts_behind_the_marker_count(settings, bucket):
     put(bucket, "chunk_1/part-1", GOOD)
     assert load_chunks(slow, bucket)["chunks_accepted"] == 0
     assert load_chunks(settings, bucket)["rows_accepted"] == 2
+
+
+def test_a_settling_folder_holds_up_those_behind_it(settings, bucket):
+    slow = settings.model_copy(update={"folder_settle_seconds": 3600})
+    for name in ("chunk_1", "chunk_2/_SUCCESS", "chunk_2/part-0", "chunk_10"):
+        put(bucket, name, "" if "_SUCCESS" in name else GOOD.replace("C1", name))
+    assert load_chunks(slow, bucket)["chunks_accepted"] == 1
+    assert [chunk.key for chunk in waiting_chunks(slow, bucket.list(""))] == []
+    assert load_chunks(settings, bucket)["chunks_accepted"] == 2
+    keys = [f"input/transactions/{name}" for name in ("chunk_1", "chunk_2/", "chunk_10")]
+    assert [key for (key,) in query(settings, "select chunk_key from raw.chunks order by chunk_seq")] == keys
+
+
+def test_a_folder_that_never_settles_holds_up_nobody(settings, bucket):
+    slow = settings.model_copy(update={"folder_settle_seconds": 3600})
+    for name in ("chunk_1/_SUCCESS", "chunk_1/part-0", "chunk_2"):
+        put(bucket, name, "" if "_SUCCESS" in name else GOOD)
+    long_ago = time.time() - 3600 - folders.MAX_HOLD_SECONDS - 60
+    os.utime(bucket.root / FOLDER / "_SUCCESS", (long_ago, long_ago))
+    load_chunks(slow, bucket)
+    assert query(settings, "select chunk_key from raw.chunks") == [("input/transactions/chunk_2",)]
 
 
 def test_a_contradiction_is_rejected_until_it_is_resolved(settings, bucket):

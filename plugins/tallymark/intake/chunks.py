@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tallymark.intake.folders import (
+    holds_up,
     is_companion,
     is_complete,
     is_input,
@@ -91,16 +92,23 @@ def chunk_name(key: str) -> str:
 def find_chunks(objects: Iterable[StoredObject], prefix: str, settled: datetime = EVERYTHING_SETTLED) -> list[Chunk]:
     """The complete chunks among the objects below a prefix, in natural order of their keys.
 
+    They end before the first folder that ``holds_up`` those behind it, so that chunks are taken in their order.
+
     Args:
         objects: an object may come twice.
-        settled: objects that were put before this moment no longer have others coming behind them; see ``is_complete``.
+        settled: objects that were put before this moment no longer have others coming behind them; see ``is_settled``.
     """
     single, folders, _ = _grouped(objects, prefix)
     chunks = [Chunk(stored.key, stored.etag, (stored,), stored.last_modified) for stored in single]
+    held_up = []
     for key, members in folders.items():
         if is_complete(key, members, settled):
             chunks.append(Chunk(key, version_of(key, members), tuple(members), _newest(members)))
-    return sorted(chunks, key=lambda chunk: natural_order(chunk.key))
+        elif holds_up(key, members, settled):
+            held_up.append(natural_order(key))
+    first = min(held_up, default=None)
+    in_order = sorted(chunks, key=lambda chunk: natural_order(chunk.key))
+    return [chunk for chunk in in_order if first is None or natural_order(chunk.key) < first]
 
 
 def find_ignored(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:

@@ -26,6 +26,8 @@ TRANSACTION = re.compile(r"-tid-([0-9]+)-")
 MAX_MARKER_BYTES = 16 * 2**20
 # Hadoop lists no more files than this in a _SUCCESS marker (SUCCESS_MARKER_FILE_LIMIT).
 LISTED_AT_MOST = 100
+# A folder that is written to without end does not hold up others for ever.
+MAX_HOLD_SECONDS = 300
 
 
 def natural_order(key: str) -> tuple[list[str | int], str]:
@@ -72,23 +74,38 @@ def markers_of(folder: str, members: Iterable[StoredObject]) -> list[StoredObjec
     ]
 
 
-def is_complete(folder: str, members: Sequence[StoredObject], settled: datetime) -> bool:
-    """Whether a folder is committed and no part is still to come, as far as a listing tells.
+def is_committed(folder: str, members: Sequence[StoredObject]) -> bool:
+    """Whether markers declare a folder, or each of its directories, complete."""
+    markers = markers_of(folder, members)
+    if any(marker.key == folder + SUCCESS for marker in markers):
+        return True
+    committed = {_directory(marker.key) for marker in markers}
+    return bool(markers) and all(_directory(part.key) in committed for part in parts_of(folder, members))
+
+
+def is_settled(folder: str, members: Sequence[StoredObject], settled: datetime) -> bool:
+    """Whether no part of a committed folder is still to come, as far as a listing tells.
 
     A marker that is newer than every part proves it. Tools that copy folders put markers first, and times of S3 are
     whole seconds: otherwise nothing in the folder may be newer than ``settled``.
     """
-    markers, parts = markers_of(folder, members), parts_of(folder, members)
-    if not markers:
-        return False
-    if not any(marker.key == folder + SUCCESS for marker in markers):
-        committed = {_directory(marker.key) for marker in markers}
-        if any(_directory(part.key) not in committed for part in parts):
-            return False
-    newest_part = max((part.last_modified for part in parts), default=None)
-    if newest_part is not None and newest_part < max(marker.last_modified for marker in markers):
+    newest_part = max((part.last_modified for part in parts_of(folder, members)), default=None)
+    if newest_part is not None and newest_part < max(marker.last_modified for marker in markers_of(folder, members)):
         return True
     return max(member.last_modified for member in members) <= settled
+
+
+def is_complete(folder: str, members: Sequence[StoredObject], settled: datetime) -> bool:
+    """Whether a folder is committed and has settled."""
+    return is_committed(folder, members) and is_settled(folder, members, settled)
+
+
+def holds_up(folder: str, members: Sequence[StoredObject], settled: datetime) -> bool:
+    """Whether chunks behind a folder wait for it: it is committed, and settles within ``MAX_HOLD_SECONDS``."""
+    if not is_committed(folder, members) or is_settled(folder, members, settled):
+        return False
+    oldest_marker = min(marker.last_modified for marker in markers_of(folder, members))
+    return oldest_marker > settled - timedelta(seconds=MAX_HOLD_SECONDS)
 
 
 def version_of(folder: str, members: Sequence[StoredObject]) -> str:
