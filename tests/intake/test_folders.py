@@ -242,6 +242,19 @@ def test_a_vacuum_makes_no_other_chunk(settings, bucket):
     assert load_chunks(settings, bucket)["chunks_in_conflict"] == 1
 
 
+def test_parts_put_after_the_folder_was_accepted_are_named(settings, bucket):
+    for name in ("part-0", "_SUCCESS"):
+        put(bucket, f"chunk_1/{name}", GOOD if name == "part-0" else "")
+    load_chunks(settings, bucket)
+    time.sleep(0.01)
+    put(bucket, "chunk_1/part-1", GOOD)
+    assert load_chunks(settings, bucket)["chunks_in_conflict"] == 1
+    [(message,)] = query(settings, "select message from raw.conflicts")
+    assert message.endswith(
+        "Put since then: part-1. To count these rows, put only these files into a folder with a new name."
+    )
+
+
 def test_chunks_wait_for_the_first_customer_importance_to_be_complete(settings, bucket):
     slow = settings.model_copy(update={"folder_settle_seconds": 3600})
     put(bucket, "_SUCCESS", "", "input/customers")

@@ -374,7 +374,7 @@ def test_what_airflow_shows_of_runs(stream):
 def test_alerts_came_from_the_real_tasks(stream):
     texts = "".join(stream.mailbox.texts())
     assert texts.count("REJECTED CHUNK: input/transactions/chunk_11: header lacks") == 1
-    assert texts.count("CONFLICT: input/transactions/chunk_3: was taken before") == 1
+    assert texts.count("CONFLICT: input/transactions/chunk_3: was accepted before") == 1
 
 
 def test_the_trigger_form_refuses_what_makes_no_sense(stream):

@@ -6,7 +6,7 @@
         'raw.chunks': 'chunk_seq bigint, chunk_key varchar, etag varchar, content_bytes bigint, content_sha256 varchar,
             state varchar, reason varchar, rows_in_file bigint, rows_accepted bigint, rows_rejected bigint,
             importance_version bigint, landed_at timestamp, y_started_at timestamp, loaded_at timestamp',
-        'raw.conflicts': 'chunk_key varchar, etag varchar, landed_at timestamp, seen_at timestamp',
+        'raw.conflicts': 'chunk_key varchar, etag varchar, message varchar, landed_at timestamp, seen_at timestamp',
         'raw.unreadable_inputs': 'kind varchar, input_key varchar, etag varchar, reason varchar, attempts bigint,
             first_failed_at timestamp, last_failed_at timestamp, retry_at timestamp',
         'raw.ignored_inputs': 'kind varchar, about varchar, message varchar, seen_at timestamp',

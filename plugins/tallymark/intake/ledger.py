@@ -23,6 +23,8 @@ from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import as_utc, run_sql, utc_now
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 60, 900
+# So many parts of a folder are named in a sentence.
+MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -239,12 +241,23 @@ def record_ignored(warehouse: duckdb.DuckDBPyConnection, found: Sequence[Ignored
     return known
 
 
-def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
-    """Write down that a key that was taken has another ETag now."""
+def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> str:
+    """Record that an accepted key now has other content; returns a sentence that says what to do."""
+    (landed_at,) = warehouse.execute(
+        "select max(landed_at) from raw.chunks where chunk_key = ? and state = 'accepted'", [chunk.key]
+    ).fetchone()
+    later = [part.key.removeprefix(chunk.key) for part in chunk.parts if as_utc(part.last_modified) > landed_at]
+    advice = "If it holds other transactions, put them under a new key"
+    if 0 < len(later) < len(chunk.parts):
+        more = f" and {len(later) - MAX_NAMED} more" if len(later) > MAX_NAMED else ""
+        names = f"{', '.join(later[:MAX_NAMED])}{more}"
+        advice = f"Put since then: {names}. To count these rows, put only these files into a folder with a new name"
+    message = f"was accepted before and now has other content (ETag {chunk.etag}), which does not count. {advice}."
     warehouse.execute(
-        "insert into raw.conflicts (chunk_key, etag, landed_at, seen_at) values (?, ?, ?, ?)",
-        [chunk.key, chunk.etag, as_utc(chunk.landed_at), utc_now()],
+        "insert into raw.conflicts (chunk_key, etag, message, landed_at, seen_at) values (?, ?, ?, ?, ?)",
+        [chunk.key, chunk.etag, message, as_utc(chunk.landed_at), utc_now()],
     )
+    return message
 
 
 def update_copy(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:

@@ -227,13 +227,7 @@ def _probes(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnecti
 
 def _record_conflicts(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> int:
     for chunk in chunks:
-        ledger.record_conflict(warehouse, chunk)
-        log.error(
-            "CONFLICT: %s was accepted before and now has other content (ETag %s), which does not count. "
-            "If it holds other transactions, put them under a new key.",
-            chunk.key,
-            chunk.etag,
-        )
+        log.error("CONFLICT: %s %s", chunk.key, ledger.record_conflict(warehouse, chunk))
     return len(chunks)
 
 

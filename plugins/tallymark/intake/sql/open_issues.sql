@@ -27,8 +27,7 @@ conflicts as (
     select
         'conflict' as kind,
         chunk_key as about,
-        'was accepted before and now has other content (ETag ' || arg_max(etag, seen_at)
-        || '), which does not count. If it holds other transactions, put them under a new key.' as message,
+        arg_max(message, seen_at) as message,
         max(seen_at) as seen_at
     from raw.conflicts
     where seen_at > moment - interval 1 day
