@@ -70,6 +70,12 @@ PAST_MERCHANTS = """
     from merchant_customers
     group by merchant
 """
+PAST_COUNTS = """
+    insert into customers_by_transactions by name
+    select merchant, transactions, count(*) as customers, max(last_chunk_seq) as last_chunk_seq
+    from merchant_customers
+    group by merchant, transactions
+"""
 
 
 def make_past(root: Path, rows: int, customers: int, merchants: int) -> int:
@@ -89,7 +95,7 @@ def make_past(root: Path, rows: int, customers: int, merchants: int) -> int:
         warehouse.execute(VISITS, {"customers": customers, "merchants": merchants})
         visits = warehouse.table("visits").count("*").fetchone()[0]
         warehouse.execute(PAST_ROWS, {"rows": rows, "visits": visits, "chunk_rows": CHUNK_ROWS})
-        for statement in (PAST_CHUNKS, PAST_PAIRS, PAST_MERCHANTS):
+        for statement in (PAST_CHUNKS, PAST_PAIRS, PAST_MERCHANTS, PAST_COUNTS):
             warehouse.execute(statement)
         warehouse.execute("insert into output.releases select max(chunk_seq), now() at time zone 'UTC' from raw.chunks")
         ledger.update_copy(settings, warehouse, ())

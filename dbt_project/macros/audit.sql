@@ -56,3 +56,21 @@
 
     {{ differences('kept', 'recomputed') }}
 {% endmacro %}
+
+
+{#- The sort keys of a weight as in the macro weight_sort_keys, by an aggregate that a column has. -#}
+{% macro weight_sort_keys_by(aggregate, weights) %}
+    case {{ aggregate }}
+        when 'sum' then {{ exact_units(weights ~ '.sum_weight') }}
+        when 'min' then {{ exact_units(weights ~ '.min_weight') }}
+        when 'max' then {{ exact_units(weights ~ '.max_weight') }}
+        else {{ integer_division(exact_units(weights ~ '.sum_weight'), weights ~ '.importance_rows') }}
+    end as weight_key,
+    case {{ aggregate }}
+        when 'avg' then {{ integer_division(
+            '(' ~ exact_units(weights ~ '.sum_weight') ~ ' % ' ~ weights ~ '.importance_rows) * 1000000000000000000',
+            weights ~ '.importance_rows'
+        ) }}
+        else 0
+    end as weight_key_remainder
+{% endmacro %}

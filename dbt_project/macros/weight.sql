@@ -15,7 +15,7 @@
 {% endmacro %}
 
 
-{#- The same weight as a list of sort keys that order exactly. An average is compared as a whole number of
+{#- The same weight as a list of sort keys that order exactly, in whole units of 10^-18. An average is compared as a whole number of
     units of 10^-18 and what remains: two fractions with denominators below 10^9 differ by more than 10^-18. -#}
 {% macro weight_sort_keys() %}
     {%- if weight_aggregate() == 'avg' -%}
@@ -24,7 +24,7 @@
         {{ integer_division('(' ~ units ~ ' % importance_rows) * 1000000000000000000', 'importance_rows') }}
             as weight_key_remainder
     {%- else -%}
-        {{ weight_aggregate() }}_weight as weight_key,
+        {{ exact_units(weight_aggregate() ~ '_weight') }} as weight_key,
         0 as weight_key_remainder
     {%- endif -%}
 {% endmacro %}

@@ -146,6 +146,21 @@ DIFFERENCES = {
         sql("update merchants set female_customers = female_customers - 1 where merchant = 'M'"),
         "merchants_are_those",
     ),
+    "the distribution of a merchant": (
+        sql(
+            "update customers_by_transactions set customers = customers + 1 where rowid = "
+            "(select min(rowid) from customers_by_transactions where customers > 0)"
+        ),
+        "distributions_are_those",
+    ),
+    "a light customer is gone": (
+        sql(f"delete from lightest_customers {ONE.format('lightest_customers')}"),
+        "lightest_customers_are_those",
+    ),
+    "transactions of a light customer": (
+        sql(f"update lightest_customers set transactions = transactions + 1 {ONE.format('lightest_customers')}"),
+        "lightest_customers_are_those",
+    ),
     "a weight": (
         sql(f"update customer_weights set sum_weight = sum_weight + 1 {ONE.format('customer_weights')}"),
         "weights_are_those",

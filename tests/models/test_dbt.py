@@ -163,9 +163,14 @@ PLANTED = {
         "delete from raw.chunks where chunk_key = 'planted'",
     ),
     "a merchant of no chunk": (
-        "state_adds_up_to_the_ledger",
+        "state_adds_up",
         "insert into merchants select * replace ('planted' as merchant) from merchants where merchant = 'M1'",
         "delete from merchants where merchant = 'planted'",
+    ),
+    "a customer lost from the distribution": (
+        "state_adds_up",
+        "update customers_by_transactions set customers = customers - 1 where merchant = 'M1' and customers > 0",
+        "update customers_by_transactions set customers = customers + 1 where merchant = 'M1' and customers > 0",
     ),
     "a row too many in a file": (
         "files_are_in_order",
@@ -176,8 +181,8 @@ PLANTED = {
 
 # A fault in a model: the test that must find it, file, what it says, what it says wrongly.
 BROKEN = {
-    "customers twice": ("batch_keys_are_unique", "state/merchant_customers.sql", "upsert_strategy()", "'append'"),
-    "merchants twice": ("batch_keys_are_unique", "state/merchants.sql", "upsert_strategy()", "'append'"),
+    "customers twice": ("state_adds_up", "state/merchant_customers.sql", "upsert_strategy()", "'append'"),
+    "merchants twice": ("state_adds_up", "state/merchants.sql", "upsert_strategy()", "'append'"),
     "detections twice": (
         "detections_are_made_once",
         "detections/batch_detections.sql",
@@ -283,7 +288,7 @@ def what_patterns_lack(manifest: Any) -> list[str]:
             lacks.append(f"{name}: its rule in detections_satisfy_their_rule")
         if pattern_id not in audited:
             lacks.append(f"{name}: an audit test")
-        parts = [part for part in models.values() if part.unique_id in model.depends_on.nodes and is_part(part)]
+        parts = parts_of(model, models)
         parts_read.update(part.name for part in parts)
         compared = {var for part in (model, *parts) for var in re.findall(r"threshold\('(\w+)'\)", part.raw_code)}
         in_force = set(in_quotes("".join(re.findall(r"thresholds_in_force\((.*?)\)", model.raw_code, re.DOTALL))))
@@ -300,6 +305,11 @@ def what_patterns_lack(manifest: Any) -> list[str]:
         for part in models.values()
         if is_part(part) and part.name not in parts_read
     ]
+
+
+def parts_of(model: Any, models: dict[str, Any]) -> list[Any]:
+    read = [part for part in models.values() if part.unique_id in model.depends_on.nodes and is_part(part)]
+    return read + [deeper for part in read for deeper in parts_of(part, models)]
 
 
 def is_part(model: Any) -> bool:

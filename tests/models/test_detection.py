@@ -2,12 +2,19 @@
 
 import gzip
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.oracle import Row, detect
-from support.streams import csv_text, detected, read_banksim, write_chunk, write_importance
+from support.streams import THRESHOLDS, csv_text, detected, read_banksim, write_chunk, write_importance
+from tallymark.audit.results import audit
 from tallymark.local.replay import replay
+from tallymark.settings import DBT_PROJECT, Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse import invoke_dbt
+from tallymark.warehouse.connection import connect
 
 AGGREGATES = ("sum", "avg", "min", "max")
 
@@ -63,12 +70,30 @@ def write_in_some_way(chance: random.Random, data: Path, number: int, rows: list
             (folder / f"chunk_{number}" / "_SUCCESS").touch()
 
 
+@pytest.fixture(scope="module")
+def tight_project(tmp_path_factory) -> Path:
+    """The dbt project, keeping no more of the lightest customers than it must: sets are outgrown all the time."""
+    folder = tmp_path_factory.mktemp("tight") / "project"
+    shutil.copytree(DBT_PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs"))
+    macros = folder / "macros/state.sql"
+    macros.write_text(macros.read_text().replace("keep_at_least() %}1000{%", "keep_at_least() %}0{%"))
+    return folder
+
+
+@pytest.fixture
+def tight_sets(tight_project, monkeypatch) -> Iterator[None]:
+    monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", tight_project)
+    invoke_dbt._parsed.clear()
+    yield
+    invoke_dbt._parsed.clear()
+
+
 # Streams without any detection say little: these are left out.
 SEEDS = [seed for seed in range(20) if seed not in (0, 3, 6)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_streams(tmp_path, seed):
+def test_random_streams(tmp_path, seed, tight_sets):
     """Micro-batches of random sizes; the last chunks of the stream turn up late, under the lowest numbers."""
     chance = random.Random(seed)
     chunks, importance, thresholds = random_stream(chance)
@@ -86,6 +111,35 @@ def test_random_streams(tmp_path, seed):
     expected = detect(chunks, importance, thresholds)
     assert expected
     assert detected(out) == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lightest_customers_while_everything_changes(tmp_path, seed, tight_sets):
+    """Customers join all the time; the importance and then the aggregate and the percent change in mid-stream."""
+    chance = random.Random(f"lightest {seed}")
+    parts = [("sum", 10), ("sum", 10), ("max", 10), ("max", 25)]
+    for number in range(1, 25):
+        customers = [f"C{chance.randrange(12 * number)}" for _ in range(60)]
+        write_chunk(tmp_path, f"chunk_{number}", [Row(name, chance.choice("MN"), "U", "50") for name in customers])
+    found = {}
+    for batch in (1, iter(lambda: chance.randrange(1, 5), 0)):
+        out = tmp_path / str(len(found))
+        for part, (aggregate, percent) in enumerate(parts):
+            chance_of_weights = random.Random(part // 2)
+            pairs = [(f"C{i}", merchant) for i in range(300) for merchant in "MN" if chance_of_weights.random() < 0.6]
+            write_importance(out, [(*pair, str(chance_of_weights.randrange(9))) for pair in pairs * 2])
+            for number in range(6 * part + 1, 6 * part + 7):
+                (out / "input/transactions").mkdir(exist_ok=True)
+                shutil.copy(tmp_path / f"input/transactions/chunk_{number}", out / "input/transactions")
+            thresholds = {"upgrade_weight_aggregate": aggregate, "upgrade_bottom_percent": percent}
+            replay(out, out, batch, THRESHOLDS | thresholds)
+            settings = Settings(warehouse=out / "warehouse.duckdb", vars=THRESHOLDS | thresholds)
+            assert audit(settings, FolderStore(out))["tests"] > 10
+            with connect(settings, read_only=True) as warehouse:
+                assert warehouse.execute("select bool_or(not is_complete) from lightest_customers").fetchone()[0]
+        found[len(found)] = detected(out)
+    assert len(found[0]) > 30
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)

@@ -84,7 +84,7 @@ BEGINS = {
         "now() at time zone 'UTC' + interval 2 hour as loaded_at",
     ),
     "conflict": (
-        "insert into raw.conflicts values ('input/transactions/chunk_1', 'new', 'was', now(), now() at time zone 'UTC')",
+        "insert into raw.conflicts values ('input/transactions/chunk_1', 'new', 'is', now(), now() at time zone 'UTC')",
         "update raw.conflicts set seen_at = seen_at - interval 2 days",
     ),
     "lag": (

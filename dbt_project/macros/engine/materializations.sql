@@ -29,10 +29,11 @@
 {% endmacro %}
 
 
-{#- Strategies are append and delete+insert, which needs a unique_key: rows with known keys replace those that are there.
+{#- Strategies are append; insert_overwrite, which replaces all rows; and delete+insert, which needs a unique_key: rows with
+    known keys replace those that are there.
     Columns go by name. A model whose columns change needs a full refresh. -#}
 {% materialization incremental, adapter='duckdb' %}
-    {%- if not is_incremental() -%}
+    {%- if not is_incremental() or config.get('incremental_strategy') == 'insert_overwrite' -%}
         {{- return(replace_relation('table')) -}}
     {%- endif -%}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}

@@ -1,33 +1,67 @@
-with activity as (
-    select * from {{ ref('batch_activity') }}
+with batch as (
+    select * from {{ ref('batch_chunks') }}
 ),
 
-merchant_customers as (
-    select * from {{ ref('merchant_customers') }}
+activity as (
+    select activity.*
+    from {{ ref('stg_activity') }} as activity
+    inner join batch on activity.chunk_seq = batch.chunk_seq
 ),
 
--- The state holds the whole batch already: what a later chunk of the batch added is taken off again.
+pairs as (
+    select distinct merchant, customer
+    from activity
+),
+
+-- The one look-up of a batch in the state: later models read only what it found.
+known as (
+    select state.*
+    from {{ merchant_customers_before_the_batch() }} as state
+    inner join pairs on state.merchant = pairs.merchant and state.customer = pairs.customer
+),
+
+-- A build that was interrupted may have added the batch's first chunks to the state already.
+state_mark as (
+    select coalesce(max(state.last_chunk_seq), 0) as chunk_seq
+    from {{ merchant_customers_before_the_batch() }} as state
+),
+
+added as (
+    select
+        activity.*,
+        known.first_chunk_seq,
+        known.first_female_chunk_seq,
+        known.first_male_chunk_seq,
+        coalesce(known.transactions, 0) - sum(
+            case when activity.chunk_seq <= state_mark.chunk_seq then activity.transactions else 0 end
+        ) over pair as transactions_before,
+        coalesce(known.amount, 0) - sum(
+            case when activity.chunk_seq <= state_mark.chunk_seq then activity.amount else 0 end
+        ) over pair as amount_before
+    from activity
+    cross join state_mark
+    left join known on activity.merchant = known.merchant and activity.customer = known.customer
+    window pair as (partition by activity.merchant, activity.customer)
+),
+
 final as (
     select
-        activity.chunk_seq,
-        activity.merchant,
-        activity.customer,
-        activity.transactions as chunk_transactions,
-        merchant_customers.transactions
-        - cast(coalesce(sum(activity.transactions) over later, 0) as bigint) as transactions,
-        cast(merchant_customers.amount - coalesce(sum(activity.amount) over later, 0) as decimal(28, 4)) as amount,
-        activity.chunk_seq = merchant_customers.first_chunk_seq as is_new_customer,
-        coalesce(activity.chunk_seq = merchant_customers.first_female_chunk_seq, false) as is_new_female_customer,
-        coalesce(activity.chunk_seq = merchant_customers.first_male_chunk_seq, false) as is_new_male_customer
-    from activity
-    inner join merchant_customers
-        on activity.merchant = merchant_customers.merchant
-        and activity.customer = merchant_customers.customer
-    window later as (
-        partition by activity.merchant, activity.customer
-        order by activity.chunk_seq
-        rows between 1 following and unbounded following
-    )
+        chunk_seq,
+        merchant,
+        customer,
+        transactions as chunk_transactions,
+        amount as chunk_amount,
+        cast(transactions_before + sum(transactions) over so_far as bigint) as transactions,
+        cast(amount_before + sum(amount) over so_far as decimal(28, 4)) as amount,
+        coalesce(first_chunk_seq, min(chunk_seq) over pair) as first_chunk_seq,
+        coalesce(first_female_chunk_seq, min(case when is_female then chunk_seq end) over pair)
+            as first_female_chunk_seq,
+        coalesce(first_male_chunk_seq, min(case when is_male then chunk_seq end) over pair) as first_male_chunk_seq,
+        row_number() over (partition by merchant, customer order by chunk_seq desc) = 1 as is_last_of_batch
+    from added
+    window
+        pair as (partition by merchant, customer),
+        so_far as (partition by merchant, customer order by chunk_seq rows unbounded preceding)
 )
 
 select * from final

@@ -1,5 +1,5 @@
-with merchant_customers as (
-    select * from {{ ref('batch_merchant_customers') }}
+with changes as (
+    select * from {{ ref('merchant_changes') }}
 ),
 
 merchants as (
@@ -10,19 +10,7 @@ batch as (
     select * from {{ ref('batch_chunks') }}
 ),
 
-changes as (
-    select
-        chunk_seq,
-        merchant,
-        sum(chunk_transactions) as transactions,
-        sum(case when is_new_customer then 1 else 0 end) as customers,
-        sum(case when is_new_female_customer then 1 else 0 end) as female_customers,
-        sum(case when is_new_male_customer then 1 else 0 end) as male_customers
-    from merchant_customers
-    group by chunk_seq, merchant
-),
-
--- As in batch_merchant_customers: state at the end of the batch without what came later.
+-- The state holds the whole batch already: what a later chunk of the batch added is taken off again.
 final as (
     select
         changes.chunk_seq,

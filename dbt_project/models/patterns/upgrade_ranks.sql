@@ -10,18 +10,17 @@ activity as (
     where merchant in (select merchant from merchants)
 ),
 
-customers as (
+state as (
     select *
-    from {{ ref('merchant_customers') }}
-    where merchant in (select merchant from merchants)
+    from {{ ref('customers_by_transactions') }}
+    where customers > 0 and merchant in (select merchant from merchants)
 ),
 
 -- How many customers of a merchant have just so many transactions, as of every chunk before `until_chunk_seq`:
 -- those at the end of the batch, and each move of a customer from one number to the next taken back.
 moves as (
-    select merchant, transactions, cast(null as bigint) as until_chunk_seq, count(*) as customers
-    from customers
-    group by merchant, transactions
+    select merchant, transactions, cast(null as bigint) as until_chunk_seq, customers
+    from state
     union all
     select merchant, transactions, chunk_seq as until_chunk_seq, -count(*) as customers
     from activity

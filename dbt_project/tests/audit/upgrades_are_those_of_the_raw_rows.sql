@@ -85,20 +85,7 @@ weighted as (
             when 'max' then weights.max_weight
             else {{ average_weight('weights.sum_weight', 'weights.importance_rows') }}
         end as weight,
-        -- An average as the whole number of its units of 10^-18, and what remains, as in the macro weight_sort_keys.
-        case thresholds.upgrade_weight_aggregate
-            when 'sum' then {{ exact_units('weights.sum_weight') }}
-            when 'min' then {{ exact_units('weights.min_weight') }}
-            when 'max' then {{ exact_units('weights.max_weight') }}
-            else {{ integer_division(exact_units('weights.sum_weight'), 'weights.importance_rows') }}
-        end as weight_key,
-        case thresholds.upgrade_weight_aggregate
-            when 'avg' then {{ integer_division(
-                '(' ~ exact_units('weights.sum_weight') ~ ' % weights.importance_rows) * 1000000000000000000',
-                'weights.importance_rows'
-            ) }}
-            else 0
-        end as weight_key_remainder
+        {{ weight_sort_keys_by('thresholds.upgrade_weight_aggregate', 'weights') }}
     from so_far
     inner join {{ source('raw', 'chunks') }} as ledger on so_far.chunk_seq = ledger.chunk_seq
     inner join {{ source('released', 'chunk_thresholds') }} as thresholds on so_far.chunk_seq = thresholds.chunk_seq

@@ -1,0 +1,45 @@
+{#- State of merchants' customers, counted from what they did: a query with the columns of merchant_customers.
+    Args: a relation with the columns of stg_activity; a condition on its rows. -#}
+{% macro merchant_customers_of(activity, condition='true') %}
+    select
+        merchant,
+        customer,
+        cast(sum(transactions) as bigint) as transactions,
+        cast(sum(amount) as decimal(28, 4)) as amount,
+        min(chunk_seq) as first_chunk_seq,
+        min(case when is_female then chunk_seq end) as first_female_chunk_seq,
+        min(case when is_male then chunk_seq end) as first_male_chunk_seq,
+        max(chunk_seq) as last_chunk_seq
+    from {{ activity }}
+    where {{ condition }}
+    group by merchant, customer
+{% endmacro %}
+
+
+{#- The table merchant_customers as this run found it, where the model itself would be a cycle; counted from the raw rows
+    when there is none yet, or when it is about to be made anew. -#}
+{% macro merchant_customers_before_the_batch() %}
+    {%- set state = state_table('merchant_customers') -%}
+    {%- if load_cached_relation(state) and not flags.FULL_REFRESH -%}
+        {{ state }}
+    {%- else -%}
+        ({{ merchant_customers_of(ref('stg_activity'), 'chunk_seq <= ' ~ last_released_chunk()) }})
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The table lightest_customers as this run found it. -#}
+{% macro lightest_customers_before_the_batch() %}
+    {{- state_table('lightest_customers') -}}
+{% endmacro %}
+
+
+{#- A table of a model that a reference to the model would make a cycle with. -#}
+{% macro state_table(name) %}
+    {{- return(api.Relation.create(database=target.database, schema=target.schema, identifier=name)) -}}
+{% endmacro %}
+
+
+{#- So many of the lightest customers of a merchant are kept at least, so that a set of a small merchant seldom has to be
+    made anew. -#}
+{% macro keep_at_least() %}1000{% endmacro %}
