@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.common import BENCH, Options, find_data, in_child, run, timed
 from benchmarks.page import write_page
 
-MEASUREMENTS = ("latency", "minute", "chunk", "backlog", "growth", "rivals", "day", "idle", "customers", "listing")
+MEASUREMENTS = ("latency", "minute", "chunk", "backlog", "growth", "rivals", "day", "idle", "pairs", "listing")
 ONLY_WHEN_FULL = {"minute"}
 
 

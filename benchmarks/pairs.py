@@ -110,7 +110,9 @@ def write_importance(root: Path, customers: int, merchants: int, version: int) -
     path = root / "input/customers/customer_importance.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {"customers": customers, "merchants": merchants, "version": version}
-    duckdb.execute(IMPORTANCE.format(path=path), values)
+    with duckdb.connect() as database:
+        database.execute("set enable_progress_bar = false")
+        database.execute(IMPORTANCE.format(path=path), values)
 
 
 def _batches(options: Options, root: Path, customers: int, merchants: int) -> dict[str, tuple[float, str]]:
