@@ -1,6 +1,8 @@
 """The DuckDB file, for the process that may write it."""
 
+import errno
 import logging
+import os
 import shutil
 import sqlite3
 import threading
@@ -17,7 +19,7 @@ from tallymark import machine
 from tallymark.errors import UserError
 from tallymark.settings import DBT_PROJECT, Settings
 from tallymark.warehouse import ledger_copy
-from tallymark.warehouse.invoke_dbt import update_schema
+from tallymark.warehouse.invoke_dbt import DbtError, update_schema
 
 log = logging.getLogger(__name__)
 SCHEMA_VERSION = len(list((DBT_PROJECT / "macros" / "schema").glob("step_*.sql")))
@@ -27,13 +29,14 @@ CONTINUES = "the next run continues where this one stopped."
 # Three headers of 4,096 bytes begin a file of DuckDB. It keeps nothing before they are written.
 HEADER_BYTES = 3 * 4_096
 LOCKED = "lock on file"
+TOO_SHORT = "Could not read enough bytes"
 SIGNS_OF_A_BROKEN_FILE = (
     "Corrupt",
     "corrupt",
     "not a valid DuckDB",
     "checksum",
     "has been invalidated",
-    "Could not read enough bytes",
+    TOO_SHORT,
 )
 
 
@@ -173,7 +176,14 @@ def _make(settings: Settings) -> None:
     folder.mkdir(parents=True)
     aside = settings.model_copy(update={"warehouse": folder / settings.warehouse.name})
     try:
-        update_schema(aside)
+        try:
+            update_schema(aside)
+        except DbtError as error:
+            # dbt opens a file that it failed to write once more, and reports only that it is too short.
+            if TOO_SHORT in str(error):
+                unwritten = machine.explain(OSError(errno.EIO, os.strerror(errno.EIO), str(aside.warehouse)))
+                raise WarehouseError(f"{unwritten.removesuffix('.')}; {CONTINUES}") from error
+            raise
         # Of a file that is gone; DuckDB would take it for the new one's.
         settings.wal.unlink(missing_ok=True)
         aside.warehouse.replace(settings.warehouse)
