@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from abc import ABC, abstractmethod
 from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
@@ -29,14 +30,16 @@ class Answer(NamedTuple):
         return self._replace(body=re.sub(b"<%s>.*?</%s>" % (element, element), b"", self.body))
 
 
-class Manners(BaseHTTPRequestHandler):
+class Manners(BaseHTTPRequestHandler, ABC):
     """Kinds of Fault (support.faulty_s3); none of them is a fault of the network."""
 
+    @abstractmethod
     def _ask(self, body: bytes) -> Answer:
-        raise NotImplementedError
+        """The answer of the faithful server to this request."""
 
+    @abstractmethod
     def _tell(self, answer: Answer, length: int | None = None) -> None:
-        raise NotImplementedError
+        """Send an answer to the client; ``length`` is the Content-Length to announce, if it is not that of the body."""
 
     def _refuse(self, status: int, code: str, message: str = "made up by a test") -> None:
         text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
