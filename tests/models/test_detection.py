@@ -3,7 +3,6 @@
 import gzip
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,28 +70,30 @@ def write_in_some_way(chance: random.Random, data: Path, number: int, rows: list
 
 
 @pytest.fixture(scope="module")
-def tight_project(tmp_path_factory) -> Path:
-    """The dbt project, keeping no more of the lightest customers than it must: sets are outgrown all the time."""
+def tight_project(tmp_path_factory) -> tuple[Path, dict]:
+    """The dbt project, keeping no more of the lightest customers than it must, and what was parsed of it.
+
+    Sets are outgrown all the time.
+    """
     folder = tmp_path_factory.mktemp("tight") / "project"
     shutil.copytree(DBT_PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs"))
     macros = folder / "macros/state.sql"
     macros.write_text(macros.read_text().replace("keep_at_least() %}1000{%", "keep_at_least() %}0{%"))
-    return folder
+    return folder, {}
 
 
 @pytest.fixture
-def tight_sets(tight_project, monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", tight_project)
-    invoke_dbt._parsed.clear()
-    yield
-    invoke_dbt._parsed.clear()
+def tight_sets(tight_project, monkeypatch) -> None:
+    folder, parsed = tight_project
+    monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", folder)
+    monkeypatch.setattr(invoke_dbt, "_parsed", parsed)
 
 
 # Streams without any detection say little: these are left out.
 SEEDS = [seed for seed in range(20) if seed not in (0, 3, 6)]
 
 
-@pytest.mark.parametrize("seed", [*SEEDS[:6], *(pytest.param(seed, marks=pytest.mark.system) for seed in SEEDS[6:])])
+@pytest.mark.parametrize("seed", [*SEEDS[:5], *(pytest.param(seed, marks=pytest.mark.system) for seed in SEEDS[5:])])
 def test_random_streams(tmp_path, seed, tight_sets):
     """Micro-batches of random sizes; the last chunks of the stream turn up late, under the lowest numbers."""
     chance = random.Random(seed)
@@ -113,13 +114,15 @@ def test_random_streams(tmp_path, seed, tight_sets):
     assert detected(out) == expected
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.system) for seed in (1, 2))])
-def test_lightest_customers_while_everything_changes(tmp_path, seed, tight_sets):
+@pytest.mark.parametrize(
+    ("seed", "chunks"), [(0, 3), *(pytest.param(seed, 6, marks=pytest.mark.system) for seed in (0, 1, 2))]
+)
+def test_lightest_customers_while_everything_changes(tmp_path, seed, chunks, tight_sets):
     """Customers join all the time; the importance and then the aggregate and the percent change in mid-stream."""
     chance = random.Random(f"lightest {seed}")
     parts = [("sum", 10), ("sum", 10), ("max", 10), ("max", 25)]
-    for number in range(1, 25):
-        customers = [f"C{chance.randrange(12 * number)}" for _ in range(60)]
+    for number in range(1, 4 * chunks + 1):
+        customers = [f"C{chance.randrange(72 * number // chunks)}" for _ in range(360 // chunks)]
         write_chunk(tmp_path, f"chunk_{number}", [Row(name, chance.choice("MN"), "U", "50") for name in customers])
     found = {}
     for batch in (1, iter(lambda: chance.randrange(1, 5), 0)):
@@ -128,7 +131,7 @@ def test_lightest_customers_while_everything_changes(tmp_path, seed, tight_sets)
             chance_of_weights = random.Random(part // 2)
             pairs = [(f"C{i}", merchant) for i in range(300) for merchant in "MN" if chance_of_weights.random() < 0.6]
             write_importance(out, [(*pair, str(chance_of_weights.randrange(9))) for pair in pairs * 2])
-            for number in range(6 * part + 1, 6 * part + 7):
+            for number in range(chunks * part + 1, chunks * part + chunks + 1):
                 (out / "input/transactions").mkdir(exist_ok=True)
                 shutil.copy(tmp_path / f"input/transactions/chunk_{number}", out / "input/transactions")
             thresholds = {"upgrade_weight_aggregate": aggregate, "upgrade_bottom_percent": percent}

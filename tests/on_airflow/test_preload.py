@@ -16,7 +16,10 @@ logging.getLogger("tallymark").info("LOGS AGAIN")
 """
 
 
-@pytest.mark.parametrize("max_object_bytes", ["1000000", "1"], ids=["accepted", "rejected"])
+@pytest.mark.parametrize(
+    "max_object_bytes",
+    [pytest.param("1000000", marks=pytest.mark.system, id="accepted"), pytest.param("1", id="rejected")],
+)
 def test_made_up_chunk_is_not_shown(tmp_path, max_object_bytes):
     server = SmtpServer(Mailbox())
     server.start()

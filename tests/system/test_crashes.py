@@ -68,7 +68,7 @@ class Stream:
     def must_be_as_if_undisturbed(self) -> None:
         assert not self.end(self.start())
         undisturbed = self.out.with_name("undisturbed")
-        replay(self.data, undisturbed, batch=1, vars=VARS)
+        replay(self.data, undisturbed, batch=5, vars=VARS)
         assert detected(self.out) == detected(undisturbed)
         assert exported(self.out) == exported(undisturbed)
         assert len(exported(self.out)) > 40 * self.chunks
