@@ -16,7 +16,7 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
 
-MUTANTS = int(os.environ.get("TALLYMARK_MUTANTS", "500"))
+MUTANTS = int(os.environ.get("TALLYMARK_MUTANTS", "250"))
 SEED = int(os.environ.get("TALLYMARK_FUZZ_SEED", "1"))
 BATCH = 100
 TRIED: Counter[str] = Counter()

@@ -51,7 +51,7 @@ def table(warehouse: Path, query: str) -> list[tuple]:
 STATE = (
     "select * from merchant_customers order by merchant, customer",
     "select * from merchants order by merchant",
-    "select * from customers_by_transactions where customers > 0 order by merchant, transactions",
+    "select merchant, transactions, customers from customers_by_transactions where customers > 0 order by all",
     "select * from customer_weights order by importance_version, merchant, customer",
 )
 

@@ -18,7 +18,7 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import connection as warehouse
 from tallymark.warehouse import invoke_dbt
-from tallymark.warehouse.connection import SCHEMA_VERSION, WarehouseError, connect
+from tallymark.warehouse.connection import SCHEMA_VERSION, WarehouseError, connect, explained
 from tallymark.warehouse.invoke_dbt import DbtError, update_schema
 
 
@@ -69,6 +69,18 @@ def test_a_warehouse_of_a_newer_version_is_refused(settings, read_only):
     with pytest.raises(DbtError, match=says):
         update_schema(settings)
     assert settings.warehouse.read_bytes() == before
+
+
+def test_a_file_of_a_newer_duckdb_is_refused(settings):
+    """What DuckDB 1.5.6 says about a file that 2.0.1 wrote in its own format."""
+    said = (
+        "IO Error: Trying to read a database file with version number 69, but we can only read versions between 64 "
+        "and 68.\nThe database file was created with a newer version of DuckDB.\n\nNewer DuckDB version might ..."
+    )
+    assert str(explained(settings, said)) == (
+        f"A newer DuckDB wrote the warehouse {settings.warehouse}. Install the version of Tallymark that wrote it. "
+        f"Nothing was changed. DuckDB reports: {said.splitlines()[0]}"
+    )
 
 
 def test_a_new_step_adds_a_table_to_an_existing_warehouse(tmp_path, request):

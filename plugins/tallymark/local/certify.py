@@ -156,12 +156,13 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
 
 
 def _rows(warehouse, table: str) -> list[str]:
-    columns = warehouse.table(table).columns
-    timeless = [
-        name for name, kind in zip(columns, warehouse.table(table).types, strict=True) if str(kind) != "TIMESTAMP"
+    found = warehouse.execute("from query_table(?)", [table])
+    kept = [
+        place
+        for place, (name, kind, *_) in enumerate(found.description)
+        if str(kind) != "TIMESTAMP" and name != "file_number"
     ]
-    rows = warehouse.table(table).project(*(name for name in timeless if name != "file_number"))
-    return sorted(map(str, rows.fetchall()))
+    return sorted(str(tuple(row[place] for place in kept)) for row in found.fetchall())
 
 
 def _rows_in_files(settings: Settings, store: FolderStore) -> Iterator[str]:

@@ -123,5 +123,6 @@ def failing_rows(settings: Settings, node: Any) -> str:
     if node.node.resource_type != "test" or not node.failures:
         return ""
     with connect(settings, read_only=True) as warehouse:
-        rows = warehouse.sql(node.node.compiled_code).limit(10)
-        return "".join(f"\n    {dict(zip(rows.columns, row, strict=True))}" for row in rows.fetchall())
+        found = warehouse.execute(node.node.compiled_code)
+        columns = [column[0] for column in found.description]
+        return "".join(f"\n    {dict(zip(columns, row, strict=True))}" for row in found.fetchmany(10))

@@ -30,6 +30,7 @@ CONTINUES = "the next run continues where this one stopped."
 HEADER_BYTES = 3 * 4_096
 LOCKED = "lock on file"
 TOO_SHORT = "Could not read enough bytes"
+OF_A_NEWER_DUCKDB = "created with a newer version of DuckDB"
 SIGNS_OF_A_BROKEN_FILE = (
     "Corrupt",
     "corrupt",
@@ -146,6 +147,11 @@ def explained(settings: Settings, error: Exception | str) -> WarehouseError | No
             f"The warehouse is open elsewhere: {settings.warehouse}. Close it there (a DuckDB shell, a notebook, a dbt "
             f"run); {CONTINUES} DuckDB reports: {error}"
         )
+    if OF_A_NEWER_DUCKDB in str(error):
+        return WarehouseError(
+            f"A newer DuckDB wrote the warehouse {settings.warehouse}. Install the version of Tallymark that wrote it. "
+            f"Nothing was changed. DuckDB reports: {str(error).splitlines()[0]}"
+        )
     if fault := machine.explain(error, settings.warehouse):
         return WarehouseError(f"{fault.removesuffix('.')}; {CONTINUES}")
     if any(sign in str(error) for sign in SIGNS_OF_A_BROKEN_FILE):
@@ -213,8 +219,8 @@ def _must_be_known(settings: Settings, version: int) -> None:
 def transaction(warehouse: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Commit at the end, roll back on any exception.
 
-    No key of a table may be deleted and inserted again in one transaction: if its commit fails, DuckDB 1.5 ends the
-    process while it restores the index.
+    No key of a table may be deleted and inserted again in one transaction: if its commit fails, DuckDB ends the
+    process while it restores the index (seen with 1.5).
 
     Raises:
         WarehouseError: when the disk is almost full; nothing was changed.

@@ -1,1 +1,1 @@
-select columns(c -> c not like '%aggregate')::double, columns('.*aggregate') from thresholds
+select columns(lambda name: name not like '%aggregate')::double, columns('.*aggregate') from thresholds
