@@ -115,7 +115,7 @@ lint: .venv/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@PYTHONPATH=plugins $(BIN)/lint-imports --no-cache --no-logo
-	@cd dbt_project && ../$(BIN)/sqlfluff lint -q models tests
+	@cd dbt_project && ../$(BIN)/sqlfluff lint -q models patterns tests
 
 clean:  ## removes the virtual environment and local data
 	rm -rf .venv .local

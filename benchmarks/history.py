@@ -98,7 +98,8 @@ def make_past(root: Path, rows: int, customers: int, merchants: int) -> int:
         for statement in (PAST_CHUNKS, PAST_PAIRS, PAST_MERCHANTS, PAST_COUNTS):
             warehouse.execute(statement)
         warehouse.execute("insert into output.releases select max(chunk_seq), now() at time zone 'UTC' from raw.chunks")
-        ledger.update_copy(settings, warehouse, ())
+        ledger.create_ledger_views(warehouse, settings.limits)
+        ledger.update_index(settings, warehouse, ())
         return warehouse.execute("select max(chunk_seq) from raw.chunks").fetchone()[0]
 
 

@@ -20,7 +20,7 @@ import duckdb
 from tallymark.local.feed import open_source
 from tallymark.local.stack import Stack, check_alive, new_stack, running
 from tallymark.settings import PROJECT_ROOT
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 from benchmarks.common import CHUNK_ROWS, Measured, Options, fresh, quantile
 
@@ -91,9 +91,9 @@ def _source(folder: Path, data: Path, chunks: int) -> Path:
 
 def _wait_until_done(stack: Stack, processes: dict, chunks: int) -> None:
     def taken() -> int:
-        return len(ledger_copy.last_keys(stack.settings, chunks))
+        return len(LedgerIndex(stack.settings).last_keys(chunks))
 
-    _wait(stack, processes, taken, lambda done: done >= chunks and not ledger_copy.is_open(stack.settings))
+    _wait(stack, processes, taken, lambda done: done >= chunks and not LedgerIndex(stack.settings).is_open())
     time.sleep(3)  # Airflow writes down the end of the last export.
 
 

@@ -10,7 +10,7 @@ import boto3
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from tallymark.settings import PROJECT_ROOT
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 from benchmarks.common import Measured, Options, fresh, settings_of, timed
 
@@ -60,10 +60,10 @@ def measure(options: Options) -> Measured:
         for number in range(1, count + 1):
             key = f"{settings.transactions_prefix}chunk_{number}"
             etag = backend.put_object(settings.bucket, key, b"x").etag.strip('"')
-            seen.append((key, etag, ""))
+            seen.append((key, etag))
         settings.warehouse.touch()
-        ledger_copy.make(settings, seen, taken_at=time.time())
-        ledger_copy.confirm(settings)
+        LedgerIndex(settings).create(seen, taken_at=time.time())
+        LedgerIndex(settings).confirm()
         poke = _sensor()
         context = {"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)}
         found = Measured()

@@ -102,7 +102,8 @@ def make_state(root: Path, customers: int, merchants: int) -> None:
         for statement in (PAST_MERCHANTS, PAST_COUNTS, LEDGER):
             warehouse.execute(statement)
         warehouse.execute("insert into output.releases values (1, now() at time zone 'UTC')")
-        ledger.update_copy(settings, warehouse, ())
+        ledger.create_ledger_views(warehouse, settings.limits)
+        ledger.update_index(settings, warehouse, ())
 
 
 def write_importance(root: Path, customers: int, merchants: int, version: int) -> None:

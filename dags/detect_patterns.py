@@ -60,10 +60,14 @@ PARAMS = {
 def _is_there_work(files: list[dict], **context) -> bool:
     from tallymark.intake.waiting import has_newly_ignored, waiting_chunks
     from tallymark.store import StoredObject
-    from tallymark.warehouse.ledger_copy import unfinished_work
+    from tallymark.warehouse.ledger_index import LedgerIndex
 
     objects = [StoredObject.from_listing(file) for file in files]
-    return bool(waiting_chunks(SETTINGS, objects)) or unfinished_work(SETTINGS) or has_newly_ignored(SETTINGS, objects)
+    return (
+        bool(waiting_chunks(SETTINGS, objects))
+        or LedgerIndex(SETTINGS).has_unfinished_work()
+        or has_newly_ignored(SETTINGS, objects)
+    )
 
 
 def _tell_of_failure(context) -> None:

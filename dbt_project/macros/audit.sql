@@ -18,46 +18,6 @@
 {% endmacro %}
 
 
-{#- Detections of a pattern that differ from the first rows, per merchant and customer, of the CTE `held`, which has
-    one row per chunk at whose end the pattern held. Chunks before the first one in chunk_thresholds were looked at by
-    another warehouse, before this one was rebuilt: what was detected there counts as given.
-    batch_detections gives a new warehouse the columns of the evidence. -#}
-{% macro detections_that_differ(pattern_id, evidence) %}
-    {%- set columns = (['chunk_seq', 'merchant', 'customer'] + evidence) | join(', ') %}
-    -- depends_on: {{ ref('batch_detections') }}
-    detections as (
-        select * from {{ source('released', 'detections') }}
-        where pattern_id = '{{ pattern_id }}'
-    ),
-
-    given as (
-        select * from detections
-        where chunk_seq < (select min(chunk_seq) from {{ source('released', 'chunk_thresholds') }})
-    ),
-
-    kept as (
-        select {{ columns }} from detections
-        where chunk_seq >= (select min(chunk_seq) from {{ source('released', 'chunk_thresholds') }})
-    ),
-
-    numbered as (
-        select *, row_number() over (partition by merchant, customer order by chunk_seq) as occurrence
-        from held
-        where not exists (
-            select 1 from given
-            where given.merchant = held.merchant and given.customer = held.customer
-        )
-    ),
-
-    recomputed as (
-        select {{ columns }} from numbered
-        where occurrence = 1 and chunk_seq <= {{ last_released_chunk() }}
-    )
-
-    {{ differences('kept', 'recomputed') }}
-{% endmacro %}
-
-
 {#- The sort keys of a weight as in the macro weight_sort_keys, by an aggregate that a column has. -#}
 {% macro weight_sort_keys_by(aggregate, weights) %}
     case {{ aggregate }}

@@ -1,3 +1,19 @@
+{#- What merchants' customers did: a query with the columns of stg_activity.
+    Args: a relation with the columns of stg_transactions. -#}
+{% macro activity_of(transactions) %}
+    select
+        chunk_seq,
+        merchant,
+        customer,
+        cast(count(*) as bigint) as transactions,
+        sum(amount) as amount,
+        max(is_female) as is_female,
+        max(is_male) as is_male
+    from {{ transactions }}
+    group by chunk_seq, merchant, customer
+{% endmacro %}
+
+
 {#- State of merchants' customers, counted from what they did: a query with the columns of merchant_customers.
     Args: a relation with the columns of stg_activity; a condition on its rows. -#}
 {% macro merchant_customers_of(activity, condition='true') %}

@@ -7,9 +7,8 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -18,9 +17,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tallymark.errors import UserError
+from tallymark.patterns import PROJECT_ROOT, patterns, thresholds
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 PAGE = PROJECT_ROOT / "docs" / "settings.md"
 # The file's name without its ending is the name of the database, and is read before these schemas.
 NO_DATABASES = ("raw", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
@@ -35,19 +33,16 @@ MISSING_WORDS = (
 )
 # What Airflow takes for a schedule besides five fields of cron.
 SCHEDULES = {"@continuous", "@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"}
-# As the macros threshold and weight_aggregate have it.
-WEIGHT_AGGREGATES = ("sum", "avg", "min", "max")
 EXAMPLE = '{"child_min_transactions": 60}'
 ENCRYPTIONS = ("", "AES256", "aws:kms", "aws:kms:dsse")
 # What S3 and servers like it take for a bucket's name, or for the ARN of an access point.
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|arn:aws[a-z-]*:s3[a-z-]*:[a-z0-9-]*:[0-9]{12}:[a-zA-Z0-9./:-]+")
-THRESHOLD = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 
 INTRODUCTION = """\
 # Settings
 
-Made by `make docs` from [settings.py](../plugins/tallymark/settings.py) and
-[dbt_project.yml](../dbt_project/dbt_project.yml).
+Made by `make docs` from [settings.py](../plugins/tallymark/settings.py) and the yml files of the
+[patterns](../dbt_project/patterns).
 
 Settings are environment variables. One that cannot be used, or that nothing is called, is an error that says so; in
 Airflow it is an import error of the DAGs.
@@ -60,17 +55,22 @@ THRESHOLDS = """
 dbt vars. Others are given as JSON in `TALLYMARK_VARS`, or as YAML in `VARS=` of `make replay` and `make certify` and in
 `--vars` of dbt. Chunks that an export released keep what was decided on them.
 
-| var | default | meaning |
-| --- | --- | --- |"""
+| var | default | allowed | pattern | meaning |
+| --- | --- | --- | --- | --- |"""
 
 
 class SettingsError(UserError, ValueError):
     """Settings that cannot be used, a line each: the variable that was set, its value, and what is allowed."""
 
 
-def limit(name: str, value: int) -> str:
-    """How the reason of a rejection ends that hangs on a setting."""
-    return f"{value} (setting {name})"
+class Limit(NamedTuple):
+    """A size limit that is a setting; what it rejects is tried again once it has changed."""
+
+    setting: str
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.bytes} (setting {self.setting})"
 
 
 class Settings(BaseSettings):
@@ -114,9 +114,7 @@ class Settings(BaseSettings):
         description="Free space, in bytes, that the disk of the warehouse must have before anything is written to the "
         "warehouse; 0 turns the check off.",
     )
-    vars: Annotated[dict, NoDecode] = Field(
-        {}, description="dbt vars (thresholds) that differ from dbt_project.yml, as JSON."
-    )
+    vars: Annotated[dict, NoDecode] = Field({}, description="Thresholds that differ from their defaults, as JSON.")
 
     schedule: str = Field(
         "* * * * *", description="When detect_patterns runs: a cron expression (UTC), or @continuous."
@@ -196,9 +194,9 @@ class Settings(BaseSettings):
         return tuple(prefix for prefix in others if prefix and prefix.startswith(self.transactions_prefix))
 
     @property
-    def limits(self) -> list[str]:
-        """How the reasons of rejections end that hang on a setting, with the values that are in force."""
-        return [limit(name, getattr(self, name)) for name in ("max_object_bytes", "max_unpacked_bytes")]
+    def limits(self) -> tuple[Limit, Limit]:
+        """The size limits in force: of the objects of a chunk, and of what they unpack to."""
+        return Limit("max_object_bytes", self.max_object_bytes), Limit("max_unpacked_bytes", self.max_unpacked_bytes)
 
     @property
     def missing_values(self) -> list[str]:
@@ -350,12 +348,6 @@ def _as_sentences(found: dict[str, Any], given: dict[str, Any]) -> Iterator[str]
         yield f"{shown}: {line}"
 
 
-@cache
-def known_vars() -> dict[str, Any]:
-    """The dbt vars that there are, with their defaults."""
-    return yaml.safe_load((DBT_PROJECT / "dbt_project.yml").read_text())["vars"]
-
-
 def read_vars(text: str) -> dict:
     """dbt vars as YAML, as command lines take them.
 
@@ -376,14 +368,12 @@ def _mapping(found: Any) -> dict:
 
 
 def _wrong_vars(given: dict) -> Iterator[str]:
-    if unknown := [str(name) for name in given if name not in known_vars()]:
-        yield f"unknown vars: {', '.join(unknown)}. Those of dbt_project.yml are: {', '.join(known_vars())}"
+    known = thresholds()
+    if unknown := [str(name) for name in given if name not in known]:
+        yield f"unknown vars: {', '.join(unknown)}. The thresholds are: {', '.join(known)}"
     for name, value in given.items():
-        if name == "upgrade_weight_aggregate":
-            if value not in WEIGHT_AGGREGATES:
-                yield f"{name} is {value!r}: it must be sum, avg, min or max"
-        elif name in known_vars() and not THRESHOLD.fullmatch(str(value).strip()):
-            yield f"{name} is {value!r}: it must be a number from 0 to 999999999999 with at most 6 decimals"
+        if name in known and not known[name].allows(value):
+            yield f"{name} is {value!r}: it must be {known[name].bounds}"
 
 
 def describe() -> str:
@@ -392,9 +382,12 @@ def describe() -> str:
         f"| `{_variable(name)}` | {_as_code(field.default)} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
-    meanings = dict(re.findall(r"^  (\w+): \S+ +# (.+)$", (DBT_PROJECT / "dbt_project.yml").read_text(), re.MULTILINE))
-    thresholds = [f"| `{name}` | {_as_code(default)} | {meanings[name]} |" for name, default in known_vars().items()]
-    return "\n".join([INTRODUCTION, *settings, THRESHOLDS, *thresholds, ""])
+    rows = [
+        f"| `{name}` | `{threshold.default}` | {threshold.bounds} | {pattern.action} | {threshold.meaning} |"
+        for pattern in patterns()
+        for name, threshold in pattern.thresholds.items()
+    ]
+    return "\n".join([INTRODUCTION, *settings, THRESHOLDS, *rows, ""])
 
 
 def _as_code(default: Any) -> str:

@@ -29,7 +29,7 @@ FILE = "output/detections/detections-00000001.csv"
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory) -> Path:
-    """Sixteen chunks of which the last eight were looked at with other thresholds; detections of all patterns."""
+    """Sixteen chunks of which the last eight were evaluated with other thresholds; detections of all patterns."""
     root = tmp_path_factory.mktemp("audited")
     chance = random.Random(5)
     names = [f"C{number}" for number in range(40)]
@@ -79,11 +79,13 @@ def test_nothing_is_found_where_nothing_is_wrong(copy):
 
 def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
     invoke = results.invoke
-    left_out = ["--exclude", "children_are_those_of_the_raw_rows"]
+    left_out = ["--exclude", "child_detections_are_those_of_the_raw_rows"]
     monkeypatch.setattr(
         results, "invoke", lambda settings, arguments, *more: invoke(settings, arguments + left_out, *more)
     )
-    with pytest.raises(AuditError, match=r"found 1 differences:\nchildren_are_those_of_the_raw_rows: did not run$"):
+    with pytest.raises(
+        AuditError, match=r"found 1 differences:\nchild_detections_are_those_of_the_raw_rows: did not run$"
+    ):
         audited(copy)
 
 
@@ -171,9 +173,9 @@ DIFFERENCES = {
             test,
         )
         for pattern, test in {
-            "PatId1": "upgrades_are_those",
-            "PatId2": "children_are_those",
-            "PatId3": "dei_needs_are_those",
+            "PatId1": "upgrade_detections_are_those",
+            "PatId2": "child_detections_are_those",
+            "PatId3": "dei_needed_detections_are_those",
         }.items()
         for what, statement in {
             "a detection is gone": "delete from detections where detection_id = {}",
@@ -185,7 +187,7 @@ DIFFERENCES = {
             "update detections set weight = weight + 1 "
             "where detection_id = (select max(detection_id) from detections where pattern_id = 'PatId1')"
         ),
-        "upgrades_are_those",
+        "upgrade_detections_are_those",
     ),
     "a detection more": (
         sql(

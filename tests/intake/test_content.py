@@ -14,7 +14,7 @@ from tallymark.pipeline.load import load_chunks
 from tallymark.recovery.rebuild import RebuildError, rebuild
 from tallymark.settings import Settings
 from tallymark.store.s3 import S3Store
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 HEADER = "customer,merchant,gender,amount\n"
 WEIGHTS = "Source,Target,Weight\nC1,M1,1\n"
@@ -105,7 +105,7 @@ def test_a_rebuild_takes_the_same_content_under_another_etag(restored, when):
         restored.run()
     facts = [restored.ledger(), query(restored.settings, "select line, reason from raw.rejected_rows")]
     restored.settings.warehouse.unlink()
-    ledger_copy.forget(restored.settings)
+    LedgerIndex(restored.settings).discard()
     rebuild(restored.settings, restored.store)
     assert [restored.ledger(), query(restored.settings, "select line, reason from raw.rejected_rows")] == facts
     assert query(restored.settings, "select importance_version, state from raw.importance_versions") == [
@@ -124,7 +124,7 @@ def test_other_content_is_a_conflict_whatever_its_size(restored):
         assert restored.run()["chunks_in_conflict"] == expected
     assert sum(rows for *_, rows in restored.ledger()) == 2
     restored.settings.warehouse.unlink()
-    ledger_copy.forget(restored.settings)
+    LedgerIndex(restored.settings).discard()
     with pytest.raises(RebuildError, match=r"2 chunks are missing.*\n.*chunk_1\n.*chunk_4/\n"):
         rebuild(restored.settings, restored.store)
 
@@ -143,7 +143,7 @@ def test_a_chunk_without_a_row_that_counts_can_be_corrected(bucket, amount):
     audit(bucket.settings, bucket.store)
     facts = bucket.ledger()
     bucket.settings.warehouse.unlink()
-    ledger_copy.forget(bucket.settings)
+    LedgerIndex(bucket.settings).discard()
     rebuild(bucket.settings, bucket.store)
     assert bucket.ledger() == facts
     audit(bucket.settings, bucket.store)

@@ -1,7 +1,6 @@
 """What is taken from the bucket: which objects count, how they are read, and what is known of them already."""
 
 import gzip
-import json
 import random
 from decimal import Context, Decimal
 
@@ -19,7 +18,7 @@ from tallymark.local.replay import replay
 from tallymark.pipeline import load
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse.connection import connect, run_sql
+from tallymark.warehouse.connection import connect
 
 
 @pytest.fixture
@@ -32,36 +31,25 @@ def bucket(tmp_path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-def waiting_on_the_page(settings: Settings, bucket: FolderStore) -> list[str]:
-    chunks = find_chunks(bucket.list("input/transactions/"), "input/transactions/")
-    asked = {"keys": json.dumps([c.key for c in chunks]), "etags": json.dumps([c.etag for c in chunks])}
-    with connect(settings) as warehouse:
-        warehouse.execute("create temp view ledger as from raw.chunks")
-        warehouse.execute("create temp view conflicts as from raw.conflicts")
-        run_sql(warehouse, "intake/rejected_by_limit")
-        found = run_sql(warehouse, "page/unknown_chunks", **asked, limits=settings.limits).fetchall()
-    return [chunks[place].key for place, _ in found]
-
-
-def test_the_page_waits_for_the_same_chunks_as_the_load(settings, bucket):
-    """Rejected; rejected for a limit that changes; replaced, and replaced by what was rejected."""
+def test_a_changed_limit_takes_what_it_rejected_again(settings, bucket):
+    """And nothing else: a chunk that was rejected for another reason stays rejected until it is replaced."""
     small = settings.model_copy(update={"max_object_bytes": 100})
     put(bucket, "chunk_1", "no header\n")
     put(bucket, "chunk_2", GOOD)
-    load.load_chunks(small, bucket)
-    for content, by, expected in (
-        (None, small, []),
-        (None, settings, ["chunk_2"]),
-        (GOOD, settings, ["chunk_1", "chunk_2"]),
-        ("no header\n", settings, ["chunk_1"]),
+    for content, by, accepted, rejected, conflicts in (
+        (None, small, 0, 2, 0),
+        (None, small, 0, 0, 0),
+        (None, settings, 1, 0, 0),
+        (GOOD, settings, 1, 0, 0),
+        ("no header\n", settings, 0, 0, 1),
+        (None, small, 0, 0, 0),
     ):
         if content:
             put(bucket, "chunk_1", content)
-        waiting = [chunk.key for chunk in waiting_chunks(by, bucket.list("input/"))]
-        assert waiting == waiting_on_the_page(by, bucket) == [f"input/transactions/{name}" for name in expected]
-        if content:
-            load.load_chunks(by, bucket)
-            assert waiting_chunks(by, bucket.list("input/")) == []
+        done = load.load_chunks(by, bucket)
+        found = (done["chunks_accepted"], done["chunks_rejected"], done["chunks_in_conflict"])
+        assert found == (accepted, rejected, conflicts)
+        assert waiting_chunks(by, bucket.list("input/")) == []
 
 
 @pytest.mark.parametrize(
@@ -229,22 +217,6 @@ def test_an_average_weight_is_kept_exactly(tmp_path):
         ("C4", "0.666666666666666666"),
     ]
     audit(settings, FolderStore(tmp_path))
-
-
-def test_an_average_amount_is_shown_exactly():
-    """Cut off, never rounded up to the limit that it is below."""
-    cases = {("0.29", 1): "0.29", ("91.9999", 4): "22.99", ("1839.9999", 80): "22.99", ("4.35", 1): "4.35"}
-    with duckdb.connect() as reader:
-        run_sql(reader, "publish/evidence")
-        for (amount, transactions), shown in cases.items():
-            (text,) = reader.execute(
-                "select evidence({'pattern_id': 'PatId2', 'customer_transactions': $transactions::bigint, "
-                "'customer_amount': $amount::decimal(38, 4), 'thresholds': '', 'merchant': 'M', 'weight': 1, "
-                "'customers_with_fewer_transactions': 1, 'merchant_customers': 2, 'customers_with_smaller_weight': 1, "
-                "'customers_with_weight': 2, 'female_customers': 1, 'male_customers': 2})",
-                {"amount": amount, "transactions": transactions},
-            ).fetchone()
-            assert f"of Rs {shown} on average" in text
 
 
 CLEAN_HEADER = "step,customer,gender,merchant,amount,extra"

@@ -9,7 +9,7 @@ from tallymark.intake import listing
 from tallymark.pipeline import load
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 
 @pytest.fixture
@@ -28,13 +28,13 @@ class Counting(FolderStore):
 
 @pytest.fixture
 def bucket(settings, tmp_path) -> Counting:
-    """Holds chunk_1, which was taken; so were, says the copy of the ledger, chunks up to chunk_9999."""
+    """Holds chunk_1, which was taken; so were, says the ledger index, chunks up to chunk_9999."""
     bucket = Counting(tmp_path)
     object.__setattr__(bucket, "listed", [])
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     keys = [f"input/transactions/chunk_{number}" for number in range(2, 10_000)]
-    ledger_copy.replace(settings, keys, [(key, "x", "") for key in keys])
+    LedgerIndex(settings).replace(keys, [(key, "x") for key in keys])
     load.load_chunks(settings, bucket)
     bucket.listed.clear()
     return bucket

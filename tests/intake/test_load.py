@@ -20,8 +20,8 @@ from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 # A line in a file of rejected rows may be as long as a chunk.
 csv.field_size_limit(2**24)
@@ -252,7 +252,7 @@ def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
 
 
 def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, bucket):
-    """A conflict like any other, seen also by whoever only looks at the copy of the ledger, and only once."""
+    """A conflict like any other, seen also by whoever only looks at the ledger index, and only once."""
     contents = ["no header\n", GOOD, "no header\n", GOOD, "no header\n"]
     put(bucket, "chunk_2", "no header either\n")
     conflicts = []
@@ -301,8 +301,8 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
     assert states == [("rejected",)] * 3 + [("accepted",)]
 
 
-def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
-    copy = ledger_copy.path(settings)
+def test_ledger_index_may_be_lost_or_torn(settings, bucket):
+    copy = LedgerIndex(settings).path
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2", GOOD)
     load.load_chunks(settings, bucket)
@@ -318,7 +318,7 @@ def test_the_copy_of_the_ledger_may_be_lost_or_torn(settings, bucket):
 
 def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
     """What the sensor asks."""
-    return bool(waiting_chunks(settings, bucket.list("input/"))) or ledger_copy.unfinished_work(settings)
+    return bool(waiting_chunks(settings, bucket.list("input/"))) or LedgerIndex(settings).has_unfinished_work()
 
 
 def finish(settings: Settings, bucket: FolderStore) -> None:
@@ -373,11 +373,11 @@ def test_two_warehouses_in_one_folder_share_nothing(tmp_path, bucket):
         finish(settings, bucket)
 
 
-def test_a_lost_copy_of_the_ledger_does_not_put_known_chunks_before_new_ones(settings, bucket):
+def test_lost_ledger_index_does_not_put_known_chunks_first(settings, bucket):
     for number in (1, 2, 3):
         put(bucket, f"chunk_{number}", GOOD)
     load.load_chunks(settings, bucket)
-    ledger_copy.forget(settings)
+    LedgerIndex(settings).discard()
     put(bucket, "chunk_4", GOOD)
     assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
 
@@ -398,10 +398,11 @@ def bytes_of_a_poke(settings: Settings, count: int, listed: list) -> int:
             "from range(10, 10 + ?) as numbers (number)",
             [count],
         )
-        ledger.update_copy(settings, warehouse, ())
+        ledger.create_ledger_views(warehouse, settings.limits)
+        ledger.update_index(settings, warehouse, ())
     before = bytes_read()
     assert waiting_chunks(settings, listed) == []
-    ledger_copy.unfinished_work(settings)
+    LedgerIndex(settings).has_unfinished_work()
     listing.places(settings)
     return bytes_read() - before
 
@@ -483,7 +484,7 @@ def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
         broken.setattr(ledger, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load.load_chunks(settings, bucket)
-    assert ledger_copy.unfinished_work(settings)
+    assert LedgerIndex(settings).has_unfinished_work()
     assert query(settings, "select count(*) from raw.transactions") == [(0,)]
     assert load.load_chunks(settings, bucket)["rows_accepted"] == 1
 

@@ -18,6 +18,7 @@ from tallymark.settings import Settings
 from tallymark.store import BucketError, UnreadableError
 from tallymark.store.s3 import S3Store
 from tallymark.warehouse.connection import connect
+from tallymark.warehouse.ledger_index import LedgerIndex
 from tenacity import wait_none
 
 WEIGHTS = "Source,Target,Weight\n'C1','M1',{}\n"
@@ -79,7 +80,7 @@ class Bucket:
     def make_due(self) -> None:
         with connect(self.settings) as warehouse:
             warehouse.execute("update raw.unreadable_inputs set retry_at = retry_at - interval 1 hour")
-        self.settings.beside("ledger_copy").unlink()
+        LedgerIndex(self.settings).discard()
 
 
 @pytest.mark.parametrize("kind", KINDS)

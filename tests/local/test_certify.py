@@ -61,7 +61,10 @@ def test_batches_do_differ(certified):
 @pytest.mark.parametrize(
     "difference, found",
     [
-        ("update detections set thresholds = '{}' where detection_id = 3", "detections: 1 lines are missing, 1 are"),
+        (
+            "update detections set merchant_transactions = -1 where detection_id = 3",
+            "detections: 1 lines are missing, 1 are",
+        ),
         ("update raw.chunks set rows_accepted = 1 where chunk_seq = 2", "raw.chunks: 1 lines are missing, 1 are new"),
         ("update raw.transactions set gender = 'X' where chunk_seq = 3 and line_number = 7", "raw.transactions: 1"),
         ("delete from merchants where merchant = 'M2'", "merchants: 1 lines are missing, 0 are new"),

@@ -17,7 +17,7 @@ from support.streams import HEADER
 from tallymark.__main__ import main
 from tallymark.local import stack as local_stack
 from tallymark.settings import PROJECT_ROOT, Settings
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 LISTEN = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
 
@@ -188,7 +188,7 @@ def test_up_and_down_and_up_again(tmp_path):
         from support.waiting import wait_for
 
         settings = Settings(warehouse=tmp_path / "local/up/warehouse.duckdb")
-        wait_for(lambda: len(ledger_copy.last_keys(settings, 100)) == count, f"{count} chunks")
+        wait_for(lambda: len(LedgerIndex(settings).last_keys(100)) == count, f"{count} chunks")
 
     try:
         says = run("up")

@@ -10,7 +10,8 @@ from support.oracle import Row, detect
 from support.streams import THRESHOLDS, csv_text, detected, read_banksim, write_chunk, write_importance
 from tallymark.audit.results import audit
 from tallymark.local.replay import replay
-from tallymark.settings import DBT_PROJECT, Settings
+from tallymark.patterns import DBT_PROJECT
+from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import invoke_dbt
 from tallymark.warehouse.connection import connect

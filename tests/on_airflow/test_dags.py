@@ -14,9 +14,8 @@ from tallymark.pipeline.build import build_models
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
-from tallymark.warehouse.ledger_copy import unfinished_work
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 DESCRIBE = """
 import json, sys
@@ -180,7 +179,7 @@ def test_a_dry_run_exports_nothing(airflow_home, tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "DESCRIBE", DRY_RUN)
     skipped = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse))
     assert skipped == "Dry run: nothing was exported. The next run exports what this one found."
-    assert unfinished_work(settings)
+    assert LedgerIndex(settings).has_unfinished_work()
     assert len(list((tmp_path / "output/detections").iterdir())) == 1
 
 
@@ -201,7 +200,7 @@ print("DAGS", json.dumps(found))
 
 def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_path, monkeypatch):
     settings = make_warehouse(tmp_path)
-    ledger_copy.begin(settings)
+    LedgerIndex(settings).begin()
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
     before = settings.warehouse.read_bytes()
     returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
@@ -245,14 +244,14 @@ def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_mo
         bucket_name="bucket",
         bucket_key="input/transactions/chunk_*",
         wildcard_match=True,
-        check_fn=lambda files, **_: bool(files) or unfinished_work(settings),
+        check_fn=lambda files, **_: bool(files) or LedgerIndex(settings).has_unfinished_work(),
         aws_conn_id=None,
         poke_interval=0,
         timeout=0,
     )
     assert not sensor.execute({})
     if due_in_seconds is None:
-        ledger_copy.begin(settings)
+        LedgerIndex(settings).begin()
     else:
-        ledger_copy.finish(settings, held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
+        LedgerIndex(settings).finish(held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
     assert sensor.execute({}) == (due_in_seconds != 3600)

@@ -77,7 +77,7 @@ def test_a_kill_while_the_warehouse_is_made(stream, processes, number, when):
             assert made.execute("select count(*) from output.releases").fetchone() == (0,)
     with connect(settings) as made:
         assert made.execute("select count(*) from output.releases").fetchone() == (0,)
-    assert set(os.listdir(settings.warehouse.parent)) <= {"dbt", "warehouse.duckdb", "warehouse.duckdb.ledger_copy"}
+    assert set(os.listdir(settings.warehouse.parent)) <= {"dbt", "warehouse.duckdb", "warehouse.duckdb.ledger_index"}
 
 
 def test_a_kill_while_data_is_generated(tmp_path, monkeypatch):

@@ -220,7 +220,7 @@ def test_a_build_of_an_older_set_of_tests_is_not_exported(loaded, bucket, projec
     for name in ("new_test", "later/other_test"):
         (project / f"tests/{name}.sql").write_text("select 1 from {{ ref('batch_chunks') }} where chunk_seq < 0")
     (project / "tests/audit/of_the_audit.sql").write_text("select 1")
-    (project / "tests/generic").mkdir()
+    (project / "tests/generic").mkdir(exist_ok=True)
     (project / "tests/generic/is_odd.sql").write_text("{% test is_odd(model) %}select 1{% endtest %}")
     says = "Nothing is exported: the last dbt build passed without the sanity tests new_test, other_test, which"
     with pytest.raises(ExportError, match=says):

@@ -10,8 +10,8 @@ from support.streams import exported
 from tallymark.pipeline import export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     now = export.utc_now()
     make(settings, 51, detected_at=now)
     assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "open_issues": 0}
-    assert not ledger_copy.unfinished_work(patient)
+    assert not LedgerIndex(patient).has_unfinished_work()
     make(settings, 49, chunk_seq=2, detected_at=now)
     assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "open_issues": 0}
     make(settings, 2, chunk_seq=3, detected_at=now - timedelta(seconds=3601))
@@ -131,6 +131,6 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     assert sizes(bucket.root) == [50, 50, 2]
     make(settings, 1, chunk_seq=4, detected_at=now)
     export.export_detections(patient, bucket)
-    assert not ledger_copy.unfinished_work(patient)
-    ledger_copy.finish(patient, held_until=datetime.now().astimezone() - timedelta(seconds=1))
-    assert ledger_copy.unfinished_work(patient)
+    assert not LedgerIndex(patient).has_unfinished_work()
+    LedgerIndex(patient).finish(held_until=datetime.now().astimezone() - timedelta(seconds=1))
+    assert LedgerIndex(patient).has_unfinished_work()

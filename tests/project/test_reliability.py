@@ -2,7 +2,8 @@
 
 import re
 
-from tallymark.settings import DBT_PROJECT, PROJECT_ROOT
+from tallymark.patterns import DBT_PROJECT
+from tallymark.settings import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "reliability.md"
 

@@ -221,7 +221,10 @@ def test_the_report_of_a_run(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     put_files = report_run(settings, FolderStore(tmp_path), send, since=LONG_AGO)
     assert (put_files.keys, put_files.detections) == (["output/detections/detections-00000001.csv"], 3)
-    assert "PatId3   DEI-NEEDED  M1                                3 female customers: more than 2" in caplog.text
+    assert (
+        "PatId3   DEI-NEEDED  M1                                3 female customers (more than 2 required)"
+        in caplog.text
+    )
     assert (tmp_path / "output/snapshot/current.parquet").exists()
     caplog.clear()
     nothing = report_run(settings, FolderStore(tmp_path), send, since=datetime.now(UTC) + timedelta(seconds=1))
@@ -241,4 +244,4 @@ def test_the_report_of_a_dry_run(settings, tmp_path, caplog):
     assert re.search(r"pass +\d+\.\d\d s +0 rows  detections_are_made_once\n", caplog.text)
     report_dry_run(settings, since=datetime.now(UTC))
     lines = [line for line in caplog.text.splitlines() if "PatId2" in line]
-    assert len(lines) == 1 and "80 transactions of Rs 1.00" in lines[0]
+    assert len(lines) == 1 and "80 transactions (at least 5 required) of Rs 1.00" in lines[0]

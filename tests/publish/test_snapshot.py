@@ -8,6 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 from support.many_detections import make_warehouse
+from support.oracle import Row
+from support.streams import write_chunk, write_importance
+from tallymark.intake.waiting import waiting_chunks
+from tallymark.pipeline.build import build_models
+from tallymark.pipeline.export import export_detections
+from tallymark.pipeline.load import load_chunks
 from tallymark.publish import snapshot
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
@@ -45,7 +51,6 @@ def published(root: Path, kind: str) -> list[tuple]:
         current = {
             "ledger": "select unnest(ledger, recursive := true) from current",
             "detections": "select unnest(detections, recursive := true) from current",
-            "nearest": "select unnest(nearest, recursive := true) from current",
         }
         return rows + reader.execute(current[kind]).fetchall()
 
@@ -64,11 +69,12 @@ def test_it_holds_all_detections_and_the_whole_ledger(settings, tmp_path, monkey
         "output/snapshot/detections",
         "output/snapshot/current.parquet",
     ]
-    detections = in_warehouse(settings, "from detections order by detection_id")
+    with_thresholds = "from detections join chunk_thresholds using (chunk_seq) order by detection_id"
+    detections = in_warehouse(settings, with_thresholds)
     assert len(detections) == 3
     assert published(tmp_path, "detections") == detections
     ledger = published(tmp_path, "ledger")
-    assert [row[:14] for row in ledger] == in_warehouse(settings, "from raw.chunks order by chunk_seq")
+    assert [row[:16] for row in ledger] == in_warehouse(settings, "from raw.chunks order by chunk_seq")
     assert [(row[5], row[-1]) for row in ledger] == [
         ("accepted", "output/rejected/chunk_1.csv"),
         ("accepted", None),
@@ -129,14 +135,48 @@ def test_the_warehouse_is_free_while_s3_is_waited_for(settings, tmp_path):
     assert snapshot.publish(settings, store)
 
 
-def test_who_is_nearest_to_a_detection(settings, tmp_path):
-    snapshot.publish(settings, FolderStore(tmp_path))
-    nearest = [(row[0], row[1], row[2], row[4]) for row in published(tmp_path, "nearest")]
-    words = "{} transactions (at least 5 wanted), Rs {} on average (below 23 wanted)"
-    assert ("M2", "PatId2", "=1+1", words.format(4, "22.00")) in nearest
-    assert ("M1", "PatId2", "C4", words.format(5, "30.00")) in nearest
-    made = {row[:3] for row in in_warehouse(settings, "select merchant, pattern_id, customer from detections")}
-    assert made and not made & {row[:3] for row in nearest}
+def nearest(root: Path) -> list[tuple]:
+    """Chunk, pattern and customer of whoever is near, in their order."""
+    with duckdb.connect() as reader:
+        reader.execute("create table current as from read_parquet(?)", [str(root / "output/snapshot/current.parquet")])
+        reader.execute("create table near as select unnest(nearest, recursive := true) from current")
+        return reader.execute(
+            "select chunk_seq, pattern_id, customer from near order by pattern_id, distance, customer"
+        ).fetchall()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_who_is_nearest_to_a_detection(tmp_path, batch):
+    """Stays so until a batch evaluates the customer again, however chunks are batched.
+
+    Inactive is near in chunk 1 and does not come back; Detected has a detection in chunk 2; Dear pays too much in
+    chunk 3. In UPGRADE, the rank of Light depends on all others of the merchant.
+    """
+    vars = {"child_min_transactions": 8, "upgrade_min_merchant_transactions": 20, "upgrade_top_percent": 20}
+    settings, store = Settings(warehouse=tmp_path / "warehouse.duckdb", vars=vars), FolderStore(tmp_path)
+    chunks = [
+        [("Inactive", 7, "1"), ("Detected", 6, "1"), ("Dear", 5, "1"), ("Light", 4, "1"), ("Far", 3, "1")],
+        [("Detected", 2, "1")],
+        [("Dear", 1, "500")],
+    ]
+    for number, rows in enumerate(chunks, start=1):
+        bought = [Row(name, "M", "F", amount) for name, count, amount in rows for _ in range(count)]
+        write_chunk(tmp_path, f"chunk_{number}", bought)
+    write_importance(tmp_path, [("Inactive", "M", "7"), ("Detected", "M", "9"), ("Light", "M", "1")])
+    while waiting_chunks(settings, store.list("input/")):
+        load_chunks(settings, store, max_chunks=batch)
+        build_models(settings)
+        export_detections(settings, store)
+        assert snapshot.publish(settings, store)
+    made = in_warehouse(settings, "select chunk_seq, pattern_id, customer from detections")
+    assert made == [(2, "PatId2", "Detected")]
+    assert nearest(tmp_path) == [
+        (3, "PatId1", "Light"),
+        (3, "PatId1", "Inactive"),
+        (3, "PatId1", "Detected"),
+        (1, "PatId2", "Inactive"),
+        (1, "PatId2", "Light"),
+    ]
 
 
 def test_the_cost_follows_what_is_new(tmp_path):

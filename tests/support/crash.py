@@ -17,20 +17,21 @@ from tallymark.pipeline import export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import connection as warehouse
-from tallymark.warehouse import ledger_copy, only_warnings
+from tallymark.warehouse import only_warnings
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 # Point -> the function around which it lies, and whether the process dies before or after it.
 POINTS: dict[str, tuple[object, str, str]] = {
     "object fetched": (FolderStore, "get", "after"),
     "rows written, ledger not": (ledger, "record", "before"),
     "ledger written, not committed": (ledger, "record", "after"),
-    "chunk committed, copy of the ledger not": (ledger, "update_copy", "before"),
+    "chunk committed, ledger index not": (ledger, "update_index", "before"),
     "loaded, not built": (replay, "build_models", "before"),
     "built, no files planned": (replay, "export_detections", "before"),
     "files planned, none put": (export, "put_planned", "before"),
     "file put, not noted": (FolderStore, "put_new", "after"),
     "some files noted, not others": (FolderStore, "put_new", "before"),
-    "all files noted": (ledger_copy, "finish", "before"),
+    "all files noted": (LedgerIndex, "finish", "before"),
 }
 # Calls while a warehouse is made: where the function is, its name, and which call of it.
 MAKING = [

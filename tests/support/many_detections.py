@@ -56,12 +56,13 @@ def _add(settings: Settings, detections: int, chunks: int) -> None:
     with connect(settings) as warehouse:
         warehouse.execute(
             """
-            insert into raw.chunks
+            insert into raw.chunks by name
             select
-                4 + n, 'input/transactions/chunk_' || (4 + n), md5(n::varchar), 1, md5(n::varchar), 'accepted', null,
-                10000, 10000, 0, 1, timestamp '2026-01-01' + to_minutes(n),
-                timestamp '2026-01-01 00:00:01' + to_minutes(n),
-                timestamp '2026-01-01 00:00:02' + to_minutes(n)
+                4 + n as chunk_seq, 'input/transactions/chunk_' || chunk_seq as chunk_key, md5(n::varchar) as etag,
+                1 as content_bytes, etag as content_sha256, 'accepted' as state, 10000 as rows_in_file,
+                10000 as rows_accepted, 0 as rows_rejected, 1 as importance_version,
+                timestamp '2026-01-01' + to_minutes(n) as landed_at,
+                landed_at + interval 1 second as y_started_at, landed_at + interval 2 seconds as loaded_at
             from range(?) as numbers (n)
             """,
             [chunks],
@@ -78,8 +79,7 @@ def _add(settings: Settings, detections: int, chunks: int) -> None:
                 timestamp '2026-01-01 00:00:01' + to_minutes(n * $chunks // $detections) as y_started_at,
                 timestamp '2026-01-01 00:00:03' + to_minutes(n * $chunks // $detections) as detected_at,
                 1 + (n + (select max(detection_id) from detections)) // 50 as file_number,
-                80 + n % 50 as customer_transactions, 80 * 21.5 as customer_amount,
-                'child_max_average_amount=23, child_min_transactions=80' as thresholds
+                80 + n % 50 as customer_transactions, 80 * 21.5 as customer_amount, 21.5 as average_amount
             from range($detections) as numbers (n)
             """,
             made,

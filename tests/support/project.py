@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tallymark.settings import DBT_PROJECT
+from tallymark.patterns import DBT_PROJECT
 from tallymark.warehouse import invoke_dbt
 
 

@@ -26,7 +26,7 @@ from tallymark.local import stack as local_stack
 from tallymark.local.replay import replay
 from tallymark.recovery.verify import verify
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 pytestmark = pytest.mark.system
 
@@ -98,8 +98,8 @@ class Airflow:
 
     def is_done(self) -> bool:
         settings = self.stack.settings
-        return len(ledger_copy.last_keys(settings, self.chunks + 1)) == self.chunks and not ledger_copy.is_open(
-            settings
+        return (
+            len(LedgerIndex(settings).last_keys(self.chunks + 1)) == self.chunks and not LedgerIndex(settings).is_open()
         )
 
     def finish(self) -> None:

@@ -15,7 +15,7 @@ from support.oracle import Row, detect
 from support.streams import HEADER, THRESHOLDS, csv_text, detected
 from support.waiting import wait_for
 from tallymark.local import stack as local_stack
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 PAGE = [
     "/tallymark/",
@@ -71,10 +71,10 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
         client.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
     def taken() -> list[str]:
-        return ledger_copy.last_keys(settings, 100)
+        return LedgerIndex(settings).last_keys(100)
 
     def is_done(chunks: int) -> bool:
-        return len(taken()) == chunks and not ledger_copy.is_open(settings)
+        return len(taken()) == chunks and not LedgerIndex(settings).is_open()
 
     lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
     put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))

@@ -36,7 +36,7 @@ from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError, StoredObject
 from tallymark.store.s3 import S3_CONFIG, S3Store
 from tallymark.warehouse import connection as warehouse
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 from tenacity import stop_after_delay
 
 THREE_ATTEMPTS = S3_CONFIG.merge(Config(read_timeout=600, retries={"mode": "standard", "total_max_attempts": 3}))
@@ -380,11 +380,11 @@ def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
     settings.warehouse.touch()
     settings.beside("listed").touch()
     etag = hashlib.md5(b"").hexdigest()
-    seen = [(f"input/transactions/chunk_{number}", etag, "") for number in range(1, 10_003)]
+    seen = [(f"input/transactions/chunk_{number}", etag) for number in range(1, 10_003)]
 
     def take(taken: int) -> None:
-        ledger_copy.make(settings, seen[:taken], taken_at=0)
-        ledger_copy.confirm(settings)
+        LedgerIndex(settings).create(seen[:taken], taken_at=0)
+        LedgerIndex(settings).confirm()
         full_bucket.proxy.requests.clear()
 
     def listings_when(taken: int) -> list[str]:

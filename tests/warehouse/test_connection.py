@@ -2,8 +2,8 @@ import duckdb
 import pytest
 from tallymark.errors import UserError
 from tallymark.settings import Settings
-from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_a_connection_within_another_is_the_same(settings):
         assert outer.execute("from seen").fetchall() == [(1,)]
     with pytest.raises(duckdb.Error, match="closed"):
         outer.execute("select 1")
-    assert ledger_copy.is_true(settings)
+    assert LedgerIndex(settings).is_valid()
 
 
 def test_after_an_error_the_warehouse_is_opened_anew(settings):

@@ -219,33 +219,11 @@ def test_the_warehouse_refuses_to_keep_a_fact_twice(released, statement):
         connection.execute(statement)
 
 
-def test_a_new_threshold_and_new_evidence_come_into_a_warehouse_that_is_there(data, released, project):
-    for model, column in {"detections/batch_thresholds": "threshold", "patterns/child": "evidence"}.items():
-        path = project / f"models/{model}.sql"
-        path.write_text(path.read_text().replace("chunk_seq,\n", f"chunk_seq,\n        7 as new_{column},\n", 1))
-    write_chunk(data, "chunk_4", rows_of(4))
-    replay(data, released.warehouse.parent, vars=VARS)
-    with connect(released) as connection:
-        thresholds = connection.execute("select chunk_seq, new_threshold from chunk_thresholds order by 1").fetchall()
-        evidence = connection.execute(
-            "select distinct chunk_seq, new_evidence from detections where pattern_id = 'PatId2' order by 1"
-        ).fetchall()
-    assert thresholds == evidence == [(1, None), (2, None), (3, None), (4, 7)]
-
-
-def test_a_pattern_without_a_rule_in_the_sanity_test_is_held_back(data, released, project):
-    path = project / "models/patterns/child.sql"
-    path.write_text(path.read_text().replace("'PatId2'", "'PatId9'"))
-    write_chunk(data, "chunk_4", rows_of(4))
-    with pytest.raises(BuildError, match=r"test detections_satisfy_their_rule\b"):
-        replay(data, released.warehouse.parent, vars=VARS)
-
-
 @pytest.mark.parametrize("given", ["{child_min_transaction: 60}", "{child_min_transactions:60}", "{1: 2}"])
 def test_a_var_that_nothing_is_called_is_an_error_that_names_those_that_are(tmp_path, data, given):
     """The second one lacks a space: for YAML it is one name without a value."""
     vars = yaml.safe_load(given)
-    says = f"unknown vars: {next(iter(vars))}. Those of dbt_project.yml are: upgrade_min_merchant_transactions, "
+    says = f"unknown vars: {next(iter(vars))}. The thresholds are: upgrade_min_merchant_transactions, "
     with pytest.raises(ValueError, match=re.escape(says)):
         replay(data, tmp_path / "out", vars=vars)
 

@@ -1,13 +1,6 @@
-{#- All rows of some models; columns that one of them lacks are null. -#}
-{% macro union_all_by_name(relations) %}
-    {{- return(adapter.dispatch('union_all_by_name')(relations)) -}}
+{#- All rows of some queries; columns that one of them lacks are null. -#}
+{% macro union_all_by_name(queries) %}
+    {{- return(adapter.dispatch('union_all_by_name', 'tallymark')(queries)) -}}
 {% endmacro %}
 
-{% macro default__union_all_by_name(relations) %}
-    {%- for relation in relations %}
-    select * from {{ relation }}
-    {%- if not loop.last %}
-    union all by name
-    {%- endif %}
-    {%- endfor %}
-{% endmacro %}
+{% macro default__union_all_by_name(queries) %}{{ queries | join('\nunion all by name\n') }}{% endmacro %}

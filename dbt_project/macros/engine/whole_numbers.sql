@@ -22,3 +22,9 @@
 {% macro default__from_exact_units(units) %}
     {{- 'cast(' ~ units ~ ' as decimal(38, 0)) * cast(0.000000000000000001 as decimal(18, 18))' -}}
 {% endmacro %}
+
+
+{#- A sum by a whole count, as decimal(38, 18): exact, cut off after the 18th decimal. -#}
+{% macro exact_average(total, count) %}
+    {{- from_exact_units(integer_division(exact_units('cast(' ~ total ~ ' as decimal(38, 18))'), count)) -}}
+{% endmacro %}

@@ -4,7 +4,7 @@
 {% macro schema_step_1() %}
     {% set tables = {
         'raw.chunks': 'chunk_seq bigint, chunk_key varchar, etag varchar, content_bytes bigint, content_sha256 varchar,
-            state varchar, reason varchar, rows_in_file bigint, rows_accepted bigint, rows_rejected bigint,
+            state varchar, reason varchar, limit_setting varchar, limit_bytes bigint, rows_in_file bigint, rows_accepted bigint, rows_rejected bigint,
             importance_version bigint, landed_at timestamp, y_started_at timestamp, loaded_at timestamp',
         'raw.conflicts': 'chunk_key varchar, etag varchar, message varchar, landed_at timestamp, seen_at timestamp',
         'raw.unreadable_inputs': 'kind varchar, input_key varchar, etag varchar, reason varchar, attempts bigint,
@@ -16,7 +16,8 @@
         'raw.rejected_rows': 'chunk_seq bigint, importance_version bigint, object_key varchar,
             line_number bigint, line varchar, reason varchar',
         'raw.importance_versions': 'importance_version bigint, digest varchar, content_sha256 varchar, state varchar,
-            reason varchar, rows_accepted bigint, rows_rejected bigint, loaded_at timestamp',
+            reason varchar, limit_setting varchar, limit_bytes bigint, rows_accepted bigint, rows_rejected bigint,
+            loaded_at timestamp',
         'raw.customer_importance': 'importance_version bigint, customer varchar, merchant varchar,
             weight decimal(38, 18)',
         'output.files': 'file_key varchar primary key, file_number bigint unique, row_count bigint,

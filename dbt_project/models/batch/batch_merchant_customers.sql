@@ -2,10 +2,15 @@ with batch as (
     select * from {{ ref('batch_chunks') }}
 ),
 
+-- Cut down to the batch before anything else: DuckDB would group all raw rows first.
+transactions as (
+    select transactions.*
+    from {{ ref('stg_transactions') }} as transactions
+    inner join batch on transactions.chunk_seq = batch.chunk_seq
+),
+
 activity as (
-    select activity.*
-    from {{ ref('stg_activity') }} as activity
-    inner join batch on activity.chunk_seq = batch.chunk_seq
+    {{ activity_of('transactions') }}
 ),
 
 pairs as (

@@ -21,7 +21,8 @@ final as (
         cast(merchants.female_customers - coalesce(sum(changes.female_customers) over later, 0) as bigint)
             as female_customers,
         cast(merchants.male_customers - coalesce(sum(changes.male_customers) over later, 0) as bigint)
-            as male_customers
+            as male_customers,
+        row_number() over (partition by changes.merchant order by changes.chunk_seq desc) = 1 as is_last_of_batch
     from changes
     inner join merchants on changes.merchant = merchants.merchant
     inner join batch on changes.chunk_seq = batch.chunk_seq

@@ -5,8 +5,9 @@
     ]
 ) }}
 
-with patterns as (
-    {{ union_all_by_name([ref('upgrade'), ref('child'), ref('dei_needed')]) }}
+with candidates as (
+    select * from {{ ref('batch_candidates') }}
+    where is_met
 ),
 
 batch as (
@@ -20,14 +21,14 @@ released as (
 
 numbered as (
     select
-        patterns.*,
+        candidates.*,
         batch.y_started_at,
         row_number() over (
-            partition by patterns.pattern_id, patterns.customer, patterns.merchant
-            order by patterns.chunk_seq
+            partition by candidates.pattern_id, candidates.customer, candidates.merchant
+            order by candidates.chunk_seq
         ) as occurrence
-    from patterns
-    inner join batch on patterns.chunk_seq = batch.chunk_seq
+    from candidates
+    inner join batch on candidates.chunk_seq = batch.chunk_seq
 ),
 
 made as (
@@ -53,7 +54,7 @@ final as (
         ) as detection_id,
         y_started_at,
         cast(null as timestamp) as detected_at,
-        {{ all_columns_except('made', ['y_started_at', 'occurrence']) }}
+        {{ all_columns_except('made', ['y_started_at', 'occurrence', 'is_met', 'is_last_of_batch', 'distance']) }}
     from made
 )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tallymark.intake.chunks import Chunk
 from tallymark.intake.csv_lines import RejectedError
 from tallymark.intake.folders import committed_parts
-from tallymark.settings import limit
+from tallymark.settings import Limit
 from tallymark.store import Get, StoredObject
 
 
@@ -56,7 +56,8 @@ def fetch(get: Get, key: str, parts: Sequence[StoredObject], max_bytes: int) -> 
     """
     size = sum(part.size for part in parts)
     if size > max_bytes:
-        raise RejectedError(f"has {size} bytes, more than {limit('max_object_bytes', max_bytes)}")
+        limit = Limit("max_object_bytes", max_bytes)
+        raise RejectedError(f"has {size} bytes, more than {limit}", limit)
     return Content(key, parts, {part: get(part) for part in parts if part.size or not part.has_etag})
 
 

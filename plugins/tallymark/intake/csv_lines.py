@@ -13,7 +13,7 @@ import duckdb
 
 from tallymark.intake import file_kinds
 from tallymark.intake.characters import define_csv_macros, visible
-from tallymark.settings import Settings, limit
+from tallymark.settings import Limit, Settings
 from tallymark.store import Get, StoredObject
 from tallymark.warehouse.connection import run_sql
 
@@ -22,10 +22,15 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 class RejectedError(ValueError):
-    """An object cannot be used at all; the message says why, in words for its sender.
+    """An object cannot be used at all; the message says why, in words for the producer.
 
-    Where that hangs on a setting, the message ends in one of ``limits``.
+    Args:
+        limit: the limit that it exceeds; None: it is not about a limit.
     """
+
+    def __init__(self, reason: str, limit: Limit | None = None):
+        super().__init__(reason)
+        self.limit = limit
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,10 @@ def read_csv_objects(
         key: of all of them together; what theirs have behind it names them in reasons.
 
     Raises:
-        RejectedError: when together they are too large or hold nothing, or one, which the reason names, cannot be
+        RejectedError: when together they hold nothing, or unpack to too much, or one, which the reason names, cannot be
             unpacked or its header does not do.
         ObjectChangedError: when one is not the object that was listed any more.
     """
-    size = sum(stored.size for stored in objects)
-    if size > settings.max_object_bytes:
-        raise RejectedError(f"has {size} bytes, more than {limit('max_object_bytes', settings.max_object_bytes)}")
     files, unpacked = [], 0
     for stored in objects:
         body = get(stored) if stored.size else b""
@@ -103,7 +105,7 @@ def read_csv_objects(
             text, undecodable, header_line, width, positions = read_layout(content, columns)
         except RejectedError as error:
             name = stored.key.removeprefix(key)
-            raise RejectedError(f"{name}: {error}" if name else str(error)) from error
+            raise RejectedError(f"{name}: {error}" if name else str(error), error.limit) from error
         rows = len(list(filter(None, text.split("\n")))) - 1
         files.append(CsvObject(stored.key, text, undecodable, header_line, width, positions, rows))
     if not files:
@@ -135,7 +137,8 @@ def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
         raise RejectedError(f"broken gzip: the name ends in .gz, and {found}. {file_kinds.EXPECTED}")
     if before + len(unpacked) > max_bytes:
         together = " with what is before it" if before else ""
-        raise RejectedError(f"unpacks{together} to more bytes than {limit('max_unpacked_bytes', max_bytes)}")
+        limit = Limit("max_unpacked_bytes", max_bytes)
+        raise RejectedError(f"unpacks{together} to more bytes than {limit}", limit)
     return unpacked
 
 

@@ -14,7 +14,7 @@ from tallymark.intake.chunks import Ignored, misnamed
 from tallymark.intake.content import Content, fetch
 from tallymark.intake.csv_lines import Columns, RejectedError, read_csv_objects
 from tallymark.intake.judging import insert_rejected_rows, judged, remarks_on_ids
-from tallymark.intake.ledger import forget_readable, ledger_views, record_unreadable
+from tallymark.intake.ledger import forget_readable, record_unreadable
 from tallymark.intake.rejected import plan_rejected_file
 from tallymark.settings import Settings
 from tallymark.store import Get, Store, StoredObject, UnreadableError
@@ -70,7 +70,7 @@ class ImportanceSet:
             try:
                 found += folders.committed_parts(get, key, members)
             except RejectedError as error:
-                raise RejectedError(f"{key.removeprefix(self.prefix)} {error}".lstrip()) from error
+                raise RejectedError(f"{key.removeprefix(self.prefix)} {error}".lstrip(), error.limit) from error
         return sorted(found, key=lambda stored: stored.key)
 
 
@@ -126,7 +126,8 @@ def load_customer_importance(
         forget_readable(warehouse, [found.prefix])
         log.warning("No customer importance below %s: PatId1 cannot fire, the other patterns work.", found.prefix)
         return None
-    known = _find_version(settings, warehouse, digest)
+    run_sql(warehouse, "intake/known_importance")
+    known = _find_version(warehouse, digest)
     if known is None:
         is_first = warehouse.execute("select 1 from raw.importance_versions limit 1").fetchone() is None
         if not found.is_settled(settings.folder_settle_seconds):
@@ -170,30 +171,30 @@ def _read_version(
     digest: str,
 ) -> tuple[int, str]:
     """Number and state of a set that is not known by its digest: that of the same content, or a new one."""
-    content, reason = None, None
+    content, rejected = None, None
     try:
         content = attempts.read(
             found.prefix, lambda get: fetch(get, found.prefix, found.parts(get), settings.max_object_bytes)
         )
     except RejectedError as error:
-        reason = str(error)
+        rejected = error
     else:
         same = warehouse.execute(
             """
             update raw.importance_versions set digest = $digest
             where
                 content_sha256 = $content_sha256
-                and (rejected_by_limit(reason) is null or list_contains($limits, rejected_by_limit(reason)))
+                and importance_version in (select importance_version from known_importance)
             returning importance_version, state
             """,
-            {"digest": digest, "content_sha256": content.sha256, "limits": settings.limits},
+            {"digest": digest, "content_sha256": content.sha256},
         ).fetchone()
         if same:
             return same
     number = warehouse.execute(
         "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
     ).fetchone()[0]
-    return number, _load_version(settings, warehouse, content, reason, digest, number)
+    return number, _load_version(settings, warehouse, content, rejected, digest, number)
 
 
 def _last_good(warehouse: duckdb.DuckDBPyConnection) -> int | None:
@@ -237,22 +238,12 @@ def restore_versions(
             )
 
 
-def _find_version(settings: Settings, warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
+def _find_version(warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
     """Number and state of a set of objects; None: it has to be read."""
-    ledger_views(warehouse)
-    found = warehouse.execute(
-        """
-        select importance_version, state
-        from raw.importance_versions
-        where
-            digest = $digest
-            and (rejected_by_limit(reason) is null or list_contains($limits, rejected_by_limit(reason)))
-        order by importance_version desc
-        limit 1
-        """,
-        {"digest": digest, "limits": settings.limits},
-    )
-    return found.fetchone()
+    return warehouse.execute(
+        "select importance_version, state from known_importance where digest = ? order by importance_version desc",
+        [digest],
+    ).fetchone()
 
 
 def _note_return(warehouse: duckdb.DuckDBPyConnection, version: int) -> None:
@@ -270,21 +261,22 @@ def _load_version(
     settings: Settings,
     warehouse: duckdb.DuckDBPyConnection,
     content: Content | None,
-    reason: str | None,
+    rejected: RejectedError | None,
     digest: str,
     version: int,
 ) -> str:
     """Write a version; returns its state.
 
     Args:
-        content: its objects; None: they could not be used, for a ``reason``.
+        content: its objects; None: they were rejected.
     """
     files = []
     if content:
         try:
             files = read_csv_objects(settings, content.get, content.key, content.parts, IMPORTANCE)
         except RejectedError as error:
-            reason = str(error)
+            rejected = error
+    reason, limit = (str(rejected), rejected.limit) if rejected else (None, None)
     if reason:
         log.error("REJECTED: the customer importance %s", reason)
     with transaction(warehouse):
@@ -296,7 +288,7 @@ def _load_version(
                 if by_lines:
                     for remark in remarks_on_ids(warehouse, [f"{file.key} (customer importance version {version})"]):
                         log.warning(remark)
-        accepted, rejected = warehouse.execute(
+        accepted_rows, rejected_rows = warehouse.execute(
             """
             select
                 (select count(*) from raw.customer_importance where importance_version = $version),
@@ -304,16 +296,20 @@ def _load_version(
             """,
             {"version": version},
         ).fetchone()
-        if rejected and not accepted:
-            reason = f"has no row that counts: all {rejected} rows are rejected"
+        if rejected_rows and not accepted_rows:
+            reason = f"has no row that counts: all {rejected_rows} rows are rejected"
             log.error("REJECTED: the customer importance %s", reason)
         state = "rejected" if reason else "accepted"
         warehouse.execute(
             "insert into raw.importance_versions (importance_version, digest, content_sha256, state, reason, "
-            "rows_accepted, rows_rejected, loaded_at) values (?, ?, ?, ?, ?, ?, ?, ?)",
-            [version, digest, content and content.sha256, state, reason, accepted, rejected, utc_now()],
+            "limit_setting, limit_bytes, rows_accepted, rows_rejected, loaded_at) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                *(version, digest, content and content.sha256, state, reason, *(limit or (None, None))),
+                *(accepted_rows, rejected_rows, utc_now()),
+            ],
         )
-        if rejected or reason:
+        if rejected_rows or reason:
             plan_rejected_file(settings, warehouse, f"customer_importance-{version}", None, version)
-    log.info("customer importance version %d: %d rows accepted, %d rejected", version, accepted, rejected)
+    log.info("customer importance version %d: %d rows accepted, %d rejected", version, accepted_rows, rejected_rows)
     return state

@@ -1,14 +1,10 @@
 """The ledger: which chunks were taken, and what else was found in the bucket.
 
 It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse; ``raw.unreadable_inputs`` and ``raw.ignored_inputs`` have
-what could not be taken. tallymark.warehouse.ledger_copy, the ledger index, answers without opening the warehouse.
-
-A rejected chunk is known until another object is accepted under its key, and, where the reason was a limit that is a
-setting, as long as the setting is the same.
+what could not be taken. The ledger index answers without opening the warehouse.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -18,9 +14,9 @@ import duckdb
 
 from tallymark.intake.chunks import Chunk, Ignored
 from tallymark.intake.folders import natural_order
-from tallymark.settings import Settings
-from tallymark.warehouse import ledger_copy
+from tallymark.settings import Limit, Settings
 from tallymark.warehouse.connection import as_utc, run_sql, utc_now
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 60, 900
 # So many parts of a folder are named in a sentence.
@@ -38,6 +34,7 @@ class Entry:
         content_sha256: SHA-256 of their content; None: they were not read.
         rows_in_file: counted in its text, before any row is validated; None: it could not be read.
         reason: why it is rejected whole; None: it is not.
+        limit: the limit that it exceeds; None: it is not about a limit.
     """
 
     chunk: Chunk
@@ -47,6 +44,7 @@ class Entry:
     content_sha256: str | None = None
     rows_in_file: int | None = None
     reason: str | None = None
+    limit: Limit | None = None
 
 
 # conflict: the key was accepted with other content. compare: the key is known with another ETag, and only the content
@@ -62,30 +60,25 @@ class Outcome(NamedTuple):
     reason: str | None
 
 
-def ledger_views(warehouse: duckdb.DuckDBPyConnection) -> None:
-    """Give a connection the view ``found_before`` and the macro ``rejected_by_limit``."""
-    run_sql(warehouse, "intake/rejected_by_limit")
+def create_ledger_views(warehouse: duckdb.DuckDBPyConnection, limits: Iterable[Limit]) -> None:
+    """Give a connection views of what is known under these limits: see the SQL files."""
+    warehouse.execute("create or replace temp table limits_in_force (setting varchar, bytes bigint)")
+    warehouse.executemany("insert into limits_in_force values (?, ?)", list(limits))
     run_sql(warehouse, "intake/ledger_views")
 
 
-def seen_as(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[State]:
-    """What the ledger says of each chunk."""
+def seen_as(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[tuple[State, bool]]:
+    """What the ledger says of each chunk, and whether it lacks the chunk's key; needs ``create_ledger_views``."""
     asked = {
-        "keys": json.dumps([chunk.key for chunk in chunks]),
-        "etags": json.dumps([chunk.etag for chunk in chunks]),
-        "sizes": json.dumps([chunk.size for chunk in chunks]),
+        "keys": [chunk.key for chunk in chunks],
+        "etags": [chunk.etag for chunk in chunks],
+        "sizes": [chunk.size for chunk in chunks],
     }
-    ledger_views(warehouse)
-    found = run_sql(warehouse, "intake/seen_as", **asked, limits=settings.limits)
-    return [how for (how,) in found.fetchall()]
+    return run_sql(warehouse, "intake/seen_as", **asked).fetchall()
 
 
 def compare(
-    settings: Settings,
-    warehouse: duckdb.DuckDBPyConnection,
-    chunk: Chunk,
-    content_bytes: int | None,
-    content_sha256: str | None,
+    warehouse: duckdb.DuckDBPyConnection, chunk: Chunk, content_bytes: int | None, content_sha256: str | None
 ) -> State:
     """What the ledger says of a chunk with this content (None: it is not readable as a chunk).
 
@@ -93,7 +86,7 @@ def compare(
     bucket is copied, restored, encrypted again, or uploaded in parts.
     """
     content = {"content_bytes": content_bytes, "content_sha256": content_sha256}
-    found = run_sql(warehouse, "intake/same_content", key=chunk.key, etag=chunk.etag, limits=settings.limits, **content)
+    found = run_sql(warehouse, "intake/same_content", key=chunk.key, etag=chunk.etag, **content)
     if found.fetchone():
         return "known"
     was_accepted = "from raw.chunks where chunk_key = ? and state = 'accepted' limit 1"
@@ -174,6 +167,8 @@ def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: 
             "content_sha256": entry.content_sha256,
             "state": "rejected" if outcome.reason else "accepted",
             "reason": outcome.reason,
+            "limit_setting": entry.limit and entry.limit.setting,
+            "limit_bytes": entry.limit and entry.limit.bytes,
             "rows_in_file": entry.rows_in_file,
             "rows_accepted": outcome.accepted,
             "rows_rejected": outcome.rejected,
@@ -260,14 +255,13 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> str:
     return message
 
 
-def update_copy(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
+def update_index(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
     """Bring the ledger index up to date for some chunks; without any, or when it is lost, rebuild it."""
-    ledger_views(warehouse)
-    keys = [chunk.key for chunk in chunks]
+    index, keys = LedgerIndex(settings), [chunk.key for chunk in chunks]
     if keys:
-        known = run_sql(warehouse, "intake/known_chunks", keys=json.dumps(keys)).fetchall()
-        if ledger_copy.replace(settings, keys, known):
+        known = run_sql(warehouse, "intake/known_chunks", keys=keys).fetchall()
+        if index.replace(keys, known):
             return
     known = run_sql(warehouse, "intake/known_chunks", keys=None).fetchall()
     (taken_at,) = warehouse.execute("select max(loaded_at) from raw.chunks").fetchone()
-    ledger_copy.make(settings, known, (taken_at or utc_now()).replace(tzinfo=UTC).timestamp())
+    index.create(known, (taken_at or utc_now()).replace(tzinfo=UTC).timestamp())

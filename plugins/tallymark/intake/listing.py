@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tallymark.intake.chunks import chunk_name
 from tallymark.intake.folders import natural_order
 from tallymark.settings import Settings
-from tallymark.warehouse import ledger_copy
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 KEYS_PER_CALL = 1_000
 # Names grow when most differ in their numbers alone, and few of the last 50 chunks were late.
@@ -43,7 +43,7 @@ def places(settings: Settings) -> list[Place]:
     """Where to look now. Places may overlap."""
     if _seconds_since_full_listing(settings) > settings.full_listing_seconds:
         return [Place(settings.transactions_prefix)]
-    return places_behind(settings, ledger_copy.last_keys(settings, KEYS_PER_CALL))
+    return places_behind(settings, LedgerIndex(settings).last_keys(KEYS_PER_CALL))
 
 
 def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:

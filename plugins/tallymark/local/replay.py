@@ -12,13 +12,14 @@ from tallymark.cli.command_line import ArgumentParser, must_be_a_folder, must_be
 from tallymark.errors import UserError
 from tallymark.intake.chunks import find_chunks
 from tallymark.intake.waiting import waiting_chunks
+from tallymark.patterns import thresholds
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
-from tallymark.settings import Settings, known_vars, read_vars
+from tallymark.settings import Settings, read_vars
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
-from tallymark.warehouse.ledger_copy import unfinished_work
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, **at_once)
     store = FolderStore(data, target=out, written=settings.output_prefix)
     objects = list(store.list(settings.transactions_prefix))
-    if not find_chunks(objects, settings.transactions_prefix) and not unfinished_work(settings):
+    if not find_chunks(objects, settings.transactions_prefix) and not LedgerIndex(settings).has_unfinished_work():
         must_be_a_folder(data, "DATA", LAYOUT)
         raise NoChunksError(
             f"{data / settings.transactions_prefix} holds no chunk_* to replay. DATA must be a folder with {LAYOUT}; "
@@ -59,7 +60,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     must_be_writable(out, "OUT")
     sizes = batch if isinstance(batch, Iterator) else repeat(max(len(objects), 1) if batch is None else batch)
     done = Counter(chunks=0, detections=0, files=0)
-    while waiting_chunks(settings, objects) or unfinished_work(settings):
+    while waiting_chunks(settings, objects) or LedgerIndex(settings).has_unfinished_work():
         loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
         build_models(settings)
         exported = export_detections(settings, store)
@@ -73,7 +74,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
 
 def other_thresholds(settings: Settings) -> list[str]:
     """Thresholds that were others when chunks in the warehouse were decided on, each as ``name was 80 and is 60``."""
-    in_force = known_vars() | settings.vars
+    in_force = {name: threshold.default for name, threshold in thresholds().items()} | settings.vars
     with connect(settings, read_only=True) as warehouse:
         found = warehouse.execute("select distinct * exclude (chunk_seq) from chunk_thresholds")
         names = [column[0] for column in found.description]

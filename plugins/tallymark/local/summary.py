@@ -10,10 +10,10 @@ import duckdb
 from tallymark.intake.chunks import find_chunks
 from tallymark.intake.waiting import unknown_chunks
 from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE, detection_key
+from tallymark.patterns import patterns
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse import ledger_copy
-from tallymark.warehouse.connection import run_sql
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Progress:
 
 
 def progress(settings: Settings, store: Store) -> Progress:
-    """Seen from the bucket and from the published copy of the ledger."""
+    """Seen from the bucket and from the ledger index."""
     chunks = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
     waiting = unknown_chunks(settings, chunks)
     files = list(store.list(f"{settings.output_prefix}detections/"))
@@ -37,7 +37,7 @@ def progress(settings: Settings, store: Store) -> Progress:
         loaded=len(chunks) - len(waiting),
         detections=sum(store.get(file).count(b"\n") - 1 for file in files),
         files=len(files),
-        finished=not ledger_copy.is_open(settings),
+        finished=not LedgerIndex(settings).is_open(),
     )
 
 
@@ -77,8 +77,7 @@ def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) 
         durations: seconds that the tasks of runs with work took, by task in the order of the DAG.
     """
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
-        warehouse.execute("create temp view thresholds as from chunk_thresholds order by chunk_seq desc limit 1")
-        patterns = run_sql(warehouse, "page/patterns").fetchall()
+        counts = dict(warehouse.execute("select pattern_id, count(*) from detections group by pattern_id").fetchall())
         (rejected,) = warehouse.execute("select coalesce(sum(rows_rejected), 0)::bigint from raw.chunks").fetchone()
         chunks, p50, p95, slowest = warehouse.execute(
             """
@@ -93,7 +92,7 @@ def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) 
             )
             """
         ).fetchone()
-    lines = ["", *(f"{pattern} {action:<11} {count:5d} detections" for pattern, action, _, count in patterns)]
+    lines = ["", *(f"{one.id} {one.action:<11} {counts.get(one.id, 0):5d} detections" for one in patterns())]
     if rejected:
         lines.append(f"{rejected} rows were rejected: see {bucket / settings.output_prefix / 'rejected'}")
     lines.append(f"landing to file, {chunks} chunks: median {p50:.1f} s, p95 {p95:.1f} s, slowest {slowest:.1f} s")

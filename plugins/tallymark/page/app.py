@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,8 @@ from tallymark.outbox.spreadsheet import defused
 from tallymark.page import runs
 from tallymark.page.backlog import Backlog
 from tallymark.page.reader import Reader
-from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.patterns import PROJECT_ROOT, explain_evidence, patterns
+from tallymark.settings import Settings
 from tallymark.store import BucketError, Store
 
 STATIC = Path(__file__).parent / "static"
@@ -35,6 +37,10 @@ FROM_HERE_ONLY = {
     "Cache-Control": "no-cache",
 }
 EVERYTHING = 2**62
+DETECTION_COLUMNS = (
+    *("detection_id", "pattern_id", "action_type", "customer", "merchant", "evidence"),
+    *("chunk_seq", "y_started_at", "detected_at", "file_number"),
+)
 REFUSED = ("refusals", "conflicts", "rejected_rows")
 MAX_REFUSED = 50
 
@@ -136,10 +142,10 @@ def detections(
         **_about(snapshot),
         **snapshot.query("detection_count", **chosen)[0],
         "rows": [
-            {**row, "file": _detection_file(row["file_number"])}
+            _shown(row) | {"file": _detection_file(row["file_number"])}
             for row in snapshot.query("detections", **chosen, limit=limit, offset=(page - 1) * limit)
         ],
-        "patterns": snapshot.query("patterns"),
+        "patterns": _patterns(snapshot),
         "over_time": snapshot.query("detections_over_time", **chosen),
     }
 
@@ -150,21 +156,25 @@ def detections_csv(
 ) -> StreamingResponse:
     """All detections that the filters leave, newest first."""
     chosen = {"pattern": pattern, "merchant": merchant, "customer": customer}
-    return _csv(snapshot, "detections", **chosen, limit=EVERYTHING, offset=0)
+    rows = snapshot.query("detections", **chosen, limit=EVERYTHING, offset=0) if snapshot.is_published() else []
+    return _csv("detections", DETECTION_COLUMNS, (list(_shown(row).values()) for row in rows))
 
 
 @app.get("/api/merchants")
 def merchants(snapshot: Snapshot, merchant: Text = "", page: Page = 1, limit: Limit = 10) -> dict[str, Any]:
     """Merchants, those with most transactions first; if ``merchant`` is the name of one, who is nearest there."""
     if not snapshot.is_published():
-        return {**_about(snapshot), "found": 0, "rows": [], "thresholds": None, "nearest": []}
+        return {**_about(snapshot), "found": 0, "rows": [], "nearest": []}
     rows = snapshot.query("merchants", merchant=merchant, limit=limit, offset=(page - 1) * limit)
     return {
         **_about(snapshot),
         "found": rows[0]["found"] if rows else 0,
         "rows": [{name: value for name, value in row.items() if name != "found"} for row in rows],
-        "thresholds": next(iter(snapshot.query("thresholds")), None),
-        "nearest": snapshot.query("nearest", merchant=merchant),
+        "nearest": [
+            {name: row[name] for name in ("pattern_id", "action_type", "customer", "chunk_seq")}
+            | {"evidence": explain_evidence(row)}
+            for row in snapshot.query("nearest", merchant=merchant)
+        ],
     }
 
 
@@ -187,25 +197,25 @@ def chunks(snapshot: Snapshot, state: Text = "", chunk: Text = "", page: Page = 
 @app.get("/api/chunks.csv")
 def chunks_csv(snapshot: Snapshot, state: Text = "", chunk: Text = "") -> StreamingResponse:
     """All chunks that the filters leave, newest first."""
-    return _csv(snapshot, "chunks", state=state, chunk=chunk, limit=EVERYTHING, offset=0)
+    return _table(snapshot, "chunks", state=state, chunk=chunk, limit=EVERYTHING, offset=0)
 
 
 @app.get("/api/refusals.csv")
 def refusals_csv(snapshot: Snapshot) -> StreamingResponse:
     """What is to be put right, the latest first, as many as the snapshot has."""
-    return _csv(snapshot, "refusals", limit=EVERYTHING)
+    return _table(snapshot, "refusals", limit=EVERYTHING)
 
 
 @app.get("/api/conflicts.csv")
 def conflicts_csv(snapshot: Snapshot) -> StreamingResponse:
     """The latest conflicts, as many as the snapshot has."""
-    return _csv(snapshot, "conflicts", limit=EVERYTHING)
+    return _table(snapshot, "conflicts", limit=EVERYTHING)
 
 
 @app.get("/api/rejected_rows.csv")
 def rejected_rows_csv(snapshot: Snapshot) -> StreamingResponse:
     """The latest rejected rows, as many as the snapshot has; each chunk's file has all of its own."""
-    return _csv(snapshot, "rejected_rows", limit=EVERYTHING)
+    return _table(snapshot, "rejected_rows", limit=EVERYTHING)
 
 
 @app.get("/files/{key:path}")
@@ -233,18 +243,39 @@ def _detection_file(number: int | None) -> str | None:
     return number and detection_key(settings(), number)
 
 
-def _csv(snapshot: Reader, name: str, **parameters: Any) -> StreamingResponse:
+def _shown(detection: dict[str, Any]) -> dict[str, Any]:
+    """A detection as API and CSV have it."""
+    row = detection | {"evidence": explain_evidence(detection)}
+    return {name: row[name] for name in DETECTION_COLUMNS}
+
+
+def _patterns(snapshot: Reader) -> list[dict[str, Any]]:
+    """All patterns with their rule under the thresholds in force, and any other that was detected."""
+    counts = {row["pattern_id"]: row for row in snapshot.query("patterns")}
+    in_force = next(iter(snapshot.query("thresholds")), None)
+    known = {
+        pattern.id: {
+            "pattern_id": pattern.id,
+            "action_type": pattern.action,
+            "rule": pattern.explain_rule(in_force) if in_force else None,
+            "detections": 0,
+        }
+        for pattern in patterns()
+    }
+    return [known.get(id, {"rule": None}) | counts.get(id, {}) for id in sorted(known | counts)]
+
+
+def _table(snapshot: Reader, name: str, **parameters: Any) -> StreamingResponse:
     columns, rows = snapshot.table(name, **parameters) if snapshot.is_published() else ([], [])
-
-    def lines(size: int = 1000) -> Iterator[bytes]:
-        yield _csv_lines([columns])
-        for start in range(0, len(rows), size):
-            yield _csv_lines(rows[start : start + size])
-
-    return _download(lines(), f"{name}.csv")
+    return _csv(name, columns, rows)
 
 
-def _csv_lines(rows: list[list[Any]]) -> bytes:
+def _csv(name: str, columns: Sequence[str], rows: Iterable[list[Any]]) -> StreamingResponse:
+    lines = chain([columns], rows)
+    return _download(iter(lambda: _csv_lines(islice(lines, 1000)), b""), f"{name}.csv")
+
+
+def _csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([defused(value) if isinstance(value, str) else value for value in row] for row in rows)

@@ -3,7 +3,6 @@
 It looks where new chunks are to be expected, as the load does.
 """
 
-import json
 import logging
 import threading
 import time
@@ -55,10 +54,9 @@ class Backlog:
         landed_at = [chunk.landed_at for chunk in chunks]
         waiting, new = chunks, len(chunks)
         if is_published:
-            keys, etags = json.dumps([chunk.key for chunk in chunks]), json.dumps([chunk.etag for chunk in chunks])
-            limits = self._settings.limits
-            unknown = self._reader.query("unknown_chunks", keys=keys, etags=etags, limits=limits)
-            waiting, new = [chunks[row["place"]] for row in unknown], sum(row["is_new"] for row in unknown)
+            seen = self._reader.seen_as(chunks)
+            waiting = [chunk for chunk, (state, _) in zip(chunks, seen, strict=True) if state != "known"]
+            new = sum(is_new_key for _, is_new_key in seen)
         if taken["last_landed_at"]:
             landed_at.append(datetime.fromisoformat(taken["last_landed_at"]))
         oldest = min((chunk.landed_at for chunk in waiting), default=None)

@@ -4,7 +4,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 import duckdb
 
+from tallymark.intake import ledger
+from tallymark.intake.chunks import Chunk
 from tallymark.publish.snapshot import current_key
 from tallymark.settings import Settings
 from tallymark.store import ObjectChangedError, Store
@@ -72,10 +74,14 @@ class Reader:
     def table(self, name: str, **parameters: Any) -> tuple[list[str], list[list[Any]]]:
         """The same as names of columns and rows."""
         with self._database.cursor() as cursor:
-            run_sql(cursor, "publish/evidence")
-            run_sql(cursor, "intake/rejected_by_limit")
             found = run_sql(cursor, f"page/{name}", **parameters)
             return [column[0] for column in found.description], [[*map(_shown, row)] for row in found.fetchall()]
+
+    def seen_as(self, chunks: Sequence[Chunk]) -> list[tuple[ledger.State, bool]]:
+        """What the published ledger says of chunks, as ``ledger.seen_as`` does of the warehouse's."""
+        with self._database.cursor() as cursor:
+            ledger.create_ledger_views(cursor, self.settings.limits)
+            return ledger.seen_as(cursor, chunks)
 
     def _look(self) -> None:
         key = current_key(self.settings)

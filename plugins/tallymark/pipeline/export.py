@@ -11,9 +11,9 @@ from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detection_key,
 from tallymark.outbox.files import plan, put_planned, replan
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import connect, run_sql, transaction, utc_now
 from tallymark.warehouse.invoke_dbt import sanity_tests
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 
 class ExportError(UserError, RuntimeError):
@@ -50,9 +50,9 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
         (open_issues,) = warehouse.execute("select count(*) from open_issues(?)", [utc_now()]).fetchone()
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
-        ledger_copy.finish(settings, held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
+        LedgerIndex(settings).finish(held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
-        ledger_copy.finish(settings)
+        LedgerIndex(settings).finish()
     return {"detections": detections, "files": files, "held": len(waiting), "open_issues": open_issues}
 
 

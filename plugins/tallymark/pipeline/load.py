@@ -27,8 +27,8 @@ from tallymark.outbox.files import put_planned
 from tallymark.settings import Settings
 from tallymark.store import Get, ObjectChangedError, Store, StoredObject, UnreadableError
 from tallymark.store.ahead import fetched_ahead
-from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, connect, transaction, utc_now
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +79,25 @@ def load_chunks(
     with connect(settings) as warehouse:
         if ledger.next_chunk_seq(warehouse) == 1:
             _must_be_first(settings, store)
-        if not ledger_copy.path(settings).exists():
-            ledger.update_copy(settings, warehouse, ())
-        ledger_copy.begin(settings)
+        ledger.create_ledger_views(warehouse, settings.limits)
+        index = LedgerIndex(settings)
+        if not index.path.exists():
+            ledger.update_index(settings, warehouse, ())
+        index.begin()
         attempts = Attempts(store, lambda: _probes(settings, store, warehouse))
         importance = find_set(settings, store)
         version = load_customer_importance(settings, importance, attempts, warehouse)
         reader = _Reader(settings, store, attempts, version)
         looked = _look(settings, store, objects, reader.unreadable)
         while looked.waiting and left > 0:
-            new, conflicts, known = _sorted_out(settings, warehouse, reader, looked.waiting, left)
+            new, conflicts, known = _sorted_out(warehouse, reader, looked.waiting, left)
             taken["chunks_in_conflict"] += _record_conflicts(warehouse, conflicts)
             done = [*conflicts, *known]
             for group in _groups(reader.read(new)):
                 taken.update(_take(settings, warehouse, group))
                 done += [read.entry.chunk for read in group]
             if done:
-                ledger.update_copy(settings, warehouse, done)
+                ledger.update_index(settings, warehouse, done)
                 ledger.forget_readable(warehouse, [chunk.key for chunk in done])
             left -= len(done)
             looked = _look(settings, store, objects, reader.unreadable)
@@ -139,7 +141,7 @@ def _look(
 
 
 def _sorted_out(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, reader: "_Reader", waiting: Sequence[Chunk], most: int
+    warehouse: duckdb.DuckDBPyConnection, reader: "_Reader", waiting: Sequence[Chunk], most: int
 ) -> tuple[list[Chunk], list[Chunk], list[Chunk]]:
     """Chunks that are new, those in conflict, and those that the ledger knows; at most so many of them.
 
@@ -147,7 +149,7 @@ def _sorted_out(
     need not wait.
     """
     found: dict[str, list[Chunk]] = {"new": [], "conflict": [], "known": [], "compare": []}
-    for chunk, state in zip(waiting, ledger.seen_as(settings, warehouse, waiting), strict=True):
+    for chunk, (state, _) in zip(waiting, ledger.seen_as(warehouse, waiting), strict=True):
         if state in ("known", "compare") or len(found["new"]) + len(found["conflict"]) < most:
             found[state].append(chunk)
     for chunk in found["compare"][: most - len(found["new"]) - len(found["conflict"])]:
@@ -179,7 +181,7 @@ class _Reader:
                     entry = dataclasses.replace(entry, content_bytes=content.size, content_sha256=content.sha256)
                     files = read_chunk(self._settings, content)
                 except RejectedError as error:
-                    yield ReadChunk(dataclasses.replace(entry, reason=str(error)), [])
+                    yield ReadChunk(dataclasses.replace(entry, reason=str(error), limit=error.limit), [])
                 except ObjectChangedError as error:
                     log.info("%s. It is listed again.", error)
                     return
@@ -195,8 +197,8 @@ class _Reader:
             log.info("%s. It is listed again.", error)
             return None
         except RejectedError:
-            return ledger.compare(self._settings, warehouse, chunk, None, None)
-        return content and ledger.compare(self._settings, warehouse, chunk, content.size, content.sha256)
+            return ledger.compare(warehouse, chunk, None, None)
+        return content and ledger.compare(warehouse, chunk, content.size, content.sha256)
 
     def _fetch(self, chunk: Chunk, get: Get) -> Content | None:
         """The content of a chunk; None: it is unreadable."""
@@ -239,7 +241,7 @@ def _record_unreadable(
         log.warning("UNREADABLE: %s, although S3 serves other objects. It will be retried. %s", chunk.key, reason)
         retry_at = ledger.record_unreadable(warehouse, "chunk", chunk.key, chunk.etag, reason)
         rows.append((chunk.key, chunk.etag, retry_at.replace(tzinfo=UTC).timestamp()))
-    ledger_copy.add_unreadable(settings, rows)
+    LedgerIndex(settings).add_unreadable(rows)
 
 
 def _record_ignored(
@@ -260,7 +262,7 @@ def _record_ignored(
     news = {(ignored.kind, ignored.about): ignored for ignored in [*named, *found, *ignored_importance(importance)]}
     for ignored in (ignored for name, ignored in news.items() if name not in known):
         log.warning("IGNORED: %s: %s", ignored.about, ignored.message)
-    ledger_copy.set_ignored(settings, [(ignored.kind, ignored.about) for ignored in found])
+    LedgerIndex(settings).set_ignored([(ignored.kind, ignored.about) for ignored in found])
 
 
 def _groups(chunks: Iterable[ReadChunk]) -> Iterator[list[ReadChunk]]:
@@ -308,7 +310,7 @@ def _take(settings: Settings, warehouse: duckdb.DuckDBPyConnection, group: Seque
                 "REJECTED: %s %s. Put a corrected object under the same key%s.",
                 key,
                 outcome.reason,
-                ", or change the setting" if outcome.reason.endswith(tuple(settings.limits)) else "",
+                f", or change the setting {read.entry.limit.setting}" if read.entry.limit else "",
             )
         else:
             log.info("%s: %d rows accepted, %d rejected", key, outcome.accepted, outcome.rejected)

@@ -8,6 +8,7 @@ from datetime import datetime
 import duckdb
 
 from tallymark import machine
+from tallymark.patterns import explain_evidence
 from tallymark.publish import alerts, snapshot
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -67,14 +68,16 @@ def report_dry_run(settings: Settings, since: datetime) -> None:
 
 
 def _log_detections(warehouse: duckdb.DuckDBPyConnection, since: datetime, with_held: bool = False) -> None:
-    run_sql(warehouse, "publish/evidence")
     shown = {"since": as_utc(since), "with_held": with_held, "limit": MAX_LINES + 1}
-    rows = run_sql(warehouse, "publish/run_detections", **shown).fetchall()
+    found = run_sql(warehouse, "publish/run_detections", **shown)
+    columns = [column[0] for column in found.description]
+    rows = [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
     if not rows:
         log.info("No new detections.")
         return
-    log.info("%6s  %-8s %-11s %-16s %-16s %s", "chunk", "pattern", "action", "merchant", "customer", "why")
+    log.info("%6s  %-8s %-11s %-16s %-16s %s", "chunk", "pattern", "action", "merchant", "customer", "evidence")
     for row in rows[:MAX_LINES]:
-        log.info("%6d  %-8s %-11s %-16s %-16s %s", *row)
+        named = [row[name] for name in ("chunk_seq", "pattern_id", "action_type", "merchant", "customer")]
+        log.info("%6d  %-8s %-11s %-16s %-16s %s", *named, explain_evidence(row))
     if len(rows) > MAX_LINES:
-        log.info("... and more; the page Detections has all of them.")
+        log.info("... and more; the Detections page has all of them.")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from tallymark.patterns import patterns
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse.connection import connect, read_sql, run_sql, transaction, utc_now
@@ -20,10 +21,11 @@ from tallymark.warehouse.connection import connect, read_sql, run_sql, transacti
 log = logging.getLogger(__name__)
 
 ROWS_PER_PART = 5_000
-NEAREST_PER_PATTERN = 5
+NEAREST_SHOWN = 5
+# More than are shown, so that others follow when some are detected.
+NEAREST_KEPT = 20
 MAX_MERCHANTS = 5_000
 MAX_REJECTED_ROWS = 500
-MAX_RANKED_CUSTOMERS = 100_000
 PUT_SECONDS = 10
 
 
@@ -76,17 +78,24 @@ def _prepare(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> dict[s
                 first = last
             run_sql(warehouse, f"publish/snapshot_{kind}", first=first, last=2**62)
         parameters = {"published_at": utc_now(), "time_zone": settings.time_zone}
-        limits = {"merchants": MAX_MERCHANTS, "rejected_rows": MAX_REJECTED_ROWS}
+        limits = {"merchants": MAX_MERCHANTS, "nearest": NEAREST_SHOWN, "rejected_rows": MAX_REJECTED_ROWS}
         query = read_sql("publish/snapshot_current")
         objects[current_key(settings)] = _parquet(warehouse.sql(query, params=parameters | limits))
     return objects
 
 
 def _refresh_nearest(warehouse: duckdb.DuckDBPyConnection) -> None:
+    """Replace what the last batch evaluated; forget all when the patterns have other columns than before."""
+    columns = "select list(column_name order by column_name) from duckdb_columns() where table_name = $name"
+    kept, evaluated = (
+        warehouse.execute(columns, {"name": name}).fetchone() for name in ("nearest", "batch_candidates")
+    )
+    if kept != evaluated:
+        warehouse.execute("create or replace table snapshot.nearest as from batch_candidates where false")
+    ids = [pattern.id for pattern in patterns() if pattern.depends_on_other_customers]
+    run_sql(warehouse, "publish/snapshot_nearest", depend_on_other_customers=ids, kept=NEAREST_KEPT)
     warehouse.execute("delete from snapshot.nearest where merchant in (select merchant from batch_merchants)")
-    query = read_sql("publish/snapshot_nearest")
-    found = warehouse.sql(query, params={"top": NEAREST_PER_PATTERN, "max_customers": MAX_RANKED_CUSTOMERS})
-    found.insert_into("snapshot.nearest")
+    warehouse.execute("insert into snapshot.nearest by name from nearest_now")
 
 
 def _parquet(rows: duckdb.DuckDBPyRelation) -> bytes:

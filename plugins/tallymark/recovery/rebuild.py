@@ -32,8 +32,8 @@ from tallymark.pipeline.build import build_models
 from tallymark.settings import Settings
 from tallymark.store import Get, ObjectChangedError, Store, UnreadableError
 from tallymark.store.ahead import fetched_ahead
-from tallymark.warehouse import ledger_copy
 from tallymark.warehouse.connection import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ def _must_not_be_open(settings: Settings) -> None:
 
 
 def _move_into_place(settings: Settings, aside: Settings) -> None:
-    ledger_copy.forget(settings)
+    LedgerIndex(settings).discard()
     for path in (settings.warehouse, settings.wal):
         if path.exists():
             path.replace(path.with_name(f"{path.name}.before_rebuild"))
@@ -257,4 +257,4 @@ def _aside(warehouse: Path) -> Path:
 def _remove(settings: Settings) -> None:
     for path in (settings.warehouse, settings.wal):
         path.unlink(missing_ok=True)
-    ledger_copy.forget(settings)
+    LedgerIndex(settings).discard()

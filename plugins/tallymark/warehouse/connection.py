@@ -17,9 +17,10 @@ from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_del
 
 from tallymark import machine
 from tallymark.errors import UserError
-from tallymark.settings import DBT_PROJECT, Settings
-from tallymark.warehouse import ledger_copy
+from tallymark.patterns import DBT_PROJECT
+from tallymark.settings import Settings
 from tallymark.warehouse.invoke_dbt import DbtError, update_schema
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 SCHEMA_VERSION = len(list((DBT_PROJECT / "macros" / "schema").glob("step_*.sql")))
@@ -87,7 +88,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
     with errors_explained(settings):
         warehouse = _opened(settings, read_only)
         if not read_only:
-            ledger_copy.forget_unless_true(settings)
+            LedgerIndex(settings).discard_unless_valid()
         _open_here.by_path[settings.warehouse] = warehouse, settings
         try:
             yield warehouse
@@ -95,7 +96,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
             del _open_here.by_path[settings.warehouse]
             warehouse.close()
     if not read_only:
-        ledger_copy.confirm(settings)
+        LedgerIndex(settings).confirm()
 
 
 def _opened(settings: Settings, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -193,8 +194,8 @@ def _make(settings: Settings) -> None:
         # Of a file that is gone; DuckDB would take it for the new one's.
         settings.wal.unlink(missing_ok=True)
         aside.warehouse.replace(settings.warehouse)
-        ledger_copy.make(settings, (), taken_at=time.time())
-        ledger_copy.confirm(settings)
+        LedgerIndex(settings).create((), taken_at=time.time())
+        LedgerIndex(settings).confirm()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

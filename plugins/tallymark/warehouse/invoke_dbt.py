@@ -10,8 +10,9 @@ from unittest.mock import patch
 
 from tallymark import machine
 from tallymark.errors import UserError
-from tallymark.settings import DBT_PROJECT, Settings
-from tallymark.warehouse import ledger_copy
+from tallymark.patterns import DBT_PROJECT
+from tallymark.settings import Settings
+from tallymark.warehouse.ledger_index import LedgerIndex
 
 _parsed: dict[tuple[str, str], Any] = {}
 
@@ -83,7 +84,7 @@ def invoke(
     ]
     if manifest:
         _let_inject_again(manifest)
-        ledger_copy.forget_unless_true(settings)
+        LedgerIndex(settings).discard_unless_valid()
     with _own_environment(settings):
         # dbt reads some variables when it is imported.
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
@@ -102,7 +103,7 @@ def invoke(
         finally:
             DuckDBConnectionManager.close_all_connections()
     if manifest:
-        ledger_copy.confirm(settings)
+        LedgerIndex(settings).confirm()
     return result
 
 

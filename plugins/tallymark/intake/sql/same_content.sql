@@ -4,6 +4,5 @@ where
     chunk_key = $key
     and content_bytes = $content_bytes
     and content_sha256 = $content_sha256
-    and (rejected_by_limit(reason) is null or list_contains($limits, rejected_by_limit(reason)))
-    and (state = 'accepted' or chunk_key not in (select chunk_key from raw.chunks where state = 'accepted'))
+    and chunk_seq in (select chunk_seq from known_chunks)
 returning chunk_seq

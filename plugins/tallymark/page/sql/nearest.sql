@@ -1,4 +1,5 @@
-select pattern_id, customer, words
+select *
 from nearest
+cross join thresholds
 where merchant = $merchant
 order by pattern_id, distance, customer

@@ -18,6 +18,11 @@ select * from sealed_detections
 union all by name
 select * from tail_detections;
 
+-- As the warehouse has them, for the views of the ledger.
+create schema if not exists raw;
+create or replace view raw.chunks as from main.ledger;
+create or replace view raw.conflicts as from main.conflicts;
+
 -- Detections that filters leave; '' leaves all. A merchant or customer that has some is meant exactly, any other text
 -- is looked for in the names.
 create or replace macro matching(pattern, wanted_merchant, wanted_customer) as table

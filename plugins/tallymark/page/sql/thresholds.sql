@@ -1,1 +1,1 @@
-select columns(lambda name: name not like '%aggregate')::double, columns('.*aggregate') from thresholds
+from thresholds

@@ -41,7 +41,6 @@ function followTheme() {
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const count = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en-US"));
 const many = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
-const short = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(12)).toLocaleString("en-US"));
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
@@ -199,7 +198,7 @@ async function showFound() {
     select.value = filters.pattern;
   }
   $("rules").replaceChildren(...data.patterns.filter((row) => row.rule).map((row) =>
-    element("div", {}, element("dt", {}, `${row.pattern_id} ${row.action_type}: `), element("dd", {}, `${row.rule}.`))));
+    element("div", {}, element("dt", {}, `${row.pattern_id} ${row.action_type}: `), element("dd", {}, row.rule))));
   $("found-csv").href = `api/detections.csv?${new URLSearchParams(filters)}`;
   const filtered = Object.values(filters).some(Boolean);
   const total = data.snapshot.detections ?? 0;
@@ -208,7 +207,7 @@ async function showFound() {
     ["Pattern", (row) => `${row.pattern_id} ${row.action_type}`, "short"],
     ["Customer", (row) => (row.customer ? link(here({ customer: row.customer, page: "" }, "found"), row.customer) : "the merchant itself"), "key"],
     ["Merchant", (row) => link(here({ merchant: row.merchant, page: "" }, "merchants"), row.merchant), "key"],
-    ["Why", (row) => row.evidence, "words"],
+    ["Evidence", (row) => row.evidence, "words"],
     ["Chunk", (row) => count(row.chunk_seq), "number"],
     ["File", (row) => (row.file ? link(`files/${row.file}`, `${row.file_number}`, { download: "", "aria-label": `Download file ${row.file_number}` }) : "waits for more"), "number"],
   ], data.rows, filtered ? "No detection matches these filters." : data.snapshot.published_at
@@ -240,28 +239,25 @@ async function showMerchants() {
     ["Detections", made, "words"],
   ], data.rows, merchant ? "No merchant matches." : "No merchant has had a transaction yet.");
   pages("merchants_page", data.found, limit, "merchants");
-  const one = data.rows.find((row) => row.merchant === merchant), thresholds = data.thresholds;
-  if (!one || !thresholds) {
-    $("merchant").replaceChildren(element("p", { class: "muted" }, data.rows.length ? "Choose a merchant to see how far it is from each threshold." : ""));
+  const one = data.rows.find((row) => row.merchant === merchant);
+  if (!one) {
+    $("merchant").replaceChildren(element("p", { class: "muted" }, data.rows.length ? "Choose a merchant to see who is near to a detection there." : ""));
     return data;
   }
-  const wanted = thresholds.upgrade_min_merchant_transactions, female = thresholds.dei_min_female_customers;
-  const share = wanted ? Math.min(100, (100 * one.transactions) / wanted) : 100;
-  const meter = element("div", { class: "meter", role: "img", "aria-label": `${Math.floor(share)} percent of the transactions needed` }, element("div", { style: `width: ${share}%` }));
   $("merchant").replaceChildren(
     element("h3", {}, one.merchant),
-    element("p", {}, one.transactions > wanted
-      ? `${count(one.transactions)} transactions, more than the ${short(wanted)} from which customers are ranked for UPGRADE.`
-      : `${count(one.transactions)} transactions so far; customers are ranked for UPGRADE above ${short(wanted)}.`),
-    meter,
-    element("p", {}, `${count(one.female_customers)} female and ${count(one.male_customers)} male customers; DEI-NEEDED wants more than ${short(female)} female, and fewer than male.`),
     element("p", {}, `Detections: ${made(one)}. `, link(here({ merchant: one.merchant, page: "" }, "found"), "Show them")),
-    element("h3", {}, "Customers nearest to a detection"),
+    element("h3", {}, "Nearest to a detection"),
     data.nearest.length
-      ? element("div", { class: "table", role: "region", "aria-label": "Customers nearest to a detection", tabindex: "0" }, element("table", { id: "nearest-table", class: "cards" }))
-      : element("p", { class: "muted" }, "Nobody is near."));
+      ? element("div", { class: "table", role: "region", "aria-label": "Nearest to a detection", tabindex: "0" }, element("table", { id: "nearest-table", class: "cards" }))
+      : element("p", { class: "muted" }, "No customers close to a threshold."));
   if (data.nearest.length) {
-    table("nearest-table", `Nearest at ${one.merchant}`, [["Pattern", (row) => row.pattern_id, "short"], ["Customer", (row) => row.customer, "key"], ["How near", (row) => row.words, "words"]], data.nearest, "");
+    table("nearest-table", `Nearest at ${one.merchant}`, [
+      ["Pattern", (row) => `${row.pattern_id} ${row.action_type}`, "short"],
+      ["Customer", (row) => row.customer || "the merchant itself", "key"],
+      ["Evidence", (row) => row.evidence, "words"],
+      ["As of chunk", (row) => count(row.chunk_seq), "number"],
+    ], data.nearest, "");
   }
   return data;
 }

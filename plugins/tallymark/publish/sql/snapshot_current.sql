@@ -8,7 +8,9 @@ largest_merchants as (
 ),
 
 nearest as (
-    select * from snapshot.nearest where merchant in (select merchant from largest_merchants)
+    select * from snapshot.nearest
+    where merchant in (select merchant from largest_merchants)
+    qualify row_number() over (partition by pattern_id, merchant order by distance, customer) <= $nearest
 ),
 
 chunks_with_rejected_rows as (

@@ -1,3 +1,5 @@
+{{ config(materialized='table') }}
+
 with newcomers as (
     select * from {{ ref('batch_merchant_customers') }}
     where is_last_of_batch and first_chunk_seq > {{ last_released_chunk() }}

@@ -83,7 +83,7 @@ weighted as (
             when 'sum' then weights.sum_weight
             when 'min' then weights.min_weight
             when 'max' then weights.max_weight
-            else {{ average_weight('weights.sum_weight', 'weights.importance_rows') }}
+            else {{ exact_average('weights.sum_weight', 'weights.importance_rows') }}
         end as weight,
         {{ weight_sort_keys_by('thresholds.upgrade_weight_aggregate', 'weights') }}
     from so_far
@@ -110,16 +110,13 @@ ranked as (
     from weighted
 ),
 
-held as (
+final as (
     select * from ranked
     where
         weight is not null
         and merchant_customers >= 2
         and 100 * customers_with_fewer_transactions >= (100 - upgrade_top_percent) * (merchant_customers - 1)
         and 100 * customers_with_smaller_weight <= upgrade_bottom_percent * (customers_with_weight - 1)
-),
+)
 
-{{ detections_that_differ('PatId1', [
-    'customer_transactions', 'merchant_transactions', 'merchant_customers', 'customers_with_fewer_transactions',
-    'weight', 'customers_with_weight', 'customers_with_smaller_weight', 'importance_version',
-]) }}
+select * from final

@@ -6,12 +6,11 @@ with merchants as (
 ),
 
 so_far as (
-    {% if is_incremental() %}
-    select * from {{ ref('lightest_so_far') }}
-    {% else %}
-    select *, 0 as customers_with_weight from {{ ref('batch_newcomers') }}
-    where false
-    {% endif %}
+    select *
+    from {{
+        ref('lightest_so_far') if is_incremental()
+        else '(select *, 0 as customers_with_weight from ' ~ ref('batch_newcomers') ~ ' where false) as nobody'
+    }}
 ),
 
 lacking as (
@@ -102,7 +101,7 @@ final as (
         count(kept.customer) over merchant_set = coalesce(kept.customers_with_weight, 0) as is_complete,
         first_value(kept.weight_key) over heaviest_first as heaviest_key,
         first_value(kept.weight_key_remainder) over heaviest_first as heaviest_key_remainder,
-        '{{ weight_aggregate() }}' as weight_aggregate,
+        {{ threshold('upgrade_weight_aggregate') }} as weight_aggregate,
         state_mark.chunk_seq as last_chunk_seq
     from merchants
     cross join state_mark

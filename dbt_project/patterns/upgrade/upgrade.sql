@@ -1,4 +1,10 @@
-{{ config(tags=['pattern']) }}
+{% macro rule_of_upgrade() %}
+    merchant_transactions > {{ threshold('upgrade_min_merchant_transactions') }}
+    and merchant_customers >= 2
+    and 100 * customers_with_fewer_transactions
+    >= (100 - {{ threshold('upgrade_top_percent') }}) * (merchant_customers - 1)
+    and 100 * customers_with_smaller_weight <= {{ threshold('upgrade_bottom_percent') }} * (customers_with_weight - 1)
+{% endmacro %}
 
 with candidates as (
     select * from {{ ref('upgrade_candidates') }}
@@ -27,7 +33,7 @@ weighted as (
         and candidates.customer = lightest.customer
 ),
 
-looked_at as (
+evaluated as (
     select distinct chunk_seq, merchant, importance_version
     from candidates
 ),
@@ -35,15 +41,15 @@ looked_at as (
 -- Weights are ranked as of the end of the batch. As of a chunk before it, its later newcomers were not there yet.
 later_newcomers as (
     select
-        looked_at.chunk_seq,
-        looked_at.merchant,
+        evaluated.chunk_seq,
+        evaluated.merchant,
         count(newcomers.customer) as customers
-    from looked_at
+    from evaluated
     left join {{ ref('batch_newcomers') }} as newcomers
-        on looked_at.importance_version = newcomers.importance_version
-        and looked_at.merchant = newcomers.merchant
-        and looked_at.chunk_seq < newcomers.first_chunk_seq
-    group by looked_at.chunk_seq, looked_at.merchant
+        on evaluated.importance_version = newcomers.importance_version
+        and evaluated.merchant = newcomers.merchant
+        and evaluated.chunk_seq < newcomers.first_chunk_seq
+    group by evaluated.chunk_seq, evaluated.merchant
 ),
 
 by_weight as (
@@ -51,17 +57,17 @@ by_weight as (
     from weighted
     union all
     select
-        looked_at.chunk_seq,
-        looked_at.merchant,
+        evaluated.chunk_seq,
+        evaluated.merchant,
         null as customer,
         lightest.weight_key,
         lightest.weight_key_remainder,
         1 as later_newcomers
-    from looked_at
+    from evaluated
     inner join lightest
-        on looked_at.importance_version = lightest.importance_version
-        and looked_at.merchant = lightest.merchant
-        and looked_at.chunk_seq < lightest.first_chunk_seq
+        on evaluated.importance_version = lightest.importance_version
+        and evaluated.merchant = lightest.merchant
+        and evaluated.chunk_seq < lightest.first_chunk_seq
 ),
 
 lighter_newcomers as (
@@ -90,13 +96,12 @@ ranked as (
         and weighted.customer = lighter_newcomers.customer
 ),
 
-final as (
+evidence as (
     select
-        'PatId1' as pattern_id,
-        'UPGRADE' as action_type,
         ranked.chunk_seq,
         ranked.merchant,
         ranked.customer,
+        merchants.is_last_of_batch,
         ranked.customer_transactions,
         merchants.transactions as merchant_transactions,
         merchants.customers as merchant_customers,
@@ -104,16 +109,24 @@ final as (
         ranked.weight,
         ranked.customers_with_weight_then as customers_with_weight,
         ranked.customers_with_smaller_weight_then as customers_with_smaller_weight,
-        ranked.importance_version,
-        {{ thresholds_in_force([
-            'upgrade_min_merchant_transactions', 'upgrade_top_percent', 'upgrade_bottom_percent',
-            'upgrade_weight_aggregate',
-        ]) }} as thresholds
+        ranked.importance_version
     from ranked
     inner join merchants on ranked.chunk_seq = merchants.chunk_seq and ranked.merchant = merchants.merchant
-    where
-        100 * ranked.customers_with_smaller_weight_then
-        <= {{ threshold('upgrade_bottom_percent') }} * (ranked.customers_with_weight_then - 1)
+),
+
+final as (
+    select
+        *,
+        {{ rule_of_upgrade() }} as is_met,
+        {{ excess(
+            '100.0 * (merchant_customers - 1 - customers_with_fewer_transactions) / (merchant_customers - 1)',
+            threshold('upgrade_top_percent')
+        ) }}
+        + {{ excess(
+            '100.0 * customers_with_smaller_weight / nullif(customers_with_weight - 1, 0)',
+            threshold('upgrade_bottom_percent')
+        ) }} as distance
+    from evidence
 )
 
 select * from final

@@ -13,8 +13,9 @@ ranks as (
     from {{ ref('upgrade_ranks') }} as ranks
     inner join merchants on ranks.chunk_seq = merchants.chunk_seq and ranks.merchant = merchants.merchant
     where
-        100 * ranks.customers_with_fewer_transactions
-        >= (100 - {{ threshold('upgrade_top_percent') }}) * (merchants.customers - 1)
+        100 * (merchants.customers - 1 - ranks.customers_with_fewer_transactions)
+        <= case when merchants.is_last_of_batch then 5 else 1 end
+        * {{ threshold('upgrade_top_percent') }} * (merchants.customers - 1)
 ),
 
 fewest as (

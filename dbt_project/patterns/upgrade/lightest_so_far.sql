@@ -5,7 +5,7 @@ with known as (
     from {{ lightest_customers_before_the_batch() }} as state
     inner join {{ ref('upgrade_merchants') }} as merchants
         on state.importance_version = merchants.importance_version and state.merchant = merchants.merchant
-    where state.weight_aggregate = '{{ weight_aggregate() }}'
+    where state.weight_aggregate = {{ threshold('upgrade_weight_aggregate') }}
 ),
 
 activity as (

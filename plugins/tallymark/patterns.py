@@ -1,0 +1,141 @@
+"""The patterns of the dbt project, as their yml files declare them: docs/adding-a-pattern.md."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+from functools import cache
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import yaml
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+DBT_PROJECT = PROJECT_ROOT / "dbt_project"
+
+# As the macro threshold_value has it.
+MAX_NUMBER = 999_999_999_999
+NUMBER = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A number or word in a rule that a dbt var sets.
+
+    Attributes:
+        default: its value if no var sets it.
+        meaning: a sentence for people.
+        maximum: the largest number that is allowed; the smallest is 0.
+        allowed: the words that are allowed; empty for a number.
+    """
+
+    default: int | float | str
+    meaning: str
+    maximum: int = MAX_NUMBER
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def bounds(self) -> str:
+        """What is allowed, in words."""
+        if self.allowed:
+            return f"one of {', '.join(self.allowed)}"
+        return f"a number from 0 to {self.maximum} with at most 6 decimals"
+
+    def allows(self, value: Any) -> bool:
+        """Whether a var may have this value."""
+        text = str(value).strip()
+        if self.allowed:
+            return text in self.allowed
+        return bool(NUMBER.fullmatch(text)) and Decimal(text) <= self.maximum
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What a pattern's yml declares under ``meta``.
+
+    Attributes:
+        name: of its model.
+        id: as detection files have it in patternId.
+        action: as detection files have it in ActionType.
+        rule: a sentence; ``{threshold}`` stands for the value of a threshold.
+        evidence: a phrase; ``{column}`` stands for a column of the model or for a threshold.
+        depends_on_other_customers: whether a customer's evidence changes when others buy at the merchant.
+    """
+
+    name: str
+    id: str
+    action: str
+    rule: str
+    evidence: str
+    thresholds: dict[str, Threshold]
+    depends_on_other_customers: bool = False
+
+    def explain_rule(self, thresholds: Mapping[str, Any]) -> str:
+        """The rule under these thresholds."""
+        return _Sentence().vformat(self.rule, (), thresholds)
+
+
+@cache
+def patterns() -> tuple[Pattern, ...]:
+    """All patterns, by id.
+
+    Raises:
+        ValueError: when two have the same id or declare the same threshold.
+    """
+    found = [pattern for path in sorted(DBT_PROJECT.glob("patterns/*/*.yml")) for pattern in _declared_in(path)]
+    for what, names in (
+        ("id", [pattern.id for pattern in found]),
+        ("threshold", [name for pattern in found for name in pattern.thresholds]),
+    ):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"Two patterns have the same {what}: {', '.join(twice)}. Give each its own.")
+    return tuple(sorted(found, key=lambda pattern: pattern.id))
+
+
+def thresholds() -> dict[str, Threshold]:
+    """The thresholds of all patterns, by name."""
+    return {name: threshold for pattern in patterns() for name, threshold in pattern.thresholds.items()}
+
+
+def explain_evidence(detection: Mapping[str, Any]) -> str:
+    """What a detection or a candidate is based on, as a phrase.
+
+    Args:
+        detection: a row with ``pattern_id``, the columns of the evidence and the thresholds of its chunk.
+    """
+    pattern = next((pattern for pattern in patterns() if pattern.id == detection["pattern_id"]), None)
+    if pattern is None:
+        return "No pattern with this id is installed."
+    try:
+        return _Sentence().vformat(pattern.evidence, (), detection)
+    except (KeyError, TypeError, ValueError):
+        return "The evidence was not kept."
+
+
+def _declared_in(path: Path) -> Iterable[Pattern]:
+    for model in yaml.safe_load(path.read_text()).get("models", []):
+        if declared := model.get("config", {}).get("meta", {}).get("pattern"):
+            named = {
+                name: Threshold(**given | {"allowed": tuple(given.get("allowed", ()))})
+                for name, given in (declared.get("thresholds") or {}).items()
+            }
+            yield Pattern(model["name"], **declared | {"thresholds": named})
+
+
+class _Sentence(Formatter):
+    """Formats decimals without zeros at their end; ``.<n>f`` cuts them off, as rounding would claim too much."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        if value is None:
+            raise ValueError("there is no value")
+        if not isinstance(value, (Decimal, float)):
+            return super().format_field(value, spec)
+        value = Decimal(str(value))
+        if digits := re.search(r"[.](\d+)f$", spec):
+            value = value.quantize(Decimal(1).scaleb(-int(digits[1])), rounding=ROUND_DOWN)
+        elif value == value.to_integral_value():
+            value = value.quantize(Decimal(1))
+        else:
+            value = value.normalize()
+        return super().format_field(value, spec)
