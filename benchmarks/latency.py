@@ -91,9 +91,14 @@ def _source(folder: Path, data: Path, chunks: int) -> Path:
 
 def _wait_until_done(stack: Stack, processes: dict, chunks: int) -> None:
     def taken() -> int:
-        return len(LedgerIndex(stack.settings).last_keys(chunks))
+        return len(LedgerIndex(stack.settings.warehouse, stack.settings.limits).last_keys(chunks))
 
-    _wait(stack, processes, taken, lambda done: done >= chunks and not LedgerIndex(stack.settings).is_open())
+    _wait(
+        stack,
+        processes,
+        taken,
+        lambda done: done >= chunks and not LedgerIndex(stack.settings.warehouse, stack.settings.limits).is_open(),
+    )
     time.sleep(3)  # Airflow writes down the end of the last export.
 
 

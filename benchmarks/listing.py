@@ -62,8 +62,8 @@ def measure(options: Options) -> Measured:
             etag = backend.put_object(settings.bucket, key, b"x").etag.strip('"')
             seen.append((key, etag))
         settings.warehouse.touch()
-        LedgerIndex(settings).create(seen, taken_at=time.time())
-        LedgerIndex(settings).confirm()
+        LedgerIndex(settings.warehouse, settings.limits).create(seen, taken_at=time.time())
+        LedgerIndex(settings.warehouse, settings.limits).confirm()
         poke = _sensor()
         context = {"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)}
         found = Measured()

@@ -58,14 +58,14 @@ PARAMS = {
 
 
 def _is_there_work(files: list[dict], **context) -> bool:
-    from tallymark.intake.waiting import has_newly_ignored, waiting_chunks
+    from tallymark.intake.listing import has_newly_ignored, waiting_chunks
     from tallymark.store import StoredObject
     from tallymark.warehouse.ledger_index import LedgerIndex
 
     objects = [StoredObject.from_listing(file) for file in files]
     return (
         bool(waiting_chunks(SETTINGS, objects))
-        or LedgerIndex(SETTINGS).has_unfinished_work()
+        or LedgerIndex(SETTINGS.warehouse, SETTINGS.limits).has_unfinished_work()
         or has_newly_ignored(SETTINGS, objects)
     )
 
@@ -134,7 +134,6 @@ def detect_patterns():
         from tallymark.on_airflow.notify import send
         from tallymark.pipeline.export import export_detections
         from tallymark.publish.report import report_dry_run, report_run
-        from tallymark.warehouse.connection import connect
 
         if built is None:
             return None
@@ -142,9 +141,8 @@ def detect_patterns():
             report_dry_run(SETTINGS, dag_run.start_date)
             raise AirflowSkipException("Dry run: nothing was exported. The next run exports what this one found.")
         bucket = open_bucket(SETTINGS)
-        with connect(SETTINGS):
-            exported = export_detections(SETTINGS, bucket)
-            put = report_run(SETTINGS, bucket, send, since=dag_run.start_date)
+        exported = export_detections(SETTINGS, bucket)
+        put = report_run(SETTINGS, bucket, send, since=dag_run.start_date)
         if put.keys:
             extra = {"detections": put.detections, "files": put.keys}
             outlet_events[NEW_DETECTIONS].add(DETECTIONS, extra=extra)

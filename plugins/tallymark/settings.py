@@ -73,6 +73,13 @@ class Limit(NamedTuple):
         return f"{self.bytes} (setting {self.setting})"
 
 
+class Limits(NamedTuple):
+    """The size limits in force, in bytes: of the objects of a chunk, and of what they unpack to."""
+
+    max_object_bytes: int
+    max_unpacked_bytes: int
+
+
 class Settings(BaseSettings):
     """Where the data is and how it is processed.
 
@@ -194,19 +201,13 @@ class Settings(BaseSettings):
         return tuple(prefix for prefix in others if prefix and prefix.startswith(self.transactions_prefix))
 
     @property
-    def limits(self) -> tuple[Limit, Limit]:
-        """The size limits in force: of the objects of a chunk, and of what they unpack to."""
-        return Limit("max_object_bytes", self.max_object_bytes), Limit("max_unpacked_bytes", self.max_unpacked_bytes)
+    def limits(self) -> Limits:
+        return Limits(self.max_object_bytes, self.max_unpacked_bytes)
 
     @property
     def missing_values(self) -> list[str]:
         """The words of ``missing_words`` in lower case."""
         return [word.strip().lower() for word in self.missing_words.split(",") if word.strip()]
-
-    @property
-    def wal(self) -> Path:
-        """DuckDB's log of what is committed and not yet in the warehouse's file."""
-        return self.beside("wal")
 
     def beside(self, kind: str) -> Path:
         """A file that belongs to the warehouse and lies beside it; its name begins with the warehouse's whole name."""

@@ -173,10 +173,10 @@ def test_probe_disturbs_nothing(tmp_path):
     probe = tmp_path / "out" / probe_key(settings)
     probe.write_text("Written by tallymark doctor")
     store = FolderStore(tmp_path / "data", target=tmp_path / "out")
-    before = verify(settings, store), audit(settings, store)
+    before = verify(store, settings.output_prefix), audit(settings, store)
     settings.warehouse.unlink()
     rebuild(settings, store)
-    assert (verify(settings, store), audit(settings, store)) == before
+    assert (verify(store, settings.output_prefix), audit(settings, store)) == before
     write_chunk(tmp_path / "data", "chunk_2", [Row("D", "M", "F", "1")] * 90)
     assert replay(tmp_path / "data", tmp_path / "out")["files"] == 1
     assert probe.read_text() == "Written by tallymark doctor"

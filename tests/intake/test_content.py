@@ -7,7 +7,7 @@ import pytest
 from support import servers
 from support.loading import GOOD, query
 from tallymark.audit.results import audit
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake.listing import waiting_chunks
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
@@ -105,7 +105,7 @@ def test_a_rebuild_takes_the_same_content_under_another_etag(restored, when):
         restored.run()
     facts = [restored.ledger(), query(restored.settings, "select line, reason from raw.rejected_rows")]
     restored.settings.warehouse.unlink()
-    LedgerIndex(restored.settings).discard()
+    LedgerIndex(restored.settings.warehouse, restored.settings.limits).discard()
     rebuild(restored.settings, restored.store)
     assert [restored.ledger(), query(restored.settings, "select line, reason from raw.rejected_rows")] == facts
     assert query(restored.settings, "select importance_version, state from raw.importance_versions") == [
@@ -124,7 +124,7 @@ def test_other_content_is_a_conflict_whatever_its_size(restored):
         assert restored.run()["chunks_in_conflict"] == expected
     assert sum(rows for *_, rows in restored.ledger()) == 2
     restored.settings.warehouse.unlink()
-    LedgerIndex(restored.settings).discard()
+    LedgerIndex(restored.settings.warehouse, restored.settings.limits).discard()
     with pytest.raises(RebuildError, match=r"2 chunks are missing.*\n.*chunk_1\n.*chunk_4/\n"):
         rebuild(restored.settings, restored.store)
 
@@ -143,7 +143,7 @@ def test_a_chunk_without_a_row_that_counts_can_be_corrected(bucket, amount):
     audit(bucket.settings, bucket.store)
     facts = bucket.ledger()
     bucket.settings.warehouse.unlink()
-    LedgerIndex(bucket.settings).discard()
+    LedgerIndex(bucket.settings.warehouse, bucket.settings.limits).discard()
     rebuild(bucket.settings, bucket.store)
     assert bucket.ledger() == facts
     audit(bucket.settings, bucket.store)

@@ -14,7 +14,7 @@ import pytest
 from support.loading import GOOD, put, query
 from tallymark.intake.csv_lines import RejectedError, read_layout
 from tallymark.intake.importance import IMPORTANCE
-from tallymark.intake.transactions import TRANSACTIONS
+from tallymark.intake.rows import TRANSACTIONS
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore

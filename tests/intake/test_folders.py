@@ -9,7 +9,7 @@ import pytest
 from support.loading import GOOD, put, query
 from tallymark.intake import folders
 from tallymark.intake.csv_lines import RejectedError
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake.listing import waiting_chunks
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store import StoredObject

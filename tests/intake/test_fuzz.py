@@ -10,7 +10,7 @@ import pytest
 from support import figures
 from support.fuzz import REJECTED_WHOLE, Mutant, Verdict, judge, mutant
 from support.loading import CASES
-from tallymark.intake import csv_lines, judging
+from tallymark.intake import csv_lines, rows
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
@@ -39,25 +39,25 @@ def page(request) -> Iterator[None]:
 def named_cases() -> dict[str, int]:
     """What is in bad_input.yaml, by what becomes of it."""
     whole = sum("chunk" in case for case in CASES)
-    rows = sum("rejected" in case for case in CASES)
+    some = sum("rejected" in case for case in CASES)
     return {
         "named cases (tests/support/bad_input.yaml)": len(CASES),
         "named cases: rejected whole": whole,
-        "named cases: some rows rejected": rows,
-        "named cases: odd, and accepted": len(CASES) - whole - rows,
+        "named cases: some rows rejected": some,
+        "named cases: odd, and accepted": len(CASES) - whole - some,
     }
 
 
 def test_mutants(tmp_path, monkeypatch):
     """Many of them are clean files, which are read in another way than the others."""
     ways = Counter()
-    decide = judging.is_clean
+    decide = rows.is_clean
 
     def is_clean(file: csv_lines.CsvObject) -> bool:
         ways[way := decide(file)] += 1
         return way
 
-    monkeypatch.setattr(judging, "is_clean", is_clean)
+    monkeypatch.setattr(rows, "is_clean", is_clean)
     chance = random.Random(SEED)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     bucket = FolderStore(tmp_path)
@@ -111,8 +111,8 @@ def verdicts(settings: Settings, first: int, mutants: list[Mutant]) -> list[Verd
         if state == "rejected" and in_file is None:
             found.append(REJECTED_WHOLE)
             continue
-        rows = {line: (*values, Decimal(amount)) for seq, line, *values, amount in accepted if seq == chunk_seq}
+        by_line = {line: (*values, Decimal(amount)) for seq, line, *values, amount in accepted if seq == chunk_seq}
         lines = [line for seq, line in rejected if seq == chunk_seq]
-        assert counts == [len(rows), len(lines)] and in_file == sum(counts)
-        found.append(Verdict(None if state == "rejected" else rows, lines))
+        assert counts == [len(by_line), len(lines)] and in_file == sum(counts)
+        found.append(Verdict(None if state == "rejected" else by_line, lines))
     return found

@@ -7,7 +7,7 @@ import pytest
 from support.loading import GOOD, put, query
 from tallymark.intake import listing
 from tallymark.intake.chunks import GRACE_SECONDS
-from tallymark.intake.waiting import has_newly_ignored
+from tallymark.intake.listing import has_newly_ignored
 from tallymark.pipeline.load import load_chunks
 from tallymark.publish import alerts
 from tallymark.settings import Settings
@@ -180,14 +180,14 @@ def test_names_that_grow(settings, kind):
     assert listing.names_grow(keys)
     late = [*keys[:900], *keys[950:], *keys[900:905]]
     assert listing.names_grow(late), "a few late chunks are no reason to list everything"
-    assert len(listing.places_behind(settings, keys)) == 2
+    assert len(listing.places_behind(settings.transactions_prefix, keys)) == 2
 
 
 @pytest.mark.parametrize("kind", NOT_GROWING)
 def test_names_that_do_not_grow(settings, kind):
     keys = names(NOT_GROWING[kind])
     assert not listing.names_grow(keys)
-    assert listing.places_behind(settings, keys) == [listing.Place(PREFIX)]
+    assert listing.places_behind(settings.transactions_prefix, keys) == [listing.Place(PREFIX)]
 
 
 def test_uuids_that_were_taken_in_their_order_do_not_grow():

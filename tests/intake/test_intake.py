@@ -10,10 +10,10 @@ from support.loading import GOOD, put
 from support.oracle import Row
 from support.streams import write_chunk, write_importance
 from tallymark.audit.results import audit
-from tallymark.intake import csv_lines, importance, judging
+from tallymark.intake import csv_lines, rows
 from tallymark.intake.chunks import find_chunks
-from tallymark.intake.transactions import TRANSACTIONS
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake.listing import waiting_chunks
+from tallymark.intake.rows import IMPORTANCE, TRANSACTIONS
 from tallymark.local.replay import replay
 from tallymark.pipeline import load
 from tallymark.settings import Settings
@@ -151,15 +151,15 @@ def test_a_reason_names_the_part(settings, bucket, name, content, reason):
             assert found.startswith(reason)
 
 
-@pytest.mark.parametrize(("kind", "columns"), [("transactions", TRANSACTIONS), ("importance", importance.IMPORTANCE)])
+@pytest.mark.parametrize(("kind", "columns"), [("transactions", TRANSACTIONS), ("importance", IMPORTANCE)])
 def test_many_lines_that_are_not_utf_8_take_no_more_memory_than_others(kind, columns):
     """No row is judged with all the others in hand: 100,000 such lines in each of two files, in 300 MB."""
     header = b"customer,merchant,gender,amount,weight"
     text, undecodable = csv_lines.split_lines(b"\n".join([header, *[b"C\xff,M,F,1,1"] * 100_000]))
     file = csv_lines.CsvObject("chunk_1", text, undecodable, *csv_lines.read_header(text, columns), rows=100_000)
     little = {"threads": 2, "memory_limit": "300MB", "temp_directory": ""}
-    with duckdb.connect(config=little) as warehouse, judging.judged(warehouse, [file, file], kind, ()):
-        reasons = warehouse.execute("select file, reason, count(*) from judged_rows group by all order by all")
+    with duckdb.connect(config=little) as warehouse, rows.validated(warehouse, [file, file], kind, ()):
+        reasons = warehouse.execute("select file, reason, count(*) from validated_rows group by all order by all")
         assert reasons.fetchall() == [(1, "not UTF-8", 100_000), (2, "not UTF-8", 100_000)]
 
 
@@ -178,13 +178,13 @@ def test_numbers_are_read_as_decimal_reads_them():
         texts.append(f"{digits[:point]}{chance.choice(('', '.'))}{digits[point:]}{exponent}")
     for kind, column, columns, decimals, limit in (
         ("transactions", "amount", TRANSACTIONS, 4, 10**14),
-        ("importance", "weight", importance.IMPORTANCE, 18, 10**9),
+        ("importance", "weight", IMPORTANCE, 18, 10**9),
     ):
         text = "\n".join(["customer,merchant,gender,amount,weight", *(f"C,M,F,{text},{text}" for text in texts)])
         file = csv_lines.CsvObject("chunk_1", text, [], *csv_lines.read_header(text, columns), rows=len(texts))
-        with duckdb.connect() as warehouse, judging.judged(warehouse, [file], kind, ()):
-            rows = warehouse.execute(f"select {column}, reason from judged_rows order by line_number").fetchall()
-        for text, (value, reason) in zip(texts, rows, strict=True):
+        with duckdb.connect() as warehouse, rows.validated(warehouse, [file], kind, ()):
+            found = warehouse.execute(f"select {column}, reason from validated_rows order by line_number").fetchall()
+        for text, (value, reason) in zip(texts, found, strict=True):
             number = Decimal(text)
             if number != number.quantize(Decimal(1).scaleb(-decimals), context=Context(prec=60)):
                 assert reason == f"{column} has more than {decimals} decimals", text
@@ -289,34 +289,34 @@ def csv_object(content: str | bytes) -> csv_lines.CsvObject:
 
 @pytest.mark.parametrize("name", ODD_CHUNKS)
 def test_what_is_odd_is_read_line_by_line(name):
-    assert not judging.is_clean(csv_object(ODD_CHUNKS[name]))
+    assert not rows.is_clean(csv_object(ODD_CHUNKS[name]))
 
 
 def test_clean_files_say_the_same_when_they_are_read_line_by_line(settings, bucket, tmp_path, monkeypatch):
     """All rows, accepted and rejected, with their numbers and lines; with odd files and other columns beside them."""
-    assert all(judging.is_clean(csv_object(chunk)) for chunk in CLEAN_CHUNKS)
+    assert all(rows.is_clean(csv_object(chunk)) for chunk in CLEAN_CHUNKS)
     chunks = [*CLEAN_CHUNKS, *ODD_CHUNKS.values(), *CLEAN_CHUNKS]
     for number, chunk in enumerate(chunks):
         put(bucket, f"chunk_{number}", chunk)
     put(bucket, "all.csv", CLEAN_IMPORTANCE, "input/customers")
     by_lines = settings.model_copy(update={"warehouse": tmp_path / "by_lines.duckdb"})
     counts = load.load_chunks(settings, bucket)
-    monkeypatch.setattr(judging, "is_clean", lambda file: False)
+    monkeypatch.setattr(rows, "is_clean", lambda file: False)
     assert load.load_chunks(by_lines, bucket) == counts
     assert counts["rows_rejected"] > 2 * 4 * 7
     for table in ("transactions", "rejected_rows", "customer_importance"):
-        rows = [table_rows(of, table) for of in (settings, by_lines)]
-        assert rows[0] == rows[1] and rows[0], table
+        found = [table_rows(of, table) for of in (settings, by_lines)]
+        assert found[0] == found[1] and found[0], table
 
 
 @pytest.mark.parametrize("chunk", CLEAN_CHUNKS)
 def test_a_clean_file_by_itself_says_the_same_when_it_is_read_line_by_line(chunk, monkeypatch):
     file = csv_object(chunk)
     found = []
-    for reads in (judging.is_clean, lambda file: False):
-        monkeypatch.setattr(judging, "is_clean", reads)
-        with duckdb.connect() as warehouse, judging.judged(warehouse, [file], "transactions", ["null"]):
-            found.append(warehouse.execute("select * from judged_rows order by line_number").fetchall())
+    for reads in (rows.is_clean, lambda file: False):
+        monkeypatch.setattr(rows, "is_clean", reads)
+        with duckdb.connect() as warehouse, rows.validated(warehouse, [file], "transactions", ["null"]):
+            found.append(warehouse.execute("select * from validated_rows order by line_number").fetchall())
             by_lines = warehouse.execute("select count(*) from split_rows").fetchone()[0]
         assert by_lines == (0 if len(found) == 1 else len(found[0]))
     assert found[0] == found[1]

@@ -1,6 +1,5 @@
 """Looking for new chunks among very many: few calls to S3, and none is missed."""
 
-import os
 import time
 
 import pytest
@@ -30,11 +29,11 @@ class Counting(FolderStore):
 def bucket(settings, tmp_path) -> Counting:
     """Holds chunk_1, which was taken; so were, says the ledger index, chunks up to chunk_9999."""
     bucket = Counting(tmp_path)
-    object.__setattr__(bucket, "listed", [])
+    bucket.listed = []
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     keys = [f"input/transactions/chunk_{number}" for number in range(2, 10_000)]
-    LedgerIndex(settings).replace(keys, [(key, "x") for key in keys])
+    LedgerIndex(settings.warehouse, settings.limits).replace(keys, [(key, "x") for key in keys])
     load.load_chunks(settings, bucket)
     bucket.listed.clear()
     return bucket
@@ -48,14 +47,16 @@ def test_the_next_chunk_is_found_without_listing_all(settings, bucket, name):
     assert len(bucket.listed) == 4  # two places, and once more for what landed meanwhile
 
 
-def test_a_late_chunk_is_found_now_and_then(settings, bucket):
+def test_a_late_chunk_is_found_now_and_then(settings, bucket, monkeypatch):
+    now = time.time
     put(bucket, "chunk_0", GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 0
-    long_ago = time.time() - settings.full_listing_seconds - 1
-    os.utime(settings.beside("listed"), (long_ago, long_ago))
+    monkeypatch.setattr(time, "time", lambda: now() + settings.full_listing_seconds + 1)
     put(bucket, "chunk_00", GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
-    assert len(listing.places(settings)) == 2, "the next full listing is due later"
+    index = LedgerIndex(settings.warehouse, settings.limits)
+    places = listing.places(index, "input/transactions/", settings.full_listing_seconds)
+    assert len(places) == 2, "the next full listing is due later"
 
 
 def test_what_lands_meanwhile_is_taken_too(settings, tmp_path):

@@ -12,8 +12,9 @@ import duckdb
 import pytest
 from support.loading import CASES, FIRST, GOOD, put, query
 from support.streams import HEADER
-from tallymark.intake import csv_lines, ledger, listing, rejected
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake import csv_lines, ledger, listing
+from tallymark.intake.listing import waiting_chunks
+from tallymark.intake.rejected import RejectedFiles
 from tallymark.outbox import files
 from tallymark.pipeline import load
 from tallymark.pipeline.build import build_models
@@ -302,7 +303,7 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
 
 
 def test_ledger_index_may_be_lost_or_torn(settings, bucket):
-    copy = LedgerIndex(settings).path
+    copy = LedgerIndex(settings.warehouse, settings.limits).path
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2", GOOD)
     load.load_chunks(settings, bucket)
@@ -318,7 +319,10 @@ def test_ledger_index_may_be_lost_or_torn(settings, bucket):
 
 def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
     """What the sensor asks."""
-    return bool(waiting_chunks(settings, bucket.list("input/"))) or LedgerIndex(settings).has_unfinished_work()
+    return (
+        bool(waiting_chunks(settings, bucket.list("input/")))
+        or LedgerIndex(settings.warehouse, settings.limits).has_unfinished_work()
+    )
 
 
 def finish(settings: Settings, bucket: FolderStore) -> None:
@@ -377,7 +381,7 @@ def test_lost_ledger_index_does_not_put_known_chunks_first(settings, bucket):
     for number in (1, 2, 3):
         put(bucket, f"chunk_{number}", GOOD)
     load.load_chunks(settings, bucket)
-    LedgerIndex(settings).discard()
+    LedgerIndex(settings.warehouse, settings.limits).discard()
     put(bucket, "chunk_4", GOOD)
     assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
 
@@ -399,11 +403,12 @@ def bytes_of_a_poke(settings: Settings, count: int, listed: list) -> int:
             [count],
         )
         ledger.create_ledger_views(warehouse, settings.limits)
-        ledger.update_index(settings, warehouse, ())
+        ledger.update_index(LedgerIndex(settings.warehouse, settings.limits), warehouse, ())
     before = bytes_read()
     assert waiting_chunks(settings, listed) == []
-    LedgerIndex(settings).has_unfinished_work()
-    listing.places(settings)
+    index = LedgerIndex(settings.warehouse, settings.limits)
+    index.has_unfinished_work()
+    listing.places(index, settings.transactions_prefix, settings.full_listing_seconds)
     return bytes_read() - before
 
 
@@ -484,7 +489,7 @@ def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
         broken.setattr(ledger, "record", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load.load_chunks(settings, bucket)
-    assert LedgerIndex(settings).has_unfinished_work()
+    assert LedgerIndex(settings.warehouse, settings.limits).has_unfinished_work()
     assert query(settings, "select count(*) from raw.transactions") == [(0,)]
     assert load.load_chunks(settings, bucket)["rows_accepted"] == 1
 
@@ -608,7 +613,7 @@ def test_names_of_files_with_rejected_rows(settings):
         with connect(settings) as warehouse:
             warehouse.execute("delete from output.files")
             for chunk_seq in (7, 8):
-                rejected.plan_rejected_file(limited, warehouse, name, chunk_seq, None)
+                RejectedFiles(limited, warehouse).plan(name, chunk_seq, None)
             return [key for (key,) in warehouse.execute("select file_key from output.files order by all").fetchall()]
 
     assert names("o/", "a") == ["o/rejected/a-8.csv", "o/rejected/a.csv"]

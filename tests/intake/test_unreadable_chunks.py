@@ -9,7 +9,7 @@ from support import servers
 from support.faulty_s3 import Fault, FaultyS3, faulty_s3
 from support.loading import GOOD, query
 from tallymark.intake import ledger
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake.listing import waiting_chunks
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
@@ -80,7 +80,7 @@ class Bucket:
     def make_due(self) -> None:
         with connect(self.settings) as warehouse:
             warehouse.execute("update raw.unreadable_inputs set retry_at = retry_at - interval 1 hour")
-        LedgerIndex(self.settings).discard()
+        LedgerIndex(self.settings.warehouse, self.settings.limits).discard()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -188,7 +188,9 @@ def test_up_and_down_and_up_again(tmp_path):
         from support.waiting import wait_for
 
         settings = Settings(warehouse=tmp_path / "local/up/warehouse.duckdb")
-        wait_for(lambda: len(LedgerIndex(settings).last_keys(100)) == count, f"{count} chunks")
+        wait_for(
+            lambda: len(LedgerIndex(settings.warehouse, settings.limits).last_keys(100)) == count, f"{count} chunks"
+        )
 
     try:
         says = run("up")

@@ -64,7 +64,7 @@ def test_the_input_of_a_bucket_that_has_an_output_of_its_own(tmp_path):
     assert replay(bucket, out, vars=given) == {"chunks": 0, "detections": 0, "files": 0}
     assert exported(bucket) == before
     settings, store = Settings(warehouse=out / "warehouse.duckdb"), FolderStore(bucket, target=out)
-    assert verify(settings, store)["rows"] == 2
+    assert verify(store, settings.output_prefix)["rows"] == 2
     assert audit(settings, store)["detection_files"] == 1
     settings.warehouse.unlink()
     assert rebuild(settings, store) == {"chunks": 2, "detections": 2, "files": 1}

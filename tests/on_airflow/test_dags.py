@@ -179,7 +179,7 @@ def test_a_dry_run_exports_nothing(airflow_home, tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "DESCRIBE", DRY_RUN)
     skipped = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse))
     assert skipped == "Dry run: nothing was exported. The next run exports what this one found."
-    assert LedgerIndex(settings).has_unfinished_work()
+    assert LedgerIndex(settings.warehouse, settings.limits).has_unfinished_work()
     assert len(list((tmp_path / "output/detections").iterdir())) == 1
 
 
@@ -200,7 +200,7 @@ print("DAGS", json.dumps(found))
 
 def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_path, monkeypatch):
     settings = make_warehouse(tmp_path)
-    LedgerIndex(settings).begin()
+    LedgerIndex(settings.warehouse, settings.limits).begin()
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
     before = settings.warehouse.read_bytes()
     returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
@@ -244,14 +244,18 @@ def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_mo
         bucket_name="bucket",
         bucket_key="input/transactions/chunk_*",
         wildcard_match=True,
-        check_fn=lambda files, **_: bool(files) or LedgerIndex(settings).has_unfinished_work(),
+        check_fn=lambda files, **_: (
+            bool(files) or LedgerIndex(settings.warehouse, settings.limits).has_unfinished_work()
+        ),
         aws_conn_id=None,
         poke_interval=0,
         timeout=0,
     )
     assert not sensor.execute({})
     if due_in_seconds is None:
-        LedgerIndex(settings).begin()
+        LedgerIndex(settings.warehouse, settings.limits).begin()
     else:
-        LedgerIndex(settings).finish(held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds))
+        LedgerIndex(settings.warehouse, settings.limits).finish(
+            held_until=datetime.now(UTC) + timedelta(seconds=due_in_seconds)
+        )
     assert sensor.execute({}) == (due_in_seconds != 3600)

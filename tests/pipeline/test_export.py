@@ -123,7 +123,7 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     now = export.utc_now()
     make(settings, 51, detected_at=now)
     assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 1, "open_issues": 0}
-    assert not LedgerIndex(patient).has_unfinished_work()
+    assert not LedgerIndex(patient.warehouse, patient.limits).has_unfinished_work()
     make(settings, 49, chunk_seq=2, detected_at=now)
     assert export.export_detections(patient, bucket) == {"detections": 50, "files": 1, "held": 0, "open_issues": 0}
     make(settings, 2, chunk_seq=3, detected_at=now - timedelta(seconds=3601))
@@ -131,6 +131,6 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     assert sizes(bucket.root) == [50, 50, 2]
     make(settings, 1, chunk_seq=4, detected_at=now)
     export.export_detections(patient, bucket)
-    assert not LedgerIndex(patient).has_unfinished_work()
-    LedgerIndex(patient).finish(held_until=datetime.now().astimezone() - timedelta(seconds=1))
-    assert LedgerIndex(patient).has_unfinished_work()
+    assert not LedgerIndex(patient.warehouse, patient.limits).has_unfinished_work()
+    LedgerIndex(patient.warehouse, patient.limits).finish(held_until=datetime.now().astimezone() - timedelta(seconds=1))
+    assert LedgerIndex(patient.warehouse, patient.limits).has_unfinished_work()

@@ -10,7 +10,7 @@ import pytest
 from support.many_detections import make_warehouse
 from support.oracle import Row
 from support.streams import write_chunk, write_importance
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake.listing import waiting_chunks
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
@@ -25,8 +25,8 @@ class WatchedStore(FolderStore):
 
     def __init__(self, root: Path, before=lambda key: None):
         super().__init__(root)
-        object.__setattr__(self, "puts", {})
-        object.__setattr__(self, "before", before)
+        self.puts = {}
+        self.before = before
 
     def put(self, key: str, body: bytes) -> None:
         self.before(key)

@@ -21,7 +21,7 @@ from tallymark.pipeline.load import load_chunks
 from tallymark.recovery.rebuild import RebuildError, rebuild
 from tallymark.recovery.verify import verify
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse.connection import WarehouseError
+from tallymark.warehouse.errors import WarehouseError
 
 TABLES = [
     "raw.transactions",
@@ -167,7 +167,7 @@ def test_detections_that_were_held_back_are_kept(data, tmp_path):
     rebuild(held, store)
     assert contents(out) == before
     replay(data, out, vars=VARS)
-    assert verify(settings(out), store)["rows"] == len(before["detections"])
+    assert verify(store, settings(out).output_prefix)["rows"] == len(before["detections"])
 
 
 def test_a_missing_chunk_is_named_and_can_be_left_out(data, out):
@@ -339,7 +339,7 @@ def manifest_file(out: Path, number: int) -> Path:
 
 def test_all_files_are_there(data, out):
     number_of_files = len(list((out / "output/detections").iterdir()))
-    assert verify(settings(out), FolderStore(out)) == {
+    assert verify(FolderStore(out), settings(out).output_prefix) == {
         "manifests": 3,
         "files": number_of_files,
         "rows": len(contents(out)["detections"]),
@@ -390,7 +390,7 @@ def test_what_was_done_to_the_files_shows(out, name):
     tamper, message = TAMPERED[name]
     tamper(out)
     with pytest.raises(ManifestError, match=message):
-        verify(settings(out), FolderStore(out))
+        verify(FolderStore(out), settings(out).output_prefix)
 
 
 def test_limits_that_were_lowered_since_stop_no_rebuild(data, out):

@@ -17,7 +17,7 @@ from tallymark.pipeline import export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import connection as warehouse
-from tallymark.warehouse import only_warnings
+from tallymark.warehouse import only_warnings, schema
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 # Point -> the function around which it lies, and whether the process dies before or after it.
@@ -37,7 +37,7 @@ POINTS: dict[str, tuple[object, str, str]] = {
 MAKING = [
     (duckdb, "connect", 1),
     (duckdb, "connect", 2),
-    (warehouse, "update_schema", 1),
+    (schema, "update_schema", 1),
     (Path, "replace", 1),
     (shutil, "rmtree", 1),
     (shutil, "rmtree", 2),

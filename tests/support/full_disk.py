@@ -16,12 +16,14 @@ from tallymark.pipeline import build, export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import connection as warehouse
+from tallymark.warehouse import schema
+from tallymark.warehouse.errors import WarehouseError
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 # Point -> the function around which it lies, whether before or after it, and at which of its calls.
 POINTS: dict[str, tuple[object, str, str, int]] = {
-    "no warehouse yet": (warehouse, "_make", "before", 1),
-    "tables created": (warehouse, "update_schema", "after", 1),
+    "no warehouse yet": (warehouse, "create_unless_begun", "before", 1),
+    "tables created": (schema, "update_schema", "after", 1),
     "rows written, not committed": (ledger, "record", "after", 1),
     "chunk committed": (ledger, "update_index", "before", 1),
     "loaded, not built": (replay, "build_models", "before", 1),
@@ -78,5 +80,5 @@ def plan_again(path: Path, told: Connection) -> None:
         with warehouse.connect(settings) as connection, warehouse.transaction(connection):
             replan(connection, "key", b"second")
             _limit()
-    except warehouse.WarehouseError as error:
+    except WarehouseError as error:
         told.send(str(error))

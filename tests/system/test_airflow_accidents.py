@@ -99,7 +99,8 @@ class Airflow:
     def is_done(self) -> bool:
         settings = self.stack.settings
         return (
-            len(LedgerIndex(settings).last_keys(self.chunks + 1)) == self.chunks and not LedgerIndex(settings).is_open()
+            len(LedgerIndex(settings.warehouse, settings.limits).last_keys(self.chunks + 1)) == self.chunks
+            and not LedgerIndex(settings.warehouse, settings.limits).is_open()
         )
 
     def finish(self) -> None:
@@ -274,5 +275,5 @@ def test_in_the_end_it_is_as_if_undisturbed(airflow, tmp_path):
     assert detected(airflow.stack.root) == detected(tmp_path / "undisturbed")
     assert len(exported(airflow.stack.root)) > 40 * airflow.chunks
     store = FolderStore(bucket)
-    assert verify(settings(airflow.stack.root), store)["rows"] == len(exported(airflow.stack.root))
+    assert verify(store, settings(airflow.stack.root).output_prefix)["rows"] == len(exported(airflow.stack.root))
     audit(settings(airflow.stack.root), store)

@@ -147,7 +147,7 @@ class Server:
 
     def taken(self) -> list[str]:
         """Keys of the chunks that were exported, in their order; fails while a manifest is just being put."""
-        contents = list(manifest.read_all(Settings(), self.store))
+        contents = list(manifest.read_all(self.store, Settings().output_prefix))
         return [row["chunk_key"] for content in contents for row in content["chunks"]]
 
     def last_taken(self) -> list[str]:

@@ -73,7 +73,7 @@ class Stream:
         assert exported(self.out) == exported(undisturbed)
         assert len(exported(self.out)) > 40 * self.chunks
         store = FolderStore(self.data, target=self.out)
-        assert verify(settings(self.out), store)["rows"] == len(exported(self.out))
+        assert verify(store, settings(self.out).output_prefix)["rows"] == len(exported(self.out))
         audit(settings(self.out), store)
 
 

@@ -71,10 +71,10 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
         client.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
     def taken() -> list[str]:
-        return LedgerIndex(settings).last_keys(100)
+        return LedgerIndex(settings.warehouse, settings.limits).last_keys(100)
 
     def is_done(chunks: int) -> bool:
-        return len(taken()) == chunks and not LedgerIndex(settings).is_open()
+        return len(taken()) == chunks and not LedgerIndex(settings.warehouse, settings.limits).is_open()
 
     lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
     put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))

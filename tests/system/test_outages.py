@@ -26,7 +26,7 @@ from support.many_detections import make
 from support.oracle import Row
 from support.streams import HEADER, exported, write_chunk
 from tallymark.intake import ledger, listing
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake.listing import waiting_chunks
 from tallymark.local.replay import replay
 from tallymark.pipeline import export, load
 from tallymark.pipeline.build import build_models
@@ -378,18 +378,24 @@ def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
     """Once behind the last chunk that was taken, though many others sort there too, and once for one digit more."""
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     settings.warehouse.touch()
-    settings.beside("listed").touch()
+    index = LedgerIndex(settings.warehouse, settings.limits)
     etag = hashlib.md5(b"").hexdigest()
     seen = [(f"input/transactions/chunk_{number}", etag) for number in range(1, 10_003)]
 
     def take(taken: int) -> None:
-        LedgerIndex(settings).create(seen[:taken], taken_at=0)
-        LedgerIndex(settings).confirm()
+        index.create(seen[:taken], taken_at=0)
+        index.confirm()
+        index.note_full_listing()
         full_bucket.proxy.requests.clear()
 
     def listings_when(taken: int) -> list[str]:
         take(taken)
-        waiting = waiting_chunks(settings, chain.from_iterable(map(listed, listing.places(settings))))
+        waiting = waiting_chunks(
+            settings,
+            chain.from_iterable(
+                map(listed, listing.places(index, settings.transactions_prefix, settings.full_listing_seconds))
+            ),
+        )
         assert [chunk.key for chunk in waiting] == [key for key, *_ in seen[taken:]]
         return [request for request in full_bucket.proxy.requests if re.search(LISTING, request)]
 

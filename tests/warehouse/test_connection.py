@@ -11,20 +11,22 @@ def settings(tmp_path):
     return Settings(warehouse=tmp_path / "warehouse.duckdb")
 
 
-def test_a_connection_within_another_is_the_same(settings):
-    with connect(settings) as outer:
-        outer.execute("create temp table seen as select 1 as number")
-        with connect(settings, read_only=True) as inner:
-            assert inner.execute("from seen").fetchall() == [(1,)]
-        assert outer.execute("from seen").fetchall() == [(1,)]
+def test_a_closed_warehouse_is_closed(settings):
+    with connect(settings) as warehouse:
+        warehouse.execute("create temp table seen as select 1 as number")
     with pytest.raises(duckdb.Error, match="closed"):
-        outer.execute("select 1")
-    assert LedgerIndex(settings).is_valid()
+        warehouse.execute("select 1")
+    assert LedgerIndex(settings.warehouse, settings.limits).is_valid()
+
+
+def test_a_reader_never_gets_the_connection_of_a_writer(settings):
+    with connect(settings), pytest.raises(duckdb.ConnectionException), connect(settings, read_only=True):
+        pytest.fail("it opened")
 
 
 def test_after_an_error_the_warehouse_is_opened_anew(settings):
-    with pytest.raises(UserError, match="mine"), connect(settings), connect(settings) as inner:
-        inner.execute("create temp table seen as select 1 as number")
+    with pytest.raises(UserError, match="mine"), connect(settings) as warehouse:
+        warehouse.execute("create temp table seen as select 1 as number")
         raise UserError("mine")
     with connect(settings) as warehouse, pytest.raises(duckdb.CatalogException):
         warehouse.execute("from seen")

@@ -18,8 +18,10 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import connection as warehouse
 from tallymark.warehouse import invoke_dbt
-from tallymark.warehouse.connection import SCHEMA_VERSION, WarehouseError, connect, explained
+from tallymark.warehouse.connection import connect
+from tallymark.warehouse.errors import WarehouseError, explained
 from tallymark.warehouse.invoke_dbt import DbtError, update_schema
+from tallymark.warehouse.schema import SCHEMA_VERSION
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_a_file_of_a_newer_duckdb_is_refused(settings):
         "IO Error: Trying to read a database file with version number 69, but we can only read versions between 64 "
         "and 68.\nThe database file was created with a newer version of DuckDB.\n\nNewer DuckDB version might ..."
     )
-    assert str(explained(settings, said)) == (
+    assert str(explained(said, settings.warehouse)) == (
         f"A newer DuckDB wrote the warehouse {settings.warehouse}. Install the version of Tallymark that wrote it. "
         f"Nothing was changed. DuckDB reports: {said.splitlines()[0]}"
     )

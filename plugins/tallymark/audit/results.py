@@ -59,7 +59,7 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
     found += [
         f"{key}: is in the bucket, and the warehouse {settings.warehouse} never wrote it"
         for key in sorted(listed.keys() - known)
-        if is_detection_key(settings, key)
+        if is_detection_key(settings.output_prefix, key)
     ]
     if found:
         shown = found[:DIFFERENCES_SHOWN] + ["..."] * (len(found) > DIFFERENCES_SHOWN)

@@ -1,4 +1,4 @@
-"""Characters that are trimmed from the ends of values. Python and SQL (csv_macros.sql) both take them from here."""
+"""Characters that are trimmed from the ends of values. Python and SQL (csv.sql) both take them from here."""
 
 import re
 
@@ -18,7 +18,7 @@ TRIMMED_ASCII, TRIMMED = f" {HIDDEN_ASCII}", f" {HIDDEN}"
 
 
 def define_csv_macros(connection: duckdb.DuckDBPyConnection, is_ascii: bool) -> None:
-    """Give a connection the macros of csv_macros.sql, and the variables ``hidden`` and ``trimmed`` that they use.
+    """Give a connection the macros of csv.sql, and the variables ``hidden`` and ``trimmed`` that they use.
 
     Args:
         is_ascii: whether all that they will read is ASCII, which takes short patterns.
@@ -26,7 +26,7 @@ def define_csv_macros(connection: duckdb.DuckDBPyConnection, is_ascii: bool) -> 
     hidden, trimmed = (HIDDEN_ASCII, TRIMMED_ASCII) if is_ascii else (HIDDEN, TRIMMED)
     connection.execute("set variable hidden = $characters", {"characters": hidden})
     connection.execute("set variable trimmed = $characters", {"characters": trimmed})
-    run_sql(connection, "intake/csv_macros")
+    run_sql(connection, "intake/csv")
 
 
 def visible(text: str) -> str:

@@ -4,7 +4,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import IO
@@ -13,9 +13,7 @@ import duckdb
 
 from tallymark.intake import file_kinds
 from tallymark.intake.characters import define_csv_macros, visible
-from tallymark.settings import Limit, Settings
-from tallymark.store import Get, StoredObject
-from tallymark.warehouse.connection import run_sql
+from tallymark.settings import Limit
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = "\ufeff"
@@ -82,32 +80,32 @@ class Columns:
 
 
 def read_csv_objects(
-    settings: Settings, get: Get, key: str, objects: Sequence[StoredObject], columns: Columns
+    key: str, objects: Iterable[tuple[str, bytes]], columns: Columns, max_unpacked_bytes: int
 ) -> list[CsvObject]:
-    """Fetch objects that belong together and find their lines and columns; without those that hold no byte.
+    """Find lines and columns of objects that belong together; empty objects are left out.
 
     Args:
-        key: of all of them together; what theirs have behind it names them in reasons.
+        key: of all of them together; the rest of an object's key names it in reasons.
+        objects: their keys and bytes.
+        max_unpacked_bytes: the setting, for all of them together.
 
     Raises:
-        RejectedError: when together they hold nothing, or unpack to too much, or one, which the reason names, cannot be
-            unpacked or its header does not do.
-        ObjectChangedError: when one is not the object that was listed any more.
+        RejectedError: when together they hold nothing or unpack to too much, or when one, which the reason names,
+            cannot be unpacked or has no usable header.
     """
     files, unpacked = [], 0
-    for stored in objects:
-        body = get(stored) if stored.size else b""
+    for object_key, body in objects:
         try:
-            content = unpack(stored.key, body, settings.max_unpacked_bytes, unpacked)
+            content = unpack(object_key, body, max_unpacked_bytes, unpacked)
             if not content:
                 continue
             unpacked += len(content)
             text, undecodable, header_line, width, positions = read_layout(content, columns)
         except RejectedError as error:
-            name = stored.key.removeprefix(key)
+            name = object_key.removeprefix(key)
             raise RejectedError(f"{name}: {error}" if name else str(error), error.limit) from error
         rows = len(list(filter(None, text.split("\n")))) - 1
-        files.append(CsvObject(stored.key, text, undecodable, header_line, width, positions, rows))
+        files.append(CsvObject(object_key, text, undecodable, header_line, width, positions, rows))
     if not files:
         raise RejectedError("holds no line")
     return files
@@ -218,7 +216,15 @@ def _header_names(line: str) -> list[str]:
     """Names in lower case, as the macros read them that read rows; the same header comes with nearly every object."""
     with duckdb.connect() as reader:
         define_csv_macros(reader, line.isascii())
-        is_broken, names = run_sql(reader, "intake/split_header", line=line).fetchone()
+        is_broken, names = reader.execute(
+            """
+            select
+                has_unbalanced_quote(line) as is_broken,
+                list_transform(csv_fields(line), lambda field: coalesce(bare(field), '')) as names
+            from (select $line as line)
+            """,
+            {"line": line},
+        ).fetchone()
     if is_broken:
         raise RejectedError(f"quotes of the header do not match; the first line is: '{visible(line[:200])}'")
     return [name.lower() for name in names]

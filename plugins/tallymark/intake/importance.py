@@ -9,20 +9,17 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.intake import folders
-from tallymark.intake.attempts import Attempts
 from tallymark.intake.chunks import Ignored, misnamed
-from tallymark.intake.content import Content, fetch
-from tallymark.intake.csv_lines import Columns, RejectedError, read_csv_objects
-from tallymark.intake.judging import insert_rejected_rows, judged, remarks_on_ids
+from tallymark.intake.csv_lines import RejectedError
 from tallymark.intake.ledger import forget_readable, record_unreadable
-from tallymark.intake.rejected import plan_rejected_file
+from tallymark.intake.reading import Attempts, Content, fetch
+from tallymark.intake.rejected import RejectedFiles
+from tallymark.intake.rows import IMPORTANCE, insert_importance, validated, warnings_on_ids
 from tallymark.settings import Settings
 from tallymark.store import Get, Store, StoredObject, UnreadableError
-from tallymark.warehouse.connection import run_sql, transaction, utc_now
+from tallymark.warehouse.connection import transaction, utc_now
 
 log = logging.getLogger(__name__)
-
-IMPORTANCE = Columns(required=("customer", "merchant", "weight"), aliases={"source": "customer", "target": "merchant"})
 
 
 class UnsettledError(UserError, RuntimeError):
@@ -74,9 +71,8 @@ class ImportanceSet:
         return sorted(found, key=lambda stored: stored.key)
 
 
-def find_set(settings: Settings, store: Store) -> ImportanceSet:
+def find_set(store: Store, prefix: str) -> ImportanceSet:
     """What lies below the prefix of the customer importance."""
-    prefix = settings.customers_prefix
     roots: list[str] = []
     objects = sorted(store.list(prefix), key=lambda stored: stored.key)
     for wanted in (folders.SUCCESS, folders.COMMITTED):
@@ -108,208 +104,200 @@ def ignored_importance(found: ImportanceSet) -> list[Ignored]:
     ]
 
 
-def load_customer_importance(
-    settings: Settings, found: ImportanceSet, attempts: Attempts, warehouse: duckdb.DuckDBPyConnection
-) -> int | None:
-    """Load a set of objects if it changed; returns the number of the version in force.
+class ImportanceLoader:
+    """Loads versions of the customer importance into the warehouse; needs ``create_ledger_views``."""
 
-    Versions count from 1. A set whose content was loaded before keeps its number. A set that is rejected is recorded as
-    such, and the last good version stays in force; so it does while the set cannot be read. A set that was rejected
-    for a limit that has changed since is read again, as a new version. None: there is no set, or no good one.
-
-    Raises:
-        UnreadableError: when the set cannot be read, and there was no version before it.
-        UnsettledError: when the set is incomplete, and there was no version before it.
-    """
-    digest = found.digest
-    if not digest:
-        forget_readable(warehouse, [found.prefix])
-        log.warning("No customer importance below %s: PatId1 cannot fire, the other patterns work.", found.prefix)
-        return None
-    run_sql(warehouse, "intake/known_importance")
-    known = _find_version(warehouse, digest)
-    if known is None:
-        is_first = warehouse.execute("select 1 from raw.importance_versions limit 1").fetchone() is None
-        if not found.is_settled(settings.folder_settle_seconds):
-            if is_first:
-                raise UnsettledError(
-                    f"The customer importance below {found.prefix} is not complete yet, so no chunk was taken. The "
-                    "next run tries again; if this stays so, put the _SUCCESS marker of its folder"
-                )
-            return _last_good(warehouse)
-        if _is_paused(warehouse, found.prefix, digest):
-            return _last_good(warehouse)
-        try:
-            known = _read_version(settings, found, attempts, warehouse, digest)
-        except UnreadableError as error:
-            if is_first:
-                raise
-            record_unreadable(warehouse, "customer importance", found.prefix, digest, str(error))
-            good = _last_good(warehouse)
-            log.error(
-                "UNREADABLE: the customer importance. %s. It will be retried. %s",
-                f"Version {good} stays in force" if good else "There is no good version",
-                error,
-            )
-            return good
-    forget_readable(warehouse, [found.prefix])
-    version, state = known
-    _note_return(warehouse, version)
-    if state == "accepted":
-        return version
-    good = _last_good(warehouse)
-    stays = f"version {good}, the last good one, stays in force" if good else "no version before it was good"
-    log.error("Customer importance version %d was rejected; %s.", version, stays)
-    return good
-
-
-def _read_version(
-    settings: Settings,
-    found: ImportanceSet,
-    attempts: Attempts,
-    warehouse: duckdb.DuckDBPyConnection,
-    digest: str,
-) -> tuple[int, str]:
-    """Number and state of a set that is not known by its digest: that of the same content, or a new one."""
-    content, rejected = None, None
-    try:
-        content = attempts.read(
-            found.prefix, lambda get: fetch(get, found.prefix, found.parts(get), settings.max_object_bytes)
-        )
-    except RejectedError as error:
-        rejected = error
-    else:
-        same = warehouse.execute(
+    def __init__(self, settings: Settings, warehouse: duckdb.DuckDBPyConnection):
+        self._settings = settings
+        self._warehouse = warehouse
+        warehouse.execute(
             """
-            update raw.importance_versions set digest = $digest
+            create or replace temp view known_importance as
+            select importance_version, digest, state
+            from raw.importance_versions
             where
-                content_sha256 = $content_sha256
-                and importance_version in (select importance_version from known_importance)
-            returning importance_version, state
-            """,
-            {"digest": digest, "content_sha256": content.sha256},
-        ).fetchone()
-        if same:
-            return same
-    number = warehouse.execute(
-        "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
-    ).fetchone()[0]
-    return number, _load_version(settings, warehouse, content, rejected, digest, number)
+                limit_setting is null
+                or (limit_setting, limit_bytes) in (select (setting, bytes) from limits_in_force)
+            """
+        )
 
+    def load(self, found: ImportanceSet, attempts: Attempts) -> int | None:
+        """Load a set of objects if it changed; returns the number of the version in force.
 
-def _last_good(warehouse: duckdb.DuckDBPyConnection) -> int | None:
-    return warehouse.execute(
-        "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'"
-    ).fetchone()[0]
+        Versions count from 1. A set whose content was loaded before keeps its number. A set that is rejected is
+        recorded as such, and the last good version stays in force; so it does while the set cannot be read. A set that
+        exceeded a limit which has changed since is read again, as a new version. None: there is no set, or no good one.
 
-
-def _is_paused(warehouse: duckdb.DuckDBPyConnection, prefix: str, digest: str) -> bool:
-    """Whether a set could not be read, and its next attempt is not due yet."""
-    paused = "from raw.unreadable_inputs where input_key = ? and etag = ? and retry_at > ?"
-    return warehouse.execute(paused, [prefix, digest, utc_now()]).fetchone() is not None
-
-
-def restore_versions(
-    settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, versions: dict[int, dict[str, str | None]]
-) -> None:
-    """Give versions of another warehouse their numbers; the rows of those that the bucket still holds are loaded.
-
-    The others are in state ``lost``, without a digest, so that a set that comes back gets a number of its own.
-
-    Args:
-        versions: ``digest`` and ``content_sha256`` by number.
-    """
-    found = find_set(settings, store)
-    content = None
-    if found.digest:
-        try:
-            content = fetch(store.get, found.prefix, found.parts(store.get), settings.max_object_bytes)
-        except RejectedError as error:
-            log.warning("The customer importance in the bucket cannot be read: %s", error)
-    for number, version in versions.items():
-        if content and version.get("content_sha256") == content.sha256:
-            _load_version(settings, warehouse, content, None, found.digest, number)
-        else:
-            reason = "was replaced in the bucket before the warehouse was rebuilt"
-            warehouse.execute(
-                "insert into raw.importance_versions (importance_version, state, reason, rows_accepted, rows_rejected, "
-                "loaded_at) values (?, 'lost', ?, 0, 0, ?)",
-                [number, reason, utc_now()],
-            )
-
-
-def _find_version(warehouse: duckdb.DuckDBPyConnection, digest: str) -> tuple[int, str] | None:
-    """Number and state of a set of objects; None: it has to be read."""
-    return warehouse.execute(
-        "select importance_version, state from known_importance where digest = ? order by importance_version desc",
-        [digest],
-    ).fetchone()
-
-
-def _note_return(warehouse: duckdb.DuckDBPyConnection, version: int) -> None:
-    """Move ``loaded_at`` of a version that came back after another one, so that the last one found is the latest."""
-    warehouse.execute(
+        Raises:
+            UnreadableError: when the set cannot be read, and there was no version before it.
+            UnsettledError: when the set is incomplete, and there was no version before it.
         """
-        update raw.importance_versions set loaded_at = $now
-        where importance_version = $version and loaded_at < (select max(loaded_at) from raw.importance_versions)
-        """,
-        {"version": version, "now": utc_now()},
-    )
+        digest = found.digest
+        if not digest:
+            forget_readable(self._warehouse, [found.prefix])
+            log.warning("No customer importance below %s: PatId1 cannot fire, the other patterns work.", found.prefix)
+            return None
+        known = self._find_version(digest)
+        if known is None:
+            is_first = self._warehouse.execute("select 1 from raw.importance_versions limit 1").fetchone() is None
+            if not found.is_settled(self._settings.folder_settle_seconds):
+                if is_first:
+                    raise UnsettledError(
+                        f"The customer importance below {found.prefix} is not complete yet, so no chunk was taken. The "
+                        "next run tries again; if this stays so, put the _SUCCESS marker of its folder"
+                    )
+                return self._last_good()
+            if self._is_paused(found.prefix, digest):
+                return self._last_good()
+            try:
+                known = self._read(found, attempts, digest)
+            except UnreadableError as error:
+                if is_first:
+                    raise
+                record_unreadable(self._warehouse, "customer importance", found.prefix, digest, str(error))
+                good = self._last_good()
+                log.error(
+                    "UNREADABLE: the customer importance. %s. It will be retried. %s",
+                    f"Version {good} stays in force" if good else "There is no good version",
+                    error,
+                )
+                return good
+        forget_readable(self._warehouse, [found.prefix])
+        version, state = known
+        self._note_return(version)
+        if state == "accepted":
+            return version
+        good = self._last_good()
+        stays = f"version {good}, the last good one, stays in force" if good else "no version before it was good"
+        log.error("Customer importance version %d was rejected; %s.", version, stays)
+        return good
 
+    def restore(self, store: Store, versions: dict[int, dict[str, str | None]]) -> None:
+        """Restore versions of another warehouse with their numbers, with rows where the bucket still holds them.
 
-def _load_version(
-    settings: Settings,
-    warehouse: duckdb.DuckDBPyConnection,
-    content: Content | None,
-    rejected: RejectedError | None,
-    digest: str,
-    version: int,
-) -> str:
-    """Write a version; returns its state.
+        The others are in state ``lost``, without a digest, so that a set that comes back gets a number of its own.
 
-    Args:
-        content: its objects; None: they were rejected.
-    """
-    files = []
-    if content:
+        Args:
+            versions: ``digest`` and ``content_sha256`` by number.
+        """
+        found = find_set(store, self._settings.customers_prefix)
+        content = None
+        if found.digest:
+            try:
+                content = self._fetch(found, store.get)
+            except RejectedError as error:
+                log.warning("The customer importance in the bucket cannot be read: %s", error)
+        for number, version in versions.items():
+            if content and version.get("content_sha256") == content.sha256:
+                self._write(content, None, found.digest, number)
+            else:
+                reason = "was replaced in the bucket before the warehouse was rebuilt"
+                self._warehouse.execute(
+                    "insert into raw.importance_versions (importance_version, state, reason, rows_accepted, "
+                    "rows_rejected, loaded_at) values (?, 'lost', ?, 0, 0, ?)",
+                    [number, reason, utc_now()],
+                )
+
+    def _fetch(self, found: ImportanceSet, get: Get) -> Content:
+        return fetch(get, found.prefix, found.parts(get), self._settings.max_object_bytes)
+
+    def _read(self, found: ImportanceSet, attempts: Attempts, digest: str) -> tuple[int, str]:
+        """Number and state of a set whose digest is unknown: that of the same content, or a new one."""
+        content, rejected = None, None
         try:
-            files = read_csv_objects(settings, content.get, content.key, content.parts, IMPORTANCE)
+            content = attempts.read(found.prefix, lambda get: self._fetch(found, get))
         except RejectedError as error:
             rejected = error
-    reason, limit = (str(rejected), rejected.limit) if rejected else (None, None)
-    if reason:
-        log.error("REJECTED: the customer importance %s", reason)
-    with transaction(warehouse):
-        for file in files:
-            with judged(warehouse, [file], "importance", settings.missing_values) as by_lines:
-                (inserted,) = run_sql(warehouse, "intake/insert_importance", version=version).fetchone()
-                if inserted < file.rows:
-                    insert_rejected_rows(warehouse, [file], [None], version)
-                if by_lines:
-                    for remark in remarks_on_ids(warehouse, [f"{file.key} (customer importance version {version})"]):
-                        log.warning(remark)
-        accepted_rows, rejected_rows = warehouse.execute(
-            """
-            select
-                (select count(*) from raw.customer_importance where importance_version = $version),
-                (select count(*) from raw.rejected_rows where importance_version = $version)
-            """,
-            {"version": version},
+        else:
+            same = self._warehouse.execute(
+                """
+                update raw.importance_versions set digest = $digest
+                where
+                    content_sha256 = $content_sha256
+                    and importance_version in (select importance_version from known_importance)
+                returning importance_version, state
+                """,
+                {"digest": digest, "content_sha256": content.sha256},
+            ).fetchone()
+            if same:
+                return same
+        number = self._warehouse.execute(
+            "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
+        ).fetchone()[0]
+        return number, self._write(content, rejected, digest, number)
+
+    def _last_good(self) -> int | None:
+        return self._warehouse.execute(
+            "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'"
+        ).fetchone()[0]
+
+    def _is_paused(self, prefix: str, digest: str) -> bool:
+        """Whether a set could not be read, and its next attempt is not due yet."""
+        paused = "from raw.unreadable_inputs where input_key = ? and etag = ? and retry_at > ?"
+        return self._warehouse.execute(paused, [prefix, digest, utc_now()]).fetchone() is not None
+
+    def _find_version(self, digest: str) -> tuple[int, str] | None:
+        """Number and state of a set of objects; None: it has to be read."""
+        return self._warehouse.execute(
+            "select importance_version, state from known_importance where digest = ? order by importance_version desc",
+            [digest],
         ).fetchone()
-        if rejected_rows and not accepted_rows:
-            reason = f"has no row that counts: all {rejected_rows} rows are rejected"
-            log.error("REJECTED: the customer importance %s", reason)
-        state = "rejected" if reason else "accepted"
-        warehouse.execute(
-            "insert into raw.importance_versions (importance_version, digest, content_sha256, state, reason, "
-            "limit_setting, limit_bytes, rows_accepted, rows_rejected, loaded_at) "
-            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                *(version, digest, content and content.sha256, state, reason, *(limit or (None, None))),
-                *(accepted_rows, rejected_rows, utc_now()),
-            ],
+
+    def _note_return(self, version: int) -> None:
+        """Move ``loaded_at`` of a version that replaced another one again, so that the last one found is the latest."""
+        self._warehouse.execute(
+            """
+            update raw.importance_versions set loaded_at = $now
+            where importance_version = $version and loaded_at < (select max(loaded_at) from raw.importance_versions)
+            """,
+            {"version": version, "now": utc_now()},
         )
-        if rejected_rows or reason:
-            plan_rejected_file(settings, warehouse, f"customer_importance-{version}", None, version)
-    log.info("customer importance version %d: %d rows accepted, %d rejected", version, accepted_rows, rejected_rows)
-    return state
+
+    def _write(self, content: Content | None, rejected: RejectedError | None, digest: str, version: int) -> str:
+        """Write a version; returns its state.
+
+        Args:
+            content: its objects; None: they were rejected.
+        """
+        warehouse, files = self._warehouse, []
+        if content:
+            try:
+                files = content.as_csv(IMPORTANCE, self._settings.max_unpacked_bytes)
+            except RejectedError as error:
+                rejected = error
+        reason, limit = (str(rejected), rejected.limit) if rejected else (None, None)
+        with transaction(warehouse):
+            for file in files:
+                with validated(warehouse, [file], "importance", self._settings.missing_values) as by_lines:
+                    insert_importance(warehouse, file, version)
+                    if by_lines:
+                        for warning in warnings_on_ids(
+                            warehouse, [f"{file.key} (customer importance version {version})"]
+                        ):
+                            log.warning(warning)
+            accepted_rows, rejected_rows = warehouse.execute(
+                """
+                select
+                    (select count(*) from raw.customer_importance where importance_version = $version),
+                    (select count(*) from raw.rejected_rows where importance_version = $version)
+                """,
+                {"version": version},
+            ).fetchone()
+            if rejected_rows and not accepted_rows:
+                reason = f"has no row that counts: all {rejected_rows} rows are rejected"
+            if reason:
+                log.error("REJECTED: the customer importance %s", reason)
+            state = "rejected" if reason else "accepted"
+            warehouse.execute(
+                "insert into raw.importance_versions (importance_version, digest, content_sha256, state, reason, "
+                "limit_setting, limit_bytes, rows_accepted, rows_rejected, loaded_at) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    *(version, digest, content and content.sha256, state, reason, *(limit or (None, None))),
+                    *(accepted_rows, rejected_rows, utc_now()),
+                ],
+            )
+            if rejected_rows or reason:
+                RejectedFiles(self._settings, warehouse).plan_version(version)
+        log.info("customer importance version %d: %d rows accepted, %d rejected", version, accepted_rows, rejected_rows)
+        return state

@@ -4,7 +4,7 @@ It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse; ``raw.unreadable_in
 what could not be taken. The ledger index answers without opening the warehouse.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -14,7 +14,7 @@ import duckdb
 
 from tallymark.intake.chunks import Chunk, Ignored
 from tallymark.intake.folders import natural_order
-from tallymark.settings import Limit, Settings
+from tallymark.settings import Limit, Limits
 from tallymark.warehouse.connection import as_utc, run_sql, utc_now
 from tallymark.warehouse.ledger_index import LedgerIndex
 
@@ -60,11 +60,11 @@ class Outcome(NamedTuple):
     reason: str | None
 
 
-def create_ledger_views(warehouse: duckdb.DuckDBPyConnection, limits: Iterable[Limit]) -> None:
-    """Give a connection views of what is known under these limits: see the SQL files."""
+def create_ledger_views(warehouse: duckdb.DuckDBPyConnection, limits: Limits) -> None:
+    """Give a connection the views and macros of ledger.sql, under these limits."""
     warehouse.execute("create or replace temp table limits_in_force (setting varchar, bytes bigint)")
-    warehouse.executemany("insert into limits_in_force values (?, ?)", list(limits))
-    run_sql(warehouse, "intake/ledger_views")
+    warehouse.executemany("insert into limits_in_force values (?, ?)", list(limits._asdict().items()))
+    run_sql(warehouse, "intake/ledger")
 
 
 def seen_as(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[tuple[State, bool]]:
@@ -74,7 +74,7 @@ def seen_as(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> li
         "etags": [chunk.etag for chunk in chunks],
         "sizes": [chunk.size for chunk in chunks],
     }
-    return run_sql(warehouse, "intake/seen_as", **asked).fetchall()
+    return warehouse.execute("from seen_as($keys, $etags, $sizes)", asked).fetchall()
 
 
 def compare(
@@ -85,15 +85,25 @@ def compare(
     A chunk whose content is known is known by its new ETag from now on. ETags change while the content stays when a
     bucket is copied, restored, encrypted again, or uploaded in parts.
     """
-    content = {"content_bytes": content_bytes, "content_sha256": content_sha256}
-    found = run_sql(warehouse, "intake/same_content", key=chunk.key, etag=chunk.etag, **content)
-    if found.fetchone():
+    same = warehouse.execute(
+        """
+        update raw.chunks set etag = $etag
+        where
+            chunk_key = $key
+            and content_bytes = $content_bytes
+            and content_sha256 = $content_sha256
+            and chunk_seq in (select chunk_seq from known_chunks)
+        returning chunk_seq
+        """,
+        {"key": chunk.key, "etag": chunk.etag, "content_bytes": content_bytes, "content_sha256": content_sha256},
+    )
+    if same.fetchone():
         return "known"
     was_accepted = "from raw.chunks where chunk_key = ? and state = 'accepted' limit 1"
     return "conflict" if warehouse.execute(was_accepted, [chunk.key]).fetchone() else "new"
 
 
-def remarks(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
+def warnings(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
     """Warnings about chunks that were accepted: one is late, or has the content of a chunk with another key.
 
     Args:
@@ -255,13 +265,22 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> str:
     return message
 
 
-def update_index(settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
+def update_index(index: LedgerIndex, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
     """Bring the ledger index up to date for some chunks; without any, or when it is lost, rebuild it."""
-    index, keys = LedgerIndex(settings), [chunk.key for chunk in chunks]
-    if keys:
-        known = run_sql(warehouse, "intake/known_chunks", keys=keys).fetchall()
+    if chunks:
+        keys = [chunk.key for chunk in chunks]
+        known = warehouse.execute(
+            """
+            select chunk_key, etag
+            from known_chunks
+            where chunk_key in (select unnest($keys))
+            order by chunk_seq nulls first
+            """,
+            {"keys": keys},
+        ).fetchall()
         if index.replace(keys, known):
             return
-    known = run_sql(warehouse, "intake/known_chunks", keys=None).fetchall()
     (taken_at,) = warehouse.execute("select max(loaded_at) from raw.chunks").fetchone()
-    index.create(known, (taken_at or utc_now()).replace(tzinfo=UTC).timestamp())
+    taken_at = (taken_at or utc_now()).replace(tzinfo=UTC).timestamp()
+    known = warehouse.execute("select chunk_key, etag from known_chunks order by chunk_seq nulls first").fetchall()
+    index.create(known, taken_at)

@@ -1,4 +1,6 @@
-"""Where in the bucket new chunks are looked for, so that looking does not list all that ever landed.
+"""Where in the bucket new chunks are looked for, and which of those found are waiting to be taken.
+
+Nothing here opens the warehouse, and a look does not list all that ever landed.
 
 Chunks are numbered as a rule. The key of the next one sorts close behind that of the last one (between chunk_2999 and
 chunk_3000 come chunk_3, chunk_30 and chunk_300) or, when its number has one digit more, begins with 1 and zeros.
@@ -9,13 +11,13 @@ chunks do not grow: so late chunks, changed ones and those with other names are 
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tallymark.intake.chunks import chunk_name
-from tallymark.intake.folders import natural_order
+from tallymark.intake.chunks import Chunk, chunk_name, find_chunks, find_ignored
+from tallymark.intake.folders import natural_order, settled_before
 from tallymark.settings import Settings
+from tallymark.store import StoredObject
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 KEYS_PER_CALL = 1_000
@@ -39,14 +41,19 @@ class Place(NamedTuple):
         return bool(self.after) and (not keys or natural_order(keys[-1]) <= natural_order(self.after))
 
 
-def places(settings: Settings) -> list[Place]:
-    """Where to look now. Places may overlap."""
-    if _seconds_since_full_listing(settings) > settings.full_listing_seconds:
-        return [Place(settings.transactions_prefix)]
-    return places_behind(settings, LedgerIndex(settings).last_keys(KEYS_PER_CALL))
+def places(index: LedgerIndex, prefix: str, full_listing_seconds: float) -> list[Place]:
+    """Where to look now. Places may overlap.
+
+    Args:
+        prefix: of the transactions.
+        full_listing_seconds: the setting.
+    """
+    if time.time() - index.listed_at() > full_listing_seconds:
+        return [Place(prefix)]
+    return places_behind(prefix, index.last_keys(KEYS_PER_CALL))
 
 
-def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:
+def places_behind(prefix: str, keys: Sequence[str]) -> list[Place]:
     """Where to look for chunks that follow those that were taken.
 
     Args:
@@ -54,11 +61,10 @@ def places_behind(settings: Settings, keys: Sequence[str]) -> list[Place]:
             fewer.
     """
     if len(keys) < KEYS_PER_CALL or not names_grow(keys):
-        return [Place(settings.transactions_prefix)]
+        return [Place(prefix)]
     last = max(keys, key=natural_order)
-    number = re.match("[0-9]*", last.removeprefix(f"{settings.transactions_prefix}chunk_")).group()
-    one_digit_more = f"{settings.transactions_prefix}chunk_1{'0' * len(number)}"
-    return [Place(settings.transactions_prefix, after=last), Place(one_digit_more)]
+    number = re.match("[0-9]*", last.removeprefix(f"{prefix}chunk_")).group()
+    return [Place(prefix, after=last), Place(f"{prefix}chunk_1{'0' * len(number)}")]
 
 
 def names_grow(keys: Sequence[str]) -> bool:
@@ -80,18 +86,28 @@ def names_grow(keys: Sequence[str]) -> bool:
     return late <= LATE_AT_MOST
 
 
-def found_nothing(settings: Settings) -> None:
-    """Note that a full listing left no chunk to be taken."""
-    if settings.warehouse.parent.is_dir():
-        _marker(settings).touch()
+def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[Chunk]:
+    """Complete chunks among the listed objects that are a reason for a run, in natural order of their keys.
+
+    All of them, when the ledger index is not valid. Unreadable chunks count again when their next attempt is due.
+    """
+    index = LedgerIndex(settings.warehouse, settings.limits)
+    chunks = find_chunks(objects, settings.transactions_prefix, settled_before(settings.folder_settle_seconds))
+    return unknown_chunks(index, chunks, before=time.time()) if index.is_valid() else chunks
 
 
-def _seconds_since_full_listing(settings: Settings) -> float:
-    try:
-        return time.time() - _marker(settings).stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
+def has_newly_ignored(settings: Settings, objects: Iterable[StoredObject]) -> bool:
+    """Whether there is something among the listed objects that is no input, and that no run has recorded yet."""
+    found = find_ignored(objects, settings.transactions_prefix, settings.apart)
+    known = LedgerIndex(settings.warehouse, settings.limits).ignored()
+    return bool({(ignored.kind, ignored.about) for ignored in found} - known)
 
 
-def _marker(settings: Settings) -> Path:
-    return settings.beside("listed")
+def unknown_chunks(index: LedgerIndex, chunks: Sequence[Chunk], before: float = float("inf")) -> list[Chunk]:
+    """Those that the ledger lacks, as far as the ledger index tells, in the order given.
+
+    Args:
+        before: as ``LedgerIndex.are_known`` has it.
+    """
+    known = index.are_known([(chunk.key, chunk.etag) for chunk in chunks], before)
+    return [chunk for chunk, is_known in zip(chunks, known, strict=True) if not is_known]

@@ -1,4 +1,4 @@
-"""The files with what was rejected, for those who sent it."""
+"""The files with what was rejected, for the producer of the input."""
 
 import hashlib
 
@@ -7,58 +7,78 @@ import duckdb
 from tallymark.intake.chunks import chunk_name
 from tallymark.outbox.files import as_csv, replan
 from tallymark.settings import Settings
-from tallymark.warehouse.connection import run_sql
 
-# A key of S3 has at most so many bytes, and the name of a file on most file systems.
+# The longest key of S3, and the longest file name of most file systems.
 MAX_KEY_BYTES, MAX_NAME_BYTES = 1_024, 255
 
 
-def plan_rejected(settings: Settings, warehouse: duckdb.DuckDBPyConnection, since: int) -> None:
-    """Decide on a file for each chunk that has rejected rows or was rejected whole, in the order of their numbers.
+class RejectedFiles:
+    """Plans the files, in the transaction that writes the rejected rows."""
 
-    Belongs into the transaction that writes their rows and their ledger rows.
+    def __init__(self, settings: Settings, warehouse: duckdb.DuckDBPyConnection):
+        self._folder = f"{settings.output_prefix}rejected/"
+        self._customers_prefix = settings.customers_prefix
+        self._warehouse = warehouse
 
-    Args:
-        since: the ``chunk_seq`` of the first of them.
-    """
-    chunks = warehouse.execute(
+    def plan_chunks(self, since: int) -> None:
+        """Plan a file for each chunk that has rejected rows or was rejected whole, in order of ``chunk_seq``.
+
+        Args:
+            since: the ``chunk_seq`` of the first of them.
         """
-        select chunk_seq, chunk_key
-        from raw.chunks
-        where
-            chunk_seq >= $since
-            and (
-                state = 'rejected'
-                or chunk_seq in (select chunk_seq from raw.rejected_rows where chunk_seq >= $since)
-            )
-        order by chunk_seq
-        """,
-        {"since": since},
-    ).fetchall()
-    for chunk_seq, key in chunks:
-        plan_rejected_file(settings, warehouse, chunk_name(key), chunk_seq, None)
+        chunks = self._warehouse.execute(
+            """
+            select chunk_seq, chunk_key
+            from raw.chunks
+            where
+                chunk_seq >= $since
+                and (
+                    state = 'rejected'
+                    or chunk_seq in (select chunk_seq from raw.rejected_rows where chunk_seq >= $since)
+                )
+            order by chunk_seq
+            """,
+            {"since": since},
+        ).fetchall()
+        for chunk_seq, key in chunks:
+            self.plan(chunk_name(key), chunk_seq, None)
 
+    def plan_version(self, version: int) -> None:
+        """Plan the file for a version of the customer importance."""
+        self.plan(f"customer_importance-{version}", None, version)
 
-def plan_rejected_file(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, name: str, chunk_seq: int | None, version: int | None
-) -> None:
-    """Decide on the file with what was rejected of a chunk, or of a version of the customer importance.
+    def plan(self, name: str, chunk_seq: int | None, version: int | None) -> None:
+        """Plan ``<name>.csv``.
 
-    The file is called ``<name>.csv``; as long as another one is called so (``chunk_7``, ``chunk_7.csv``),
-    ``-<number>`` is added to the name. A name that is too long is cut, and has it too. One that a rebuild found in the
-    bucket is no other one when it holds the same bytes.
-    """
-    asked = {"chunk_seq": chunk_seq, "version": version, "customers_prefix": settings.customers_prefix}
-    rows = run_sql(warehouse, "intake/rejected", **asked).fetchall()
-    body = as_csv(("object_key", "line_number", "reason", "line"), rows)
-    folder, number = f"{settings.output_prefix}rejected/", f"-{chunk_seq or version}"
-    longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(folder.encode()))
+        ``-<number>`` is added to the name as long as another file has it (``chunk_7``, ``chunk_7.csv``), and when it is
+        so long that it is cut. A file that a rebuild found in the bucket is the same file if it holds the same bytes.
+        """
+        rows = self._warehouse.execute(
+            """
+            select object_key, line_number, reason, line
+            from raw.rejected_rows
+            where chunk_seq = $chunk_seq or importance_version = $version
+            union all
+            select chunk_key, null, reason, null
+            from raw.chunks
+            where chunk_seq = $chunk_seq and state = 'rejected'
+            union all
+            select $customers_prefix, null, reason, null
+            from raw.importance_versions
+            where importance_version = $version and state = 'rejected'
+            order by object_key, line_number
+            """,
+            {"chunk_seq": chunk_seq, "version": version, "customers_prefix": self._customers_prefix},
+        ).fetchall()
+        body = as_csv(("object_key", "line_number", "reason", "line"), rows)
+        number = f"-{chunk_seq or version}"
+        longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(self._folder.encode()))
 
-    def key(end: str) -> str:
-        return folder + name.encode()[: longest - len(end)].decode(errors="ignore") + end
+        def key(end: str) -> str:
+            return self._folder + name.encode()[: longest - len(end)].decode(errors="ignore") + end
 
-    end = ".csv" if len(f"{name}.csv".encode()) <= longest else f"{number}.csv"
-    other = "select 1 from output.files where file_key = ? and (sha256 <> ? or chunk_seq is not null)"
-    while warehouse.execute(other, [key(end), hashlib.sha256(body).hexdigest()]).fetchone():
-        end = number + end
-    replan(warehouse, key(end), body, chunk_seq=chunk_seq, row_count=len(rows))
+        end = ".csv" if len(f"{name}.csv".encode()) <= longest else f"{number}.csv"
+        other = "select 1 from output.files where file_key = ? and (sha256 <> ? or chunk_seq is not null)"
+        while self._warehouse.execute(other, [key(end), hashlib.sha256(body).hexdigest()]).fetchone():
+            end = number + end
+        replan(self._warehouse, key(end), body, chunk_seq=chunk_seq, row_count=len(rows))

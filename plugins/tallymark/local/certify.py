@@ -142,7 +142,7 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
     """
     settings = Settings(warehouse=way.out / "warehouse.duckdb")
     store = FolderStore(data, target=way.out, written=settings.output_prefix)
-    verify(settings, store)
+    verify(store, settings.output_prefix)
     with connect(settings, read_only=True) as warehouse:
         parts = {table: _rows(warehouse, table) for table in TABLES}
     parts["rows of the detection files"] = list(_rows_in_files(settings, store))
@@ -172,7 +172,7 @@ def _rows_in_files(settings: Settings, store: FolderStore) -> Iterator[str]:
 
 
 def _announced(settings: Settings, store: FolderStore) -> Iterator[str]:
-    for content in manifest.read_all(settings, store):
+    for content in manifest.read_all(store, settings.output_prefix):
         for part in ("chunks", "importance_versions", "thresholds", "detections"):
             for row in content[part]:
                 yield f"{part} { ({name: value for name, value in row.items() if not name.endswith('_at')}) }"

@@ -19,7 +19,7 @@ from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_expo
 from tallymark.cli.command_line import ArgumentParser
 from tallymark.errors import UserError
 from tallymark.intake.csv_lines import RejectedError, read_layout
-from tallymark.intake.transactions import TRANSACTIONS
+from tallymark.intake.rows import TRANSACTIONS
 from tallymark.settings import Settings
 from tallymark.store import BucketError, Store
 from tallymark.store.s3 import S3_CONFIG, S3Store

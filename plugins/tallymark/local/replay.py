@@ -11,7 +11,7 @@ from pathlib import Path
 from tallymark.cli.command_line import ArgumentParser, must_be_a_folder, must_be_writable, whole_number
 from tallymark.errors import UserError
 from tallymark.intake.chunks import find_chunks
-from tallymark.intake.waiting import waiting_chunks
+from tallymark.intake.listing import waiting_chunks
 from tallymark.patterns import thresholds
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
@@ -50,8 +50,9 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     at_once = {"hold_remainder_seconds": 0, "folder_settle_seconds": 0}
     settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, **at_once)
     store = FolderStore(data, target=out, written=settings.output_prefix)
+    index = LedgerIndex(settings.warehouse, settings.limits)
     objects = list(store.list(settings.transactions_prefix))
-    if not find_chunks(objects, settings.transactions_prefix) and not LedgerIndex(settings).has_unfinished_work():
+    if not find_chunks(objects, settings.transactions_prefix) and not index.has_unfinished_work():
         must_be_a_folder(data, "DATA", LAYOUT)
         raise NoChunksError(
             f"{data / settings.transactions_prefix} holds no chunk_* to replay. DATA must be a folder with {LAYOUT}; "
@@ -60,7 +61,7 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     must_be_writable(out, "OUT")
     sizes = batch if isinstance(batch, Iterator) else repeat(max(len(objects), 1) if batch is None else batch)
     done = Counter(chunks=0, detections=0, files=0)
-    while waiting_chunks(settings, objects) or LedgerIndex(settings).has_unfinished_work():
+    while waiting_chunks(settings, objects) or index.has_unfinished_work():
         loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
         build_models(settings)
         exported = export_detections(settings, store)

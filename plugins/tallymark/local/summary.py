@@ -8,7 +8,7 @@ from statistics import fmean
 import duckdb
 
 from tallymark.intake.chunks import find_chunks
-from tallymark.intake.waiting import unknown_chunks
+from tallymark.intake.listing import unknown_chunks
 from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE, detection_key
 from tallymark.patterns import patterns
 from tallymark.settings import Settings
@@ -30,14 +30,15 @@ class Progress:
 def progress(settings: Settings, store: Store) -> Progress:
     """Seen from the bucket and from the ledger index."""
     chunks = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
-    waiting = unknown_chunks(settings, chunks)
+    index = LedgerIndex(settings.warehouse, settings.limits)
+    waiting = unknown_chunks(index, chunks)
     files = list(store.list(f"{settings.output_prefix}detections/"))
     return Progress(
         landed=len(chunks),
         loaded=len(chunks) - len(waiting),
         detections=sum(store.get(file).count(b"\n") - 1 for file in files),
         files=len(files),
-        finished=not LedgerIndex(settings).is_open(),
+        finished=not index.is_open(),
     )
 
 
@@ -60,7 +61,7 @@ def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str
     for number, file in enumerate(files, start=1):
         with file.open(newline="") as opened:
             header, *lines = csv.reader(opened)
-        if file.relative_to(bucket).as_posix() != detection_key(settings, number):
+        if file.relative_to(bucket).as_posix() != detection_key(settings.output_prefix, number):
             found.append(f"{file.name} should have number {number}")
         if tuple(header) != COLUMNS or not 0 < len(lines) <= ROWS_PER_FILE:
             found.append(f"{file.name} has {len(lines)} rows below {header}")

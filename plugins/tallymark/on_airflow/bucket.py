@@ -79,14 +79,17 @@ class ChunkSensor(S3KeySensor):
 
     def poke(self, context) -> bool:
         from tallymark.intake import listing
+        from tallymark.warehouse.ledger_index import LedgerIndex
 
         settings = Settings()
-        self.hook.places, self.hook.requester_pays = listing.places(settings), settings.requester_pays
+        index = LedgerIndex(settings.warehouse, settings.limits)
+        self.hook.places = listing.places(index, settings.transactions_prefix, settings.full_listing_seconds)
+        self.hook.requester_pays = settings.requester_pays
         with explained(f"list {self.bucket_key}", self.hook.get_conn(), self.bucket_name, self.aws_conn_id):
             # S3KeySensor asks check_fn only when there are keys; what is unfinished needs none.
             found = super().poke(context) or self.check_fn([], **context)
         if not found and len(self.hook.places) == 1:
-            listing.found_nothing(settings)
+            index.note_full_listing()
         return found
 
 

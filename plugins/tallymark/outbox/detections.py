@@ -9,20 +9,19 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from tallymark.outbox.files import as_csv
-from tallymark.settings import Settings
 
 ROWS_PER_FILE = 50
 COLUMNS = ("YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId")
 
 
-def detection_key(settings: Settings, number: int) -> str:
+def detection_key(output_prefix: str, number: int) -> str:
     """Key of a detection file; numbers begin at 1 and have no gaps."""
-    return f"{settings.output_prefix}detections/detections-{number:08d}.csv"
+    return f"{output_prefix}detections/detections-{number:08d}.csv"
 
 
-def is_detection_key(settings: Settings, key: str) -> bool:
-    """Whether an object is called as a detection file."""
-    return bool(re.fullmatch(re.escape(settings.output_prefix) + r"detections/detections-[0-9]+\.csv", key))
+def is_detection_key(output_prefix: str, key: str) -> bool:
+    """Whether an object is named like a detection file."""
+    return bool(re.fullmatch(re.escape(output_prefix) + r"detections/detections-[0-9]+\.csv", key))
 
 
 class Detection(NamedTuple):

@@ -14,9 +14,8 @@ from typing import Any
 
 import duckdb
 
-from tallymark.outbox import manifest
+from tallymark.outbox.manifest import LATEST
 from tallymark.outbox.spreadsheet import defused
-from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse.connection import utc_now
 
@@ -62,7 +61,7 @@ def _row(file_key: str, body: bytes) -> dict[str, Any]:
     return {"file_key": file_key, "sha256": hashlib.sha256(body).hexdigest(), "body": body, "planned_at": utc_now()}
 
 
-def put_planned(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
+def put_planned(store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
     """Put every file that was decided on and is not known to be out: manifests, then what they announce."""
     planned = warehouse.execute(
         """
@@ -73,7 +72,7 @@ def put_planned(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConn
         """
     ).fetchall()
     for key, body, rows in planned:
-        put = store.put if key == manifest.latest_key(settings) else store.put_new
+        put = store.put if key.endswith(LATEST) else store.put_new
         put(key, body)
         warehouse.execute("update output.files set put_at = ?, body = null where file_key = ?", [utc_now(), key])
         log.info("put %s%s", key, "" if rows is None else f" ({rows} rows)")

@@ -21,9 +21,9 @@ from typing import Any
 import duckdb
 
 from tallymark.errors import UserError
-from tallymark.settings import Settings
 from tallymark.store import Store
 
+LATEST = "manifests/latest.json"
 FILE_COLUMNS = "file_key, file_number, row_count, first_detection_id, last_detection_id, sha256"
 
 
@@ -31,29 +31,30 @@ class ManifestError(UserError, RuntimeError):
     """Manifests, or the files that they announce, are missing or were changed; the message says which."""
 
 
-def folder(settings: Settings) -> str:
+def folder(output_prefix: str) -> str:
     """Prefix of the manifests."""
-    return f"{settings.output_prefix}manifests/"
+    return f"{output_prefix}manifests/"
 
 
-def manifest_key(settings: Settings, number: int) -> str:
+def manifest_key(output_prefix: str, number: int) -> str:
     """Key of a manifest; numbers begin at 1 and have no gaps."""
-    return f"{folder(settings)}manifest-{number:08d}.json"
+    return f"{folder(output_prefix)}manifest-{number:08d}.json"
 
 
-def latest_key(settings: Settings) -> str:
+def latest_key(output_prefix: str) -> str:
     """Key of the object that names the last manifest."""
-    return f"{folder(settings)}latest.json"
+    return f"{output_prefix}{LATEST}"
 
 
 def compose(
-    settings: Settings, warehouse: duckdb.DuckDBPyConnection, after_chunk: int, after_file: int
+    warehouse: duckdb.DuckDBPyConnection, time_zone: str, after_chunk: int, after_file: int
 ) -> tuple[int, bytes, bytes]:
-    """The next manifest; belongs into the transaction that releases its chunks and decides on its files.
+    """The next manifest; belongs into the transaction that releases its chunks and plans its files.
 
     Args:
+        time_zone: of the times in detection files.
         after_chunk: the last ``chunk_seq`` that was released before; 0: none.
-        after_file: the last file that was decided on before; 0: none.
+        after_file: the last file that was planned before; 0: none.
 
     Returns:
         Its number, its bytes, and those of ``latest.json``.
@@ -89,7 +90,7 @@ def compose(
             [after_chunk],
         ),
         "files": files,
-        "time_zone": settings.time_zone,
+        "time_zone": time_zone,
         "total_files": total_files,
         "total_rows": total_rows,
     }
@@ -116,31 +117,35 @@ def _as_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n").encode()
 
 
-def read_all(settings: Settings, store: Store) -> Iterator[dict[str, Any]]:
+def read_all(store: Store, output_prefix: str) -> Iterator[dict[str, Any]]:
     """All manifests in their order, checked to be one unbroken chain.
 
     Raises:
         ManifestError: when one is missing, was changed, or is not what comes next.
     """
-    listed = {stored.key: stored for stored in store.list(folder(settings))}
-    named = listed.pop(latest_key(settings), None)
+    listed = {stored.key: stored for stored in store.list(folder(output_prefix))}
+    named = listed.pop(latest_key(output_prefix), None)
     number, digest, expected = 0, None, {}
     if named:
         expected = json.loads(store.get(named))
     elif len(listed) > 1:
-        raise ManifestError(f"{latest_key(settings)} is missing, so nobody can tell whether the last manifest is there")
+        raise ManifestError(
+            f"{latest_key(output_prefix)} is missing, so nobody can tell whether the last manifest is there"
+        )
     while listed or number < expected.get("manifest_number", 0):
         number += 1
-        stored = listed.pop(manifest_key(settings, number), None)
+        stored = listed.pop(manifest_key(output_prefix, number), None)
         if stored is None:
-            raise ManifestError(f"{manifest_key(settings, number)} is missing, and there are later ones")
+            raise ManifestError(f"{manifest_key(output_prefix, number)} is missing, and there are later ones")
         body = store.get(stored)
         try:
             manifest = json.loads(body)
         except ValueError as error:
             raise ManifestError(f"{stored.key} was changed: it is not JSON any more ({error})") from error
         if (manifest.get("manifest_number"), manifest.get("previous_sha256")) != (number, digest):
-            raise ManifestError(f"{manifest_key(settings, number - 1)} or {stored.key} was changed after it was put")
+            raise ManifestError(
+                f"{manifest_key(output_prefix, number - 1)} or {stored.key} was changed after it was put"
+            )
         digest = hashlib.sha256(body).hexdigest()
         if number == expected.get("manifest_number") and digest != expected["sha256"]:
             raise ManifestError(f"{stored.key} was changed after it was put")

@@ -240,7 +240,7 @@ def _about(snapshot: Reader) -> dict[str, Any]:
 
 
 def _detection_file(number: int | None) -> str | None:
-    return number and detection_key(settings(), number)
+    return number and detection_key(settings().output_prefix, number)
 
 
 def _shown(detection: dict[str, Any]) -> dict[str, Any]:

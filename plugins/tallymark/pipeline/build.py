@@ -6,7 +6,8 @@ from typing import Any
 
 from tallymark.errors import UserError
 from tallymark.settings import Settings
-from tallymark.warehouse.connection import connect, errors_explained, explained, must_have_room, utc_now
+from tallymark.warehouse.connection import connect, utc_now
+from tallymark.warehouse.errors import errors_explained, explained, must_have_room
 from tallymark.warehouse.invoke_dbt import invoke, parse, sanity_tests
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, in
             for name in _names(nodes, "model")
         )
 
-    with errors_explained(settings):
-        must_have_room(settings)
+    with errors_explained(settings.warehouse):
+        must_have_room(settings.warehouse, settings.min_free_bytes)
         manifest = parse(settings)
         result = invoke(settings, [*BUILD, *["--full-refresh"] * full_refresh], manifest, and_then=record)
     nodes = result.result or []
@@ -62,7 +63,7 @@ def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, in
     if not result.success:
         failed = [node for node in nodes if node.status not in GOOD]
         errors = [str(node.message) for node in failed if node.status == "error"] or [str(result.exception)]
-        if found := explained(settings, "\n".join(errors)):
+        if found := explained("\n".join(errors), settings.warehouse):
             raise found from result.exception
         raise BuildError(
             "Nothing is exported, because dbt build failed. What is held back goes out with the first run that "

@@ -44,15 +44,16 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
             files, detections = _plan_detections(settings, warehouse, files_before)
             if is_news or files:
                 _plan_manifest(settings, warehouse, chunk_before, files_before)
-        put_planned(settings, store, warehouse)
+        put_planned(store, warehouse)
         waiting = _without_file(warehouse)
         run_sql(warehouse, "intake/open_issues")
         (open_issues,) = warehouse.execute("select count(*) from open_issues(?)", [utc_now()]).fetchone()
+    index = LedgerIndex(settings.warehouse, settings.limits)
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
-        LedgerIndex(settings).finish(held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
+        index.finish(held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
-        LedgerIndex(settings).finish()
+        index.finish()
     return {"detections": detections, "files": files, "held": len(waiting), "open_issues": open_issues}
 
 
@@ -106,7 +107,7 @@ def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection, f
     starts = range(0, len(chosen), ROWS_PER_FILE)
     for file_number, start in enumerate(starts, start=files_before + 1):
         rows = chosen[start : start + ROWS_PER_FILE]
-        key = detection_key(settings, file_number)
+        key = detection_key(settings.output_prefix, file_number)
         ids = (rows[0].detection_id, rows[-1].detection_id)
         plan(
             warehouse,
@@ -126,6 +127,6 @@ def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection, f
 def _plan_manifest(
     settings: Settings, warehouse: duckdb.DuckDBPyConnection, chunk_before: int, files_before: int
 ) -> None:
-    number, body, latest = manifest.compose(settings, warehouse, chunk_before, files_before)
-    plan(warehouse, manifest.manifest_key(settings, number), body, manifest_number=number)
-    replan(warehouse, manifest.latest_key(settings), latest)
+    number, body, latest = manifest.compose(warehouse, settings.time_zone, chunk_before, files_before)
+    plan(warehouse, manifest.manifest_key(settings.output_prefix, number), body, manifest_number=number)
+    replan(warehouse, manifest.latest_key(settings.output_prefix), latest)

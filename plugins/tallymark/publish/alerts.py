@@ -86,19 +86,20 @@ def nothing_landed(settings: Settings, send: Send) -> None:
     if not settings.warehouse.exists():
         with connect(settings):
             log.info("The warehouse %s was created.", settings.warehouse)
-    taken_at = LedgerIndex(settings).taken_at()
+    index = LedgerIndex(settings.warehouse, settings.limits)
+    taken_at = index.taken_at()
     if taken_at is None:
         return
     idle = time.time() - taken_at
     message = f"No chunk has landed for {idle / 60:.0f} minutes."
-    if not LedgerIndex(settings).last_keys(1):
+    if not index.last_keys(1):
         message += (
             f" Tallymark has never seen one: check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) and the "
             f"prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
         )
     standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
     found = [standstill] if idle > settings.standstill_seconds else []
-    _update(settings, send, found, lambda kind: kind == FAILED_RUN and not LedgerIndex(settings).has_unfinished_work())
+    _update(settings, send, found, lambda kind: kind == FAILED_RUN and not index.has_unfinished_work())
 
 
 def _update(settings: Settings, send: Send, found: Iterable[Condition], is_over: Callable[[str], bool]) -> None:

@@ -40,14 +40,14 @@ def main(arguments: list[str]) -> None:
     if given.out:
         must_be_a_folder(given.out, "OUT", "what make replay wrote")
     store = _open(settings, given.data, given.out)
-    if not any(store.list(manifest.folder(settings))):
+    if not any(store.list(manifest.folder(settings.output_prefix))):
         where = given.out or given.data or f"The bucket {settings.bucket}"
         raise UserError(
-            f"{where} holds no {manifest.folder(settings)}*, so nothing was ever exported there. "
+            f"{where} holds no {manifest.folder(settings.output_prefix)}*, so nothing was ever exported there. "
             "If something was, check DATA and OUT, or TALLYMARK_BUCKET and TALLYMARK_OUTPUT_PREFIX"
         )
     if given.command == "verify":
-        result = verify(settings, store)
+        result = verify(store, settings.output_prefix)
     else:
         must_be_writable(settings.warehouse.absolute().parent, "The folder of the warehouse")
         result = rebuild(settings, store, given.without_missing)

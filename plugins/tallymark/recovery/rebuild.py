@@ -19,12 +19,12 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.intake.chunks import Chunk, find_chunks
-from tallymark.intake.content import fetch_chunk
 from tallymark.intake.csv_lines import RejectedError
-from tallymark.intake.importance import restore_versions
-from tallymark.intake.judging import judged
-from tallymark.intake.rejected import plan_rejected
-from tallymark.intake.transactions import insert_rows, read_chunk
+from tallymark.intake.importance import ImportanceLoader
+from tallymark.intake.ledger import create_ledger_views
+from tallymark.intake.reading import fetch_chunk
+from tallymark.intake.rejected import RejectedFiles
+from tallymark.intake.rows import TRANSACTIONS, insert_transactions, validated
 from tallymark.outbox import manifest
 from tallymark.outbox.detections import detections_csv, read_detections
 from tallymark.outbox.files import plan, put_planned
@@ -32,7 +32,8 @@ from tallymark.pipeline.build import build_models
 from tallymark.settings import Settings
 from tallymark.store import Get, ObjectChangedError, Store, UnreadableError
 from tallymark.store.ahead import fetched_ahead
-from tallymark.warehouse.connection import WarehouseError, as_utc, connect, is_locked, transaction, utc_now
+from tallymark.warehouse.connection import as_utc, connect, transaction, utc_now
+from tallymark.warehouse.errors import WarehouseError, is_locked
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
 
 
 def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[str, int]:
-    manifests = list(manifest.read_all(settings, store))
+    manifests = list(manifest.read_all(store, settings.output_prefix))
     if not manifests:
         raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")
     in_bucket = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
@@ -101,7 +102,8 @@ def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[st
             for row in rows:
                 _restore_chunk(aside, get, warehouse, row, chunks[row["chunk_seq"]])
         versions = [row for content in manifests for row in content["importance_versions"]]
-        restore_versions(aside, store, warehouse, {row["importance_version"]: row for row in versions})
+        create_ledger_views(warehouse, aside.limits)
+        ImportanceLoader(aside, warehouse).restore(store, {row["importance_version"]: row for row in versions})
         warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
     build_models(aside)
     with connect(aside) as warehouse:
@@ -120,7 +122,7 @@ def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[st
             )
             _insert(warehouse, INSERT_DETECTIONS, [row for content in manifests for row in content["detections"]])
             _restore_files(settings, store, warehouse, manifests)
-        put_planned(settings, store, warehouse)
+        put_planned(store, warehouse)
         _restore_times(settings, store, warehouse)
         counts = warehouse.execute(
             """
@@ -160,16 +162,16 @@ def _restore_chunk(
         row |= {"etag": chunk.etag}
     if _has_rows(row):
         if chunk:
-            files = read_chunk(settings, fetch_chunk(get, chunk, UNLIMITED))
+            files = fetch_chunk(get, chunk, UNLIMITED).as_csv(TRANSACTIONS, UNLIMITED)
         elif row["state"] == "accepted":
             row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
         else:
             # It was rejected whole and has been replaced since: what is left of its rows is their file in the bucket.
             row |= {"rows_in_file": None, "rows_rejected": 0}
-    with judged(warehouse, files, "transactions", settings.missing_values), transaction(warehouse):
+    with validated(warehouse, files, "transactions", settings.missing_values), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
         if files:
-            accepted = insert_rows(warehouse, {row["chunk_seq"]: files})
+            accepted = insert_transactions(warehouse, {row["chunk_seq"]: files})
             if accepted != row["rows_accepted"]:
                 raise RebuildError(
                     f"{chunk.key} had {row['rows_accepted']} accepted rows and has {accepted} now. Set "
@@ -177,7 +179,7 @@ def _restore_chunk(
                 )
             log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
         if not is_lost:
-            plan_rejected(settings, warehouse, since=row["chunk_seq"])
+            RejectedFiles(settings, warehouse).plan_chunks(since=row["chunk_seq"])
 
 
 def _keep_rejected_files(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -195,15 +197,15 @@ def _restore_files(
     settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, manifests: list[dict[str, Any]]
 ) -> None:
     """Plan everything that was announced with the bytes that it had; what is in the bucket stays as it is."""
-    in_bucket = {stored.key: stored for stored in store.list(manifest.folder(settings))}
+    in_bucket = {stored.key: stored for stored in store.list(manifest.folder(settings.output_prefix))}
     for number, content in enumerate(manifests, start=1):
-        key = manifest.manifest_key(settings, number)
+        key = manifest.manifest_key(settings.output_prefix, number)
         body = store.get(in_bucket[key])
         plan(warehouse, key, body, manifest_number=number)
         for file in content["files"]:
             rows = read_detections(warehouse, file["first_detection_id"], file["last_detection_id"])
             plan(warehouse, body=detections_csv(rows, ZoneInfo(content["time_zone"])), **file)
-    plan(warehouse, manifest.latest_key(settings), manifest.latest(content, body))
+    plan(warehouse, manifest.latest_key(settings.output_prefix), manifest.latest(content, body))
     warehouse.execute(
         """
         update detections set file_number = files.file_number
@@ -242,8 +244,8 @@ def _must_not_be_open(settings: Settings) -> None:
 
 
 def _move_into_place(settings: Settings, aside: Settings) -> None:
-    LedgerIndex(settings).discard()
-    for path in (settings.warehouse, settings.wal):
+    LedgerIndex(settings.warehouse, settings.limits).discard()
+    for path in _files(settings.warehouse):
         if path.exists():
             path.replace(path.with_name(f"{path.name}.before_rebuild"))
     aside.warehouse.replace(settings.warehouse)
@@ -255,6 +257,11 @@ def _aside(warehouse: Path) -> Path:
 
 
 def _remove(settings: Settings) -> None:
-    for path in (settings.warehouse, settings.wal):
+    for path in _files(settings.warehouse):
         path.unlink(missing_ok=True)
-    LedgerIndex(settings).discard()
+    LedgerIndex(settings.warehouse, settings.limits).discard()
+
+
+def _files(warehouse: Path) -> tuple[Path, Path]:
+    """The DuckDB file and its log."""
+    return warehouse, warehouse.with_name(f"{warehouse.name}.wal")

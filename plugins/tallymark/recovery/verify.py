@@ -3,11 +3,10 @@
 import hashlib
 
 from tallymark.outbox.manifest import ManifestError, read_all
-from tallymark.settings import Settings
 from tallymark.store import Store
 
 
-def verify(settings: Settings, store: Store) -> dict[str, int]:
+def verify(store: Store, output_prefix: str) -> dict[str, int]:
     """Prove from the bucket alone that every detection file is there, as it was put, and that none is missing.
 
     Returns:
@@ -16,9 +15,9 @@ def verify(settings: Settings, store: Store) -> dict[str, int]:
     Raises:
         ManifestError: naming each file that is missing, changed, or that no manifest announces.
     """
-    listed = {stored.key: stored for stored in store.list(f"{settings.output_prefix}detections/")}
+    listed = {stored.key: stored for stored in store.list(f"{output_prefix}detections/")}
     found, manifests, files, rows = [], 0, 0, 0
-    for manifests, content in enumerate(read_all(settings, store), start=1):
+    for manifests, content in enumerate(read_all(store, output_prefix), start=1):
         for file in content["files"]:
             files += 1
             name = f"{file['file_key']} ({file['row_count']} rows, from number {file['first_detection_id']})"

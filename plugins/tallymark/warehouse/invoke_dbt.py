@@ -84,7 +84,7 @@ def invoke(
     ]
     if manifest:
         _let_inject_again(manifest)
-        LedgerIndex(settings).discard_unless_valid()
+        LedgerIndex(settings.warehouse, settings.limits).discard_unless_valid()
     with _own_environment(settings):
         # dbt reads some variables when it is imported.
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
@@ -103,7 +103,7 @@ def invoke(
         finally:
             DuckDBConnectionManager.close_all_connections()
     if manifest:
-        LedgerIndex(settings).confirm()
+        LedgerIndex(settings.warehouse, settings.limits).confirm()
     return result
 
 

@@ -8,16 +8,18 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tallymark.settings import Settings
+from tallymark.settings import Limits
 
 BUSY_SECONDS = 30
+# The sensor lists every second.
+NOTE_SECONDS = 10
 INSERT = "insert or ignore into chunks (chunk_key, etag) values (?, ?)"
 TABLES = (
     # retry_at, in seconds since 1970, is that of an unreadable chunk: the ledger does not have it.
     "create table chunks "
     "(place integer primary key, chunk_key text, etag text, retry_at real, unique (chunk_key, etag))",
     "create table ignored (kind text, about text)",
-    "create table about (warehouse text, due_at text, taken_at real)",
+    "create table about (warehouse text, due_at text, taken_at real, listed_at real)",
 )
 
 
@@ -31,11 +33,11 @@ class LedgerIndex:
     is work, and the load rebuilds the index from the ledger.
     """
 
-    def __init__(self, settings: Settings):
-        self.path = settings.beside("ledger_index")
-        self._warehouse = settings.warehouse
-        self._wal = settings.wal
-        self._limits = settings.limits
+    def __init__(self, warehouse: Path, limits: Limits):
+        self.path = warehouse.with_name(f"{warehouse.name}.ledger_index")
+        self._warehouse = warehouse
+        self._wal = warehouse.with_name(f"{warehouse.name}.wal")
+        self._limits = limits
 
     def is_valid(self) -> bool:
         """Whether it describes the warehouse as it is now."""
@@ -119,6 +121,15 @@ class LedgerIndex:
     def taken_at(self) -> float | None:
         """When chunks were taken last, in seconds since 1970; None without an index."""
         return next((taken for (taken,) in self._ask("select taken_at from about") or ()), None)
+
+    def listed_at(self) -> float:
+        """When a listing of everything left no chunk to be taken, in seconds since 1970; 0: not yet."""
+        return next((listed for (listed,) in self._ask("select listed_at from about") or () if listed), 0)
+
+    def note_full_listing(self) -> None:
+        """Note that a listing of everything left no chunk to be taken; at most every ``NOTE_SECONDS``."""
+        now = time.time()
+        self._tell("update about set listed_at = ? where coalesce(listed_at, 0) < ?", [(now, now - NOTE_SECONDS)])
 
     def has_unfinished_work(self) -> bool:
         """Whether a run loaded chunks whose detections are not all out yet, or nobody can tell.

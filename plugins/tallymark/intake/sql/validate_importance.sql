@@ -1,5 +1,5 @@
--- Customer importance rows, in the temporary view `judged_rows`: see judge_transactions.sql.
-create or replace temp view judged_rows as
+-- Customer importance rows, in the temporary view `validated_rows`: see validate_transactions.sql.
+create or replace temp view validated_rows as
 with plain as (
     select file, line_number, flaw, customer, merchant, plain_number(weight) as weight_text
     from named_rows

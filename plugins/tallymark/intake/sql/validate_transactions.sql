@@ -1,5 +1,5 @@
--- What each row says and, in `reason`, why it cannot be accepted (null: it can), in the temporary view `judged_rows`.
-create or replace temp view judged_rows as
+-- What each row says and, in `reason`, why it cannot be accepted (null: it can), in the temporary view `validated_rows`.
+create or replace temp view validated_rows as
 with plain as (
     select * replace (plain_number(amount) as amount)
     from named_rows
