@@ -42,13 +42,14 @@ def explain(fault: BaseException | str, path: Path | None = None) -> str | None:
     Returns:
         None when it is no fault of the machine.
     """
+    number: int | None
     if isinstance(fault, MemoryError):
         number = errno.ENOMEM
     elif isinstance(fault, OSError):
         number, path = fault.errno, Path(fault.filename) if isinstance(fault.filename, str) else path
     else:
         number = next((number for sign, number in SIGNS.items() if sign in str(fault)), None)
-    if number not in FAULTS:
+    if number is None or number not in FAULTS:
         return None
     what, to_do = FAULTS[number]
     where = f": {path}" if path else ""

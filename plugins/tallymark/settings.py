@@ -6,7 +6,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -295,15 +295,17 @@ class Settings(BaseSettings):
     @classmethod
     def _apart(cls, prefix: str, info: ValidationInfo) -> str:
         """Nothing else lies under the customer importance, all of whose objects are read, and no output is a chunk."""
-        transactions, customers = (info.data.get(name) for name in ("transactions_prefix", "customers_prefix"))
+        transactions: str | None = info.data.get("transactions_prefix")
+        customers: str | None = info.data.get("customers_prefix")
         if info.field_name == "customers_prefix":
-            inside, of = transactions, prefix
+            customers, inside = prefix, transactions
         else:
-            inside, of = prefix, customers
-        if None not in (inside, of) and inside.startswith(of):
+            inside = prefix
+        if inside is not None and customers is not None and inside.startswith(customers):
+            where = repr(customers or "the whole bucket")
             raise ValueError(
-                f"it cannot be used: all objects under {of or 'the whole bucket'!r} are read as customer importance, "
-                f"and {inside!r} lies in there. Give customer importance a prefix of its own, such as input/customers/"
+                f"it cannot be used: all objects under {where} are read as customer importance, and {inside!r} lies in "
+                "there. Give customer importance a prefix of its own, such as input/customers/"
             )
         return prefix
 
@@ -325,8 +327,8 @@ class Settings(BaseSettings):
 def _unknown_variables() -> Iterator[str]:
     prefix = Settings.model_config["env_prefix"]
     names = {name.upper().removeprefix(prefix) for name in os.environ if name.upper().startswith(prefix)}
-    unknown = names - {name.upper() for name in Settings.model_fields} - NOT_SETTINGS
-    unknown = sorted(f"{prefix}{name}" for name in unknown if not OF_A_SERVICE.fullmatch(name))
+    names -= {name.upper() for name in Settings.model_fields} | NOT_SETTINGS
+    unknown = sorted(f"{prefix}{name}" for name in names if not OF_A_SERVICE.fullmatch(name))
     if unknown:
         known = ", ".join(map(_variable, Settings.model_fields))
         yield f"unknown settings: {', '.join(unknown)}. There are: {known}"
@@ -336,7 +338,7 @@ def _variable(field: str) -> str:
     return f"{Settings.model_config['env_prefix']}{field.upper()}"
 
 
-def _as_sentences(found: dict[str, Any], given: dict[str, Any]) -> Iterator[str]:
+def _as_sentences(found: Mapping[str, Any], given: dict[str, Any]) -> Iterator[str]:
     """Lines about one of pydantic's errors; a field that was not given by the code is named as its variable."""
     field, value = found["loc"][0], found["input"]
     name = field if field in given else _variable(field)

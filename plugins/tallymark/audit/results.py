@@ -14,7 +14,7 @@ from tallymark.outbox.spreadsheet import restored
 from tallymark.pipeline.build import failing_rows
 from tallymark.settings import Settings
 from tallymark.store import ObjectChangedError, Store, StoredObject
-from tallymark.warehouse.connection import connect
+from tallymark.warehouse.connection import connect, fetch_row
 from tallymark.warehouse.invoke_dbt import invoke, parse
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
         RuntimeError: when the warehouse is open elsewhere.
     """
     listed = {stored.key: stored for stored in store.list(settings.output_prefix)}
-    found, tests, put = [], 0, []
+    found: list[str] = []
+    tests, put = 0, []
     if settings.warehouse.exists():
         with connect(settings, read_only=True) as warehouse:
             is_built = warehouse.execute("from duckdb_tables() where table_name = 'batch_detections'").fetchone()
@@ -101,9 +102,11 @@ def _file_differences(
     except ObjectChangedError as error:
         yield f"{key}: {error}"
         return
-    sha256, number, first, last = warehouse.execute(
-        "select sha256, file_number, first_detection_id, last_detection_id from output.files where file_key = ?", [key]
-    ).fetchone()
+    sha256, number, first, last = fetch_row(
+        warehouse,
+        "select sha256, file_number, first_detection_id, last_detection_id from output.files where file_key = ?",
+        [key],
+    )
     if hashlib.sha256(body).hexdigest() != sha256:
         yield f"{key}: holds other bytes than those that were put"
     if number is not None:

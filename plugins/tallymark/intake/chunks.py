@@ -183,4 +183,4 @@ def _grouped(
 
 def _is_chunk_name(name: str) -> bool:
     found = CHUNK_NAME.fullmatch(name)
-    return bool(found) and not OTHER_ENDING.search(found[1]) and not COPY.search(found[1]) and is_input(name)
+    return found is not None and not OTHER_ENDING.search(found[1]) and not COPY.search(found[1]) and is_input(name)

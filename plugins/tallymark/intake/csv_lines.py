@@ -7,13 +7,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import IO
 
 import duckdb
 
 from tallymark.intake import file_kinds
 from tallymark.intake.characters import define_csv_macros, visible
 from tallymark.settings import Limit
+from tallymark.warehouse.connection import fetch_row
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = "\ufeff"
@@ -140,7 +140,7 @@ def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
     return unpacked
 
 
-def _pieces(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
+def _pieces(file: gzip.GzipFile, max_bytes: int) -> Iterator[bytes]:
     """What a file holds, until that is more than ``max_bytes``; one read would ask for that much memory at once."""
     left = max_bytes
     while left >= 0 and (piece := file.read(2**20)):
@@ -216,7 +216,8 @@ def _header_names(line: str) -> list[str]:
     """Names in lower case, as the macros read them that read rows; the same header comes with nearly every object."""
     with duckdb.connect() as reader:
         define_csv_macros(reader, line.isascii())
-        is_broken, names = reader.execute(
+        is_broken, names = fetch_row(
+            reader,
             """
             select
                 has_unbalanced_quote(line) as is_broken,
@@ -224,7 +225,7 @@ def _header_names(line: str) -> list[str]:
             from (select $line as line)
             """,
             {"line": line},
-        ).fetchone()
+        )
     if is_broken:
         raise RejectedError(f"quotes of the header do not match; the first line is: '{visible(line[:200])}'")
     return [name.lower() for name in names]

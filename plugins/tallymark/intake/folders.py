@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from tallymark.intake.csv_lines import RejectedError
 from tallymark.store import Get, StoredObject
@@ -134,7 +135,7 @@ def committed_parts(get: Get, folder: str, members: Sequence[StoredObject]) -> l
         if marker.key != folder + SUCCESS:
             transactions[_directory(marker.key)].append(marker)
     started = {member.key for member in members if "/_started_" in member.key}
-    counting = []
+    counting: list[StoredObject] = []
     for directory in sorted(by_directory.keys() | transactions.keys()):
         found, committed = by_directory.get(directory, []), transactions.get(directory)
         if committed:
@@ -143,7 +144,7 @@ def committed_parts(get: Get, folder: str, members: Sequence[StoredObject]) -> l
             counting += [part for part in found if f"{directory}_started_{_transaction(part.key)}" not in started]
     if not transactions:
         success = next(marker for marker in markers if marker.key == folder + SUCCESS)
-        counting = _of_success(get, folder, counting, success)
+        counting = list(_of_success(get, folder, counting, success))
     if parts and not counting:
         raise RejectedError("holds no committed part")
     return sorted(counting, key=lambda part: natural_order(part.key))
@@ -164,9 +165,9 @@ def _of_transactions(
             name = marker.key.removeprefix(folder)
             raise RejectedError(f"{name} does not list the files that it added and removed") from error
     directory = _directory(committed[0].key)
-    for name, marker in added.items():
+    for name, marker_name in added.items():
         if name not in removed and directory + name not in present:
-            raise RejectedError(f"{marker} adds {name}, which is not there. Put the missing part")
+            raise RejectedError(f"{marker_name} adds {name}, which is not there. Put the missing part")
     done = {marker.key.rpartition(COMMITTED)[2] for marker in committed}
     for part in parts:
         name = part.key.removeprefix(directory)
@@ -197,7 +198,7 @@ def _of_success(get: Get, folder: str, parts: Sequence[StoredObject], success: S
     return parts if len(listed) >= LISTED_AT_MOST else found
 
 
-def _json(get: Get, folder: str, marker: StoredObject, must_be: bool = True) -> object:
+def _json(get: Get, folder: str, marker: StoredObject, must_be: bool = True) -> Any:
     """The content of a marker; None, if it need not be JSON and is not."""
     name = marker.key.removeprefix(folder)
     if marker.size > MAX_MARKER_BYTES:

@@ -17,7 +17,7 @@ from tallymark.intake.rejected import RejectedFiles
 from tallymark.intake.rows import IMPORTANCE, insert_importance, validated, warnings_on_ids
 from tallymark.settings import Settings
 from tallymark.store import Get, Store, StoredObject, UnreadableError
-from tallymark.warehouse.connection import transaction, utc_now
+from tallymark.warehouse.connection import fetch_row, transaction, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ def find_set(store: Store, prefix: str) -> ImportanceSet:
     plain, ignored, members = [], set(), defaultdict(list)
     for stored in objects:
         name = stored.key.removeprefix(prefix)
-        root = next((root for root in roots if stored.key.startswith(root)), None)
-        if root is not None and folders.is_input(f"{root.removeprefix(prefix)}x"):
-            members[root].append(stored)
+        within = next((root for root in roots if stored.key.startswith(root)), None)
+        if within is not None and folders.is_input(f"{within.removeprefix(prefix)}x"):
+            members[within].append(stored)
         elif folders.is_input(name):
             plain.append(stored)
         elif not folders.is_companion(name):
@@ -221,15 +221,16 @@ class ImportanceLoader:
             ).fetchone()
             if same:
                 return same
-        number = self._warehouse.execute(
-            "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
-        ).fetchone()[0]
+        number = fetch_row(
+            self._warehouse, "select coalesce(max(importance_version), 0) + 1 from raw.importance_versions"
+        )[0]
         return number, self._write(content, rejected, digest, number)
 
     def _last_good(self) -> int | None:
-        return self._warehouse.execute(
-            "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'"
-        ).fetchone()[0]
+        return fetch_row(
+            self._warehouse,
+            "select max_by(importance_version, loaded_at) from raw.importance_versions where state = 'accepted'",
+        )[0]
 
     def _is_paused(self, prefix: str, digest: str) -> bool:
         """Whether a set could not be read, and its next attempt is not due yet."""
@@ -275,14 +276,15 @@ class ImportanceLoader:
                             warehouse, [f"{file.key} (customer importance version {version})"]
                         ):
                             log.warning(warning)
-            accepted_rows, rejected_rows = warehouse.execute(
+            accepted_rows, rejected_rows = fetch_row(
+                warehouse,
                 """
                 select
                     (select count(*) from raw.customer_importance where importance_version = $version),
                     (select count(*) from raw.rejected_rows where importance_version = $version)
                 """,
                 {"version": version},
-            ).fetchone()
+            )
             if rejected_rows and not accepted_rows:
                 reason = f"has no row that counts: all {rejected_rows} rows are rejected"
             if reason:

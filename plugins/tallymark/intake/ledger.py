@@ -15,7 +15,7 @@ import duckdb
 from tallymark.intake.chunks import Chunk, Ignored
 from tallymark.intake.folders import natural_order
 from tallymark.settings import Limit, Limits
-from tallymark.warehouse.connection import as_utc, run_sql, utc_now
+from tallymark.warehouse.connection import as_utc, fetch_row, run_sql, utc_now
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 60, 900
@@ -140,7 +140,7 @@ def warnings(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
 
 def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:
     """Numbers begin at 1 and have no gaps."""
-    return warehouse.execute("select coalesce(max(chunk_seq), 0) + 1 from raw.chunks").fetchone()[0]
+    return fetch_row(warehouse, "select coalesce(max(chunk_seq), 0) + 1 from raw.chunks")[0]
 
 
 def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: Sequence[Entry]) -> list[Outcome]:
@@ -248,9 +248,9 @@ def record_ignored(warehouse: duckdb.DuckDBPyConnection, found: Sequence[Ignored
 
 def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> str:
     """Record that an accepted key now has other content; returns a sentence that says what to do."""
-    (landed_at,) = warehouse.execute(
-        "select max(landed_at) from raw.chunks where chunk_key = ? and state = 'accepted'", [chunk.key]
-    ).fetchone()
+    (landed_at,) = fetch_row(
+        warehouse, "select max(landed_at) from raw.chunks where chunk_key = ? and state = 'accepted'", [chunk.key]
+    )
     later = [part.key.removeprefix(chunk.key) for part in chunk.parts if as_utc(part.last_modified) > landed_at]
     advice = "If it holds other transactions, put them under a new key"
     if 0 < len(later) < len(chunk.parts):
@@ -280,7 +280,7 @@ def update_index(index: LedgerIndex, warehouse: duckdb.DuckDBPyConnection, chunk
         ).fetchall()
         if index.replace(keys, known):
             return
-    (taken_at,) = warehouse.execute("select max(loaded_at) from raw.chunks").fetchone()
+    (taken_at,) = fetch_row(warehouse, "select max(loaded_at) from raw.chunks")
     taken_at = (taken_at or utc_now()).replace(tzinfo=UTC).timestamp()
     known = warehouse.execute("select chunk_key, etag from known_chunks order by chunk_seq nulls first").fetchall()
     index.create(known, taken_at)

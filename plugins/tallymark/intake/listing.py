@@ -63,8 +63,9 @@ def places_behind(prefix: str, keys: Sequence[str]) -> list[Place]:
     if len(keys) < KEYS_PER_CALL or not names_grow(keys):
         return [Place(prefix)]
     last = max(keys, key=natural_order)
-    number = re.match("[0-9]*", last.removeprefix(f"{prefix}chunk_")).group()
-    return [Place(prefix, after=last), Place(f"{prefix}chunk_1{'0' * len(number)}")]
+    name = last.removeprefix(f"{prefix}chunk_")
+    digits = len(name) - len(name.lstrip("0123456789"))
+    return [Place(prefix, after=last), Place(f"{prefix}chunk_1{'0' * digits}")]
 
 
 def names_grow(keys: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ import duckdb
 
 from tallymark.intake.characters import TRIMMED, TRIMMED_ASCII, define_csv_macros, visible
 from tallymark.intake.csv_lines import Columns, CsvObject
-from tallymark.warehouse.connection import run_sql
+from tallymark.warehouse.connection import fetch_row, run_sql
 
 TRANSACTIONS = Columns(
     required=("customer", "merchant", "gender", "amount"),
@@ -156,7 +156,8 @@ def insert_transactions(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[in
     """
     files = [file for of_chunk in chunks.values() for file in of_chunk]
     chunk_seqs = [chunk_seq for chunk_seq, of_chunk in chunks.items() for _ in of_chunk]
-    (accepted,) = warehouse.execute(
+    (accepted,) = fetch_row(
+        warehouse,
         """
         insert into raw.transactions by name
         select
@@ -166,7 +167,7 @@ def insert_transactions(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[in
         where reason is null
         """,
         {"chunk_seqs": chunk_seqs},
-    ).fetchone()
+    )
     if accepted < sum(file.rows for file in files):
         _insert_rejected(warehouse, files, chunk_seqs, None)
     return accepted
@@ -174,7 +175,8 @@ def insert_transactions(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[in
 
 def insert_importance(warehouse: duckdb.DuckDBPyConnection, file: CsvObject, version: int) -> None:
     """Write the validated rows of a file, accepted and rejected, for a version of the customer importance."""
-    (accepted,) = warehouse.execute(
+    (accepted,) = fetch_row(
+        warehouse,
         """
         insert into raw.customer_importance by name
         select $version as importance_version, customer, merchant, weight
@@ -182,7 +184,7 @@ def insert_importance(warehouse: duckdb.DuckDBPyConnection, file: CsvObject, ver
         where reason is null
         """,
         {"version": version},
-    ).fetchone()
+    )
     if accepted < file.rows:
         _insert_rejected(warehouse, [file], [None], version)
 

@@ -22,6 +22,7 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.store import Store
+from tallymark.warehouse.connection import fetch_row
 
 LATEST = "manifests/latest.json"
 FILE_COLUMNS = "file_key, file_number, row_count, first_detection_id, last_detection_id, sha256"
@@ -59,9 +60,9 @@ def compose(
     Returns:
         Its number, its bytes, and those of ``latest.json``.
     """
-    last_number, previous = warehouse.execute(
-        "select coalesce(max(manifest_number), 0), max_by(sha256, manifest_number) from output.files"
-    ).fetchone()
+    last_number, previous = fetch_row(
+        warehouse, "select coalesce(max(manifest_number), 0), max_by(sha256, manifest_number) from output.files"
+    )
     released = "where chunk_seq > ? and chunk_seq <= (select max(chunk_seq) from output.releases)"
     chunks = _rows(warehouse, f"from raw.chunks {released} order by chunk_seq", [after_chunk])
     versions = sorted({chunk["importance_version"] for chunk in chunks if "importance_version" in chunk})
@@ -70,9 +71,9 @@ def compose(
         f"select {FILE_COLUMNS} from output.files where file_number > ? order by file_number",
         [after_file],
     )
-    total_files, total_rows = warehouse.execute(
-        "select count(file_number), coalesce(max(last_detection_id), 0) from output.files"
-    ).fetchone()
+    total_files, total_rows = fetch_row(
+        warehouse, "select count(file_number), coalesce(max(last_detection_id), 0) from output.files"
+    )
     manifest = {
         "manifest_number": last_number + 1,
         "previous_sha256": previous,

@@ -6,7 +6,7 @@ from typing import Any
 
 from tallymark.errors import UserError
 from tallymark.settings import Settings
-from tallymark.warehouse.connection import connect, utc_now
+from tallymark.warehouse.connection import connect, fetch_row, utc_now
 from tallymark.warehouse.errors import errors_explained, explained, must_have_room
 from tallymark.warehouse.invoke_dbt import invoke, parse, sanity_tests
 
@@ -50,7 +50,7 @@ def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, in
             [utc_now(), sorted(_names(nodes, "test"))],
         )
         rows.update(
-            (name, warehouse.execute("select count(*) from query_table(?)", [name]).fetchone()[0])
+            (name, fetch_row(warehouse, "select count(*) from query_table(?)", [name])[0])
             for name in _names(nodes, "model")
         )
 

@@ -11,7 +11,7 @@ from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detection_key,
 from tallymark.outbox.files import plan, put_planned, replan
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse.connection import connect, run_sql, transaction, utc_now
+from tallymark.warehouse.connection import connect, fetch_row, run_sql, transaction, utc_now
 from tallymark.warehouse.invoke_dbt import sanity_tests
 from tallymark.warehouse.ledger_index import LedgerIndex
 
@@ -33,13 +33,14 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     """
     with connect(settings) as warehouse:
         with transaction(warehouse):
-            files_before, chunk_before = warehouse.execute(
+            files_before, chunk_before = fetch_row(
+                warehouse,
                 """
                 select
                     (select coalesce(max(file_number), 0) from output.files),
                     (select coalesce(max(chunk_seq), 0) from output.releases)
-                """
-            ).fetchone()
+                """,
+            )
             is_news = _release(warehouse, chunk_before)
             files, detections = _plan_detections(settings, warehouse, files_before)
             if is_news or files:
@@ -47,7 +48,7 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
         put_planned(store, warehouse)
         waiting = _without_file(warehouse)
         run_sql(warehouse, "intake/open_issues")
-        (open_issues,) = warehouse.execute("select count(*) from open_issues(?)", [utc_now()]).fetchone()
+        (open_issues,) = fetch_row(warehouse, "select count(*) from open_issues(?)", [utc_now()])
     index = LedgerIndex(settings.warehouse, settings.limits)
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
@@ -93,7 +94,7 @@ def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
 
 
 def _without_file(warehouse: duckdb.DuckDBPyConnection) -> list[Detection]:
-    (last_id,) = warehouse.execute("select coalesce(max(last_detection_id), 0) from output.files").fetchone()
+    (last_id,) = fetch_row(warehouse, "select coalesce(max(last_detection_id), 0) from output.files")
     return read_detections(warehouse, last_id + 1)
 
 

@@ -19,7 +19,7 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.intake.chunks import Chunk, find_chunks
-from tallymark.intake.csv_lines import RejectedError
+from tallymark.intake.csv_lines import CsvObject, RejectedError
 from tallymark.intake.importance import ImportanceLoader
 from tallymark.intake.ledger import create_ledger_views
 from tallymark.intake.reading import fetch_chunk
@@ -32,7 +32,7 @@ from tallymark.pipeline.build import build_models
 from tallymark.settings import Settings
 from tallymark.store import Get, ObjectChangedError, Store, UnreadableError
 from tallymark.store.ahead import fetched_ahead
-from tallymark.warehouse.connection import as_utc, connect, transaction, utc_now
+from tallymark.warehouse.connection import as_utc, connect, fetch_row, transaction, utc_now
 from tallymark.warehouse.errors import WarehouseError, is_locked
 from tallymark.warehouse.ledger_index import LedgerIndex
 
@@ -124,14 +124,15 @@ def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[st
             _restore_files(settings, store, warehouse, manifests)
         put_planned(store, warehouse)
         _restore_times(settings, store, warehouse)
-        counts = warehouse.execute(
+        counts = fetch_row(
+            warehouse,
             """
             select
                 (select count(*) from raw.chunks),
                 (select count(*) from detections),
                 (select count(file_number) from output.files)
-            """
-        ).fetchone()
+            """,
+        )
     _move_into_place(settings, aside)
     return dict(zip(("chunks", "detections", "files"), counts, strict=True))
 
@@ -157,7 +158,8 @@ def _restore_chunk(
     settings: Settings, get: Get, warehouse: duckdb.DuckDBPyConnection, row: dict[str, Any], chunk: Chunk | None
 ) -> None:
     """Load a chunk under its number, and write its ledger row as it was, with the ETag that it has now."""
-    files, is_lost = [], _has_rows(row) and chunk is None
+    files: list[CsvObject] = []
+    key, is_lost = row["chunk_key"], _has_rows(row) and chunk is None
     if chunk:
         row |= {"etag": chunk.etag}
     if _has_rows(row):
@@ -174,10 +176,10 @@ def _restore_chunk(
             accepted = insert_transactions(warehouse, {row["chunk_seq"]: files})
             if accepted != row["rows_accepted"]:
                 raise RebuildError(
-                    f"{chunk.key} had {row['rows_accepted']} accepted rows and has {accepted} now. Set "
+                    f"{key} had {row['rows_accepted']} accepted rows and has {accepted} now. Set "
                     "TALLYMARK_MISSING_WORDS to what it was when the chunk was taken, and rebuild again"
                 )
-            log.info("%s: %d rows accepted, %d rejected", chunk.key, row["rows_accepted"], row["rows_rejected"])
+            log.info("%s: %d rows accepted, %d rejected", key, row["rows_accepted"], row["rows_rejected"])
         if not is_lost:
             RejectedFiles(settings, warehouse).plan_chunks(since=row["chunk_seq"])
 

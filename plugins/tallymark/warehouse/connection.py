@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
@@ -80,7 +81,16 @@ def transaction(warehouse: duckdb.DuckDBPyConnection) -> Iterator[None]:
     warehouse.commit()
 
 
-def run_sql(warehouse: duckdb.DuckDBPyConnection, name: str, **parameters) -> duckdb.DuckDBPyConnection:
+def fetch_row(
+    warehouse: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any] | list[Any] | None = None
+) -> tuple[Any, ...]:
+    """The first row of a query that always has one, such as a count."""
+    row = warehouse.execute(query, parameters).fetchone()
+    assert row is not None
+    return row
+
+
+def run_sql(warehouse: duckdb.DuckDBPyConnection, name: str, **parameters: Any) -> duckdb.DuckDBPyConnection:
     """Run a statement of ``read_sql`` with its named parameters."""
     return warehouse.execute(read_sql(name), parameters or None)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tallymark.settings import Limits
 
@@ -172,7 +173,7 @@ class LedgerIndex:
 
         return json.dumps([of(self._warehouse), of(self._wal), self._limits])
 
-    def _ask(self, question: str, parameters: Iterable = ()) -> list[tuple] | None:
+    def _ask(self, question: str, parameters: Sequence[Any] = ()) -> list[tuple] | None:
         """The rows; None if there is no index or it is torn."""
         try:
             with self._open() as index:

@@ -7,10 +7,9 @@ import time
 
 import duckdb
 
-from tallymark import machine
 from tallymark.patterns import DBT_PROJECT
 from tallymark.settings import Settings
-from tallymark.warehouse.errors import CONTINUES, TOO_SHORT, WarehouseError
+from tallymark.warehouse.errors import TOO_SHORT, WarehouseError, explained
 from tallymark.warehouse.invoke_dbt import DbtError, update_schema
 from tallymark.warehouse.ledger_index import LedgerIndex
 
@@ -39,8 +38,7 @@ def create_unless_begun(settings: Settings) -> None:
         except DbtError as error:
             # dbt opens a file that it failed to write once more, and reports only that it is too short.
             if TOO_SHORT in str(error):
-                unwritten = machine.explain(OSError(errno.EIO, os.strerror(errno.EIO), str(aside.warehouse)))
-                raise WarehouseError(f"{unwritten.removesuffix('.')}; {CONTINUES}") from error
+                raise explained(os.strerror(errno.EIO), aside.warehouse) or error from error
             raise
         # DuckDB would replay the log of a file that is gone.
         settings.warehouse.with_name(f"{settings.warehouse.name}.wal").unlink(missing_ok=True)
@@ -61,7 +59,7 @@ def needs_upgrade(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> b
     known = warehouse.execute(
         "from duckdb_tables() where schema_name = 'raw' and table_name = 'schema_versions'"
     ).fetchone()
-    version = warehouse.execute("select max(version) from raw.schema_versions").fetchone()[0] if known else 0
+    (version,) = (known and warehouse.execute("select max(version) from raw.schema_versions").fetchone()) or (0,)
     if version > SCHEMA_VERSION:
         raise WarehouseError(
             f"The warehouse {settings.warehouse} has schema version {version}, but this Tallymark knows versions up to "
