@@ -86,7 +86,7 @@ test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and
 		$(PYTEST) tests/system/test_crashes.py tests/system/test_airflow_accidents.py
 
 fuzz: .venv/installed-dev  ## loads MUTANTS=<10000> damaged chunks and writes docs/reliability/input.md
-	@TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(PYTEST) tests/intake
+	@TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(PYTEST) tests/intake tests/pipeline/test_load.py
 
 outages: .venv/installed-dev  ## lets S3 fail in every way and writes docs/reliability/outages.md
 	@TALLYMARK_FIGURES=1 $(PYTEST) tests/system/test_outages.py
