@@ -10,8 +10,8 @@
     {% set steps = schema_steps() %}
     {% if version > steps | length %}
         {{ exceptions.raise_compiler_error(
-            "The warehouse has schema version " ~ version ~ ", and this Tallymark knows those up to " ~ steps | length
-            ~ ". A newer one wrote it: install that one again. Nothing was changed."
+            "The warehouse has schema version " ~ version ~ ", but this Tallymark knows versions up to " ~ steps | length
+            ~ ". Install the newer Tallymark that wrote it. Nothing was changed."
         ) }}
     {% endif %}
     {% for number in steps if number > version %}

@@ -301,7 +301,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
     before, files_before = contents(out), files(out)
     lose_warehouse(out)
     store = FolderStore(data, target=out)
-    for step in ("build_models", "restore_versions", "_move_into_place"):
+    for step in ("build_models", "ImportanceLoader", "_move_into_place"):
         with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
             patch.setattr(f"tallymark.recovery.rebuild.{step}", lambda *_: 1 / 0)
             rebuild(settings(out), store)

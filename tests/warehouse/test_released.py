@@ -16,8 +16,7 @@ from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse import connection as warehouse
-from tallymark.warehouse import invoke_dbt
+from tallymark.warehouse import invoke_dbt, schema
 from tallymark.warehouse.connection import connect
 from tallymark.warehouse.errors import WarehouseError, explained
 from tallymark.warehouse.invoke_dbt import DbtError, update_schema
@@ -42,7 +41,7 @@ def project(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def next_step(project, monkeypatch) -> Path:
     """The file of one more step."""
-    monkeypatch.setattr(warehouse, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     return project / f"macros/schema/step_{SCHEMA_VERSION + 1}.sql"
 
 
@@ -65,7 +64,7 @@ def test_a_warehouse_of_a_newer_version_is_refused(settings, read_only):
     with connect(settings) as connection:
         connection.execute("insert into raw.schema_versions values (?, now())", [SCHEMA_VERSION + 1])
     before = settings.warehouse.read_bytes()
-    says = rf"has schema version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}\. A newer one wrote it"
+    says = rf"has schema version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}\. Install the newer Tallymark that wrote it"
     with pytest.raises(WarehouseError, match=says), connect(settings, read_only):
         pass
     with pytest.raises(DbtError, match=says):
