@@ -64,7 +64,7 @@ def test_a_warehouse_of_a_newer_version_is_refused(settings, read_only):
     with connect(settings) as connection:
         connection.execute("insert into raw.schema_versions values (?, now())", [SCHEMA_VERSION + 1])
     before = settings.warehouse.read_bytes()
-    says = rf"has schema version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}\. Install the newer Tallymark that wrote it"
+    says = rf"has schema version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}\. Install the newer Tallymark"
     with pytest.raises(WarehouseError, match=says), connect(settings, read_only):
         pass
     with pytest.raises(DbtError, match=says):
