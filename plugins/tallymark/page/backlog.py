@@ -47,7 +47,7 @@ class Backlog:
         taken = {"last_keys": [], "chunks": 0, "last_landed_at": None}
         if is_published := self._reader.is_published():
             [taken] = self._reader.query("taken", last=listing.KEYS_PER_CALL)
-        places = listing.places_behind(self._settings, taken["last_keys"])
+        places = listing.places_behind(self._settings.transactions_prefix, taken["last_keys"])
         listed = (self._reader.store.list(place.prefix, place.after, place.is_passed) for place in places)
         objects = list(islice(chain.from_iterable(listed), MAX_KEYS))
         chunks = find_chunks(objects, self._settings.transactions_prefix)
