@@ -92,9 +92,9 @@ def _measure_one(data: Path, customers: int) -> tuple[dict[str, tuple[float, str
         nodes[node].append(seconds)
     look_up = median(_look_up(root, customers, turn) for turn in range(TURNS))
     figures = {"chunk": (chunk, "s"), "over_look_up": (chunk / look_up, "times"), "backlog": (batch(60), "s")}
-    figures["memory_with_backlog"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, "GB")
     put_importance(root, customers, MERCHANTS, version=2)
     figures["new_importance"] = (batch(), "s")
+    figures["memory_with_backlog"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, "GB")
     return figures, sorted(((node, median(of)) for node, of in nodes.items()), key=lambda node: -node[1])
 
 
