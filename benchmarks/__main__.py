@@ -1,61 +1,54 @@
 """Command line of ``make bench`` and ``make bench-quick``."""
 
-import argparse
-import dataclasses
 import json
 import os
 import platform
 import sys
 import timeit
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
-from benchmarks.common import BENCH, Options, find_data, in_child, run, timed
-from benchmarks.page import write_page
+import click
 
-MEASUREMENTS = ("latency", "minute", "chunk", "backlog", "growth", "rivals", "day", "idle", "pairs", "listing")
-ONLY_WHEN_FULL = {"minute"}
+from benchmarks import common
+from benchmarks.page import MEASUREMENTS, write_page
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller variants, a few minutes in all")
-    parser.add_argument("--only", help=f"some of {', '.join(MEASUREMENTS)}, with commas between; page: only write it")
-    parser.add_argument("--data", type=Path, help="folder with transactions.csv.gz and customer_importance.csv.gz")
-    arguments = parser.parse_args()
-    wanted = arguments.only.split(",") if arguments.only else MEASUREMENTS
+@click.command()
+@click.option("--quick", is_flag=True, help="Measure smaller variants, in a few minutes; targets do not apply.")
+@click.option("--only", default="", help=f"Some of {', '.join(MEASUREMENTS)}, with commas; page: only write the page.")
+@click.option("--data", type=FOLDER, help="Folder with transactions.csv.gz and customer_importance.csv.gz.")
+def main(quick: bool, only: str, data: Path | None) -> None:
+    """Measure, keep each result in .local/bench, and write docs/performance.md from the latest ones."""
+    wanted = only.split(",") if only else MEASUREMENTS
     if unknown := set(wanted) - {*MEASUREMENTS, "page"}:
-        parser.error(f"there is no measurement {', '.join(sorted(unknown))}")
-    BENCH.mkdir(parents=True, exist_ok=True)
-    options = Options(arguments.quick, find_data(arguments.data))
-    measured, failed = {}, []
-    for name in wanted:
-        if name == "page" or (arguments.quick and not arguments.only and name in ONLY_WHEN_FULL):
-            continue
-        print(f"{name} ...", flush=True)
+        raise click.BadParameter(f"There is no measurement {', '.join(sorted(unknown))}.", param_hint="--only")
+    data, failed = common.find_data(data), False
+    for name in (name for name in wanted if name != "page"):
+        click.echo(f"{name} ...")
         try:
-            seconds = timed(lambda name=name: measured.update({name: in_child(run, name, options)}))
+            module = import_module(f"benchmarks.{name}")
+            result = common.in_child(module.measure, data, quick)
         except Exception as error:
-            failed.append(name)
-            print(f"FAILED: {name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            failed = True
+            click.echo(f"FAILED: {name}: {type(error).__name__}: {error}", err=True)
             continue
-        about = {
-            "quick": options.quick,
+        result["about"] = {
+            "quick": quick,
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "took_seconds": seconds,
             "cores": os.cpu_count(),
             "core_seconds": timeit.timeit("for number in range(10_000_000): total += number", "total = 0", number=1),
             "python": platform.python_version(),
-            "data": "BankSim" if options.data != BENCH / "generated" else "generated data of its shape",
+            "data": "generated data" if data.is_relative_to(common.BENCH) else "BankSim",
         }
-        result = dataclasses.asdict(measured[name]) | {"about": about}
-        (BENCH / f"{name}.json").write_text(json.dumps(result, indent=1))
-    write_page(MEASUREMENTS)
-    for found in measured.values():
-        for figure, (value, unit) in found.figures.items():
-            print(f"{figure}: {value:.4g} {unit}")
-    return 1 if failed else 0
+        (common.BENCH / f"{name}.json").write_text(json.dumps(result, indent=1))
+        click.echo(module.table(result))
+    write_page()
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

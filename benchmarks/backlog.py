@@ -1,60 +1,39 @@
-"""A backlog of 60 chunks at once, in one micro-batch, beside one plain DuckDB pass over the same files.
+"""How long does a backlog of 60 chunks take?
 
-Once with the customer importance taken beforehand on both sides, as one target names the chunks' files only; and once
-with the importance as new as the chunks, in the same micro-batch and in the same pass.
+One micro-batch, and one plain DuckDB pass over the same files, which keeps no state and no ledger, does not validate,
+and evaluates the patterns only once. First with a known customer importance on both sides, then with a new one.
 """
 
-from statistics import median
+from pathlib import Path
 
-from benchmarks import plain, spark
-from benchmarks.common import Measured, Options, fresh, lay_out, load_importance, micro_batch, timed, warm_up
+from benchmarks import common, plain
 
-
-def measure(options: Options) -> Measured:
-    warm_up(options.data)
-    ours, limits, with_importance, rivals = [], [], [], {"spark": [], "recompute": []}
-    found = Measured()
-    for turn in range(3 if options.quick else 5):
-        root = fresh("backlog")
-        files = lay_out(root, options.data, 60)
-        load_importance(root)
-        ours.append(micro_batch(root, len(files)))
-        opened = []
-        importance = root / "input/customers/customer_importance.csv.gz"
-        weights_took = timed(
-            lambda opened=opened, importance=importance: opened.append(plain.open_with_weights(importance))
-        )
-        limits.append(timed(lambda opened=opened, files=files: plain.one_pass(opened[0], files)))
-        opened[0].close()
-        with_importance.append(_all_at_once(options) / (limits[-1] + weights_took))
-        recompute = plain.Recompute(root / "recompute", importance)
-        rivals["recompute"].append(timed(lambda recompute=recompute, files=files: recompute.take(files)))
-        recompute.database.close()
-        prototype, notes = spark.find(root / "spark", importance)
-        if prototype:
-            rivals["spark"].append(timed(lambda prototype=prototype, files=files: prototype.take(files)))
-            prototype.close()
-        elif not turn:
-            found.notes += notes
-    totals = [sum(steps.values()) for steps in ours]
-    found.figures["backlog"] = (median(totals), "s")
-    for name in ours[0]:
-        found.figures[f"backlog_{name}"] = (median(steps[name] for steps in ours), "s")
-    found.figures["backlog_plain_pass"] = (median(limits), "s")
-    pairs = zip(totals, limits, strict=True)
-    found.figures["backlog_ratio"] = (median(total / limit for total, limit in pairs), "times")
-    found.figures["backlog_with_importance_ratio"] = (median(with_importance), "times")
-    for name, seconds in rivals.items():
-        if seconds:
-            found.figures[f"backlog_{name}"] = (median(seconds), "s")
-            ratios = [total / taken for total, taken in zip(totals, seconds, strict=True)]
-            found.figures[f"backlog_over_{name}"] = (median(ratios), "times")
-    found.figures["backlog_over_one_pass"] = found.figures["backlog_ratio"]
-    return found
+ANSWER = "{backlog}, {backlog_ratio} one plain DuckDB pass over the same files."
+table = common.target_table(
+    ("60 chunks", "backlog"),
+    ("one plain DuckDB pass", "backlog_plain_pass"),
+    ("60 chunks over the pass", "backlog_ratio", 10),
+    ("with a new customer importance on both sides", "backlog_with_importance_ratio", 5),
+)
 
 
-def _all_at_once(options: Options) -> float:
-    """Seconds of a micro-batch that takes the importance and all chunks."""
-    root = fresh("backlog_and_importance")
-    files = lay_out(root, options.data, 60)
-    return sum(micro_batch(root, len(files)).values())
+def measure(data: Path, quick: bool) -> dict:
+    common.warm_up(data)
+    seconds, ratios = zip(*(_turn(data) for _ in range(3 if quick else 5)), strict=True)
+    return {"figures": common.medians(seconds, "s") | common.medians(ratios, "times")}
+
+
+def _turn(data: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds and ratios of one turn, side by side."""
+    root = common.fresh("backlog")
+    files = [root / chunk.key for chunk in common.lay_out(root, data)]
+    common.micro_batch(root, [])  # takes the customer importance
+    seconds = common.micro_batch(root, name="backlog")
+    with plain.connect() as database:
+        weights = common.timed(plain.read_weights, database, root / common.IMPORTANCE)
+        seconds["backlog_plain_pass"] = plain_pass = common.timed(plain.one_pass, database, files)
+    root = common.fresh("backlog")
+    common.lay_out(root, data)
+    with_importance = common.micro_batch(root)["seconds"] / (plain_pass + weights)
+    ratios = {"backlog_ratio": seconds["backlog"] / plain_pass, "backlog_with_importance_ratio": with_importance}
+    return seconds, ratios

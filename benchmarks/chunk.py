@@ -1,52 +1,55 @@
-"""One chunk, warm, without the scheduler: load, build, export in a process that has built before.
+"""How long does one chunk take without the scheduler?
 
-And how much of the build is DuckDB's work: the time inside the statements that dbt executes.
+Load, build and export in a process that has built before, and the part of the build that DuckDB spends on dbt's
+statements. Then the size of the warehouse, which keeps every row.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from statistics import median
+from pathlib import Path
 
 from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
 
-from benchmarks.common import STEPS, Measured, Options, fresh, lay_out, medians, micro_batch, new_objects, warm_up
+from benchmarks import common
+
+ANSWER = "{chunk}. The build takes {chunk_build} of it, and the SQL statements of the build {chunk_build_sql}."
+table = common.target_table(
+    ("one chunk", "chunk", 1.5),
+    ("`load`", "chunk_load"),
+    ("`build`", "chunk_build"),
+    ("`export`", "chunk_export"),
+    ("`build` over its SQL statements", "chunk_build_over_sql", 3),
+    ("growth of the warehouse, per row", "chunk_disk_per_row"),
+)
+FIRST_WARM = 3
 
 
-def measure(options: Options) -> Measured:
-    warm_up(options.data)
-    root = fresh("chunk")
-    count = len(lay_out(root, options.data, 15 if options.quick else 60))
-    batches, in_sql = [], []
-    for number in range(1, count + 1):
-        with _statements() as seconds:
-            batches.append(micro_batch(root, 1, new_objects(root, number)))
-        in_sql.append(sum(seconds))
-    warm = batches[3:]
-    ratios = [batch["build"] / sql for batch, sql in zip(warm, in_sql[3:], strict=True)]
-    found = Measured(series={"seconds": [sum(batch.values()) for batch in batches], "steps": medians(warm)})
-    found.figures["chunk"] = (median(sum(batch.values()) for batch in warm), "s")
-    for name in STEPS:
-        found.figures[f"chunk_{name}"] = (found.series["steps"][name], "s")
-    found.figures["chunk_build_sql"] = (median(in_sql[3:]), "s")
-    found.figures["chunk_build_over_sql"] = (median(ratios), "times")
-    return found
+def measure(data: Path, quick: bool) -> dict:
+    common.warm_up(data)
+    statements = _time_statements()
+    root = common.fresh("chunk")
+    objects = common.lay_out(root, data)[: 15 if quick else None]
+    seconds, ratios, sizes = [], [], []
+    for chunk in objects:
+        statements.clear()
+        seconds.append(common.micro_batch(root, [chunk], "chunk") | {"chunk_build_sql": sum(statements)})
+        ratios.append({"chunk_build_over_sql": seconds[-1]["chunk_build"] / sum(statements)})
+        sizes.append(common.settings_of(root).warehouse.stat().st_size)
+    figures = common.medians(seconds[FIRST_WARM:], "s") | common.medians(ratios[FIRST_WARM:], "times")
+    rows = sum((root / chunk.key).read_bytes().count(b"\n") - 1 for chunk in objects[FIRST_WARM:])
+    figures["chunk_disk_per_row"] = ((sizes[-1] - sizes[FIRST_WARM - 1]) / rows, "bytes")
+    return {"figures": figures}
 
 
-@contextmanager
-def _statements() -> Iterator[list[float]]:
-    """Seconds that each statement takes which dbt executes meanwhile."""
+def _time_statements() -> list[float]:
+    """A list that gets the seconds of each statement that dbt executes from now on."""
     execute, seconds = DuckDBCursorWrapper.execute, []
 
-    def timed(*arguments):
+    def execute_timed(*arguments):
         start = time.perf_counter()
         try:
             return execute(*arguments)
         finally:
             seconds.append(time.perf_counter() - start)
 
-    DuckDBCursorWrapper.execute = timed
-    try:
-        yield seconds
-    finally:
-        DuckDBCursorWrapper.execute = execute
+    DuckDBCursorWrapper.execute = execute_timed
+    return seconds

@@ -1,66 +1,56 @@
-"""What all processes together take while nothing lands."""
+"""What do all processes take while nothing lands?
+
+CPU and memory of the S3 server, Airflow and its tasks with the schedule ``@continuous``. Memory is PSS, which divides
+what processes share among them.
+"""
 
 import os
 import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
+from tallymark.local.generate import TRANSACTIONS_HEADER
 from tallymark.local.stack import check_alive, new_stack, running
 
-from benchmarks.common import HEADER, Measured, Options, fresh
+from benchmarks import common
+
+SAMPLES = 10
+ANSWER = "{idle_cpu} and {idle_memory} of memory."
+table = common.target_table(("CPU", "idle_cpu", 10), ("memory", "idle_memory", 1500))
 
 
-def measure(options: Options) -> Measured:
-    settle, period = (15, 30) if options.quick else (30, 120)
+def measure(data: Path, quick: bool) -> dict:
+    settle, period = (15, 30) if quick else (30, 120)
     os.environ["TALLYMARK_SCHEDULE"] = "@continuous"
-    root = fresh("idle")
-    source = root / "source"
-    source.mkdir()
-    # One transaction, as the feed takes no empty source; it is processed before the measurement begins.
-    (source / "transactions.csv").write_text(f"{HEADER}\n0,'C1','2','F','28007','M1','28007','es_food',1,0\n")
-    stack = new_stack(root, source / "transactions.csv")
-    memory, shared = [], []
+    # The feed rejects an empty source. Its one transaction is processed before the measurement starts.
+    source = common.fresh("idle") / "transactions.csv"
+    source.write_text(f"{TRANSACTIONS_HEADER}\n0,'C1','2','F','28007','M1','28007','es_food',1,0\n")
+    stack = new_stack(source.parent, source)
+    memory = []
     with running(stack) as processes:
-        roots = [psutil.Process(process.pid) for process in processes.values()]
+        # The feed ends when its source is used up.
+        roots = [psutil.Process(process.pid) for name, process in processes.items() if name != "feed"]
         time.sleep(settle)
-        before, start = _cpu_seconds(roots), time.monotonic()
-        while time.monotonic() < start + period:
-            time.sleep(period / 10)
-            proportional, resident = _memory(roots)
-            memory.append(proportional)
-            shared.append(resident)
+        before, start = _total(roots, _cpu_seconds), time.monotonic()
+        for _ in range(SAMPLES):
+            time.sleep(period / SAMPLES)
+            memory.append(_total(roots, lambda process: process.memory_full_info().pss / 1e6))
         check_alive(stack, processes)
-        share = (_cpu_seconds(roots) - before) / (time.monotonic() - start)
-    found = Measured()
-    found.figures["idle_cpu"] = (100 * share, "percent of one core")
-    found.figures["idle_memory"] = (max(memory), "GB")
-    found.figures["idle_memory_rss_sum"] = (max(shared), "GB")
-    found.notes.append("idle_memory counts a page that several processes share once (PSS), the sum of RSS repeatedly.")
-    return found
+        share = (_total(roots, _cpu_seconds) - before) / (time.monotonic() - start)
+    return {"figures": {"idle_cpu": (100 * share, "percent of one core"), "idle_memory": (max(memory), "MB")}}
 
 
-def _tree(roots: list[psutil.Process]) -> list[psutil.Process]:
-    return [*roots, *(child for root in roots for child in root.children(recursive=True))]
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Including those of children that have ended."""
+    return sum(process.cpu_times()[:4])
 
 
-def _cpu_seconds(roots: list[psutil.Process]) -> float:
-    """Of all processes, and of those that have ended and were waited for by one of them."""
+def _total(roots: Iterable[psutil.Process], value: Callable[[psutil.Process], float]) -> float:
+    """Sum over processes and their descendants, without those that end in the meantime."""
     total = 0.0
-    for process in _tree(roots):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
+    for process in [*roots, *(child for root in roots for child in root.children(recursive=True))]:
+        with suppress(psutil.NoSuchProcess):
+            total += value(process)
     return total
-
-
-def _memory(roots: list[psutil.Process]) -> tuple[float, float]:
-    """PSS and RSS of all processes together, GB."""
-    pss = rss = 0
-    for process in _tree(roots):
-        try:
-            found = process.memory_full_info()
-        except psutil.NoSuchProcess:
-            continue
-        pss, rss = pss + found.pss, rss + found.rss
-    return pss / 1e9, rss / 1e9

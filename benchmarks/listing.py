@@ -1,98 +1,74 @@
-"""What one poke of the sensor costs with 100,000 processed chunks in the bucket, counted at the server."""
+"""What does looking for new chunks cost in a bucket with many?
+
+The sensor of detect_patterns pokes a bucket with 100,000 processed chunks, and the server counts the LIST calls. The
+server is moto, which keeps all objects in memory, so seconds say more about it than about S3.
+"""
 
 import json
 import logging
 import os
 import time
 from datetime import UTC, datetime
+from logging.handlers import BufferingHandler
+from pathlib import Path
 
-import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from tallymark.settings import PROJECT_ROOT
 from tallymark.warehouse.ledger_index import LedgerIndex
 
-from benchmarks.common import Measured, Options, fresh, settings_of, timed
+from benchmarks import common
+
+ANSWER = "{listing_calls}, and {listing_first_poke_calls} once after a start."
+table = common.target_table(
+    ("a look that finds nothing", "listing_calls", 2),
+    ("a look that finds a new chunk", "listing_new_chunk_calls", 2),
+    ("time of a look that finds nothing", "listing_poke"),
+    ("time of the first look, which lists everything", "listing_first_poke"),
+)
 
 
-class _Requests(logging.Handler):
-    """Listings that the server answered, from its own log."""
-
-    def __init__(self):
-        super().__init__()
-        self.listings = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.listings += "list-type=2" in record.getMessage()
-
-
-def measure(options: Options) -> Measured:
-    count = 20_000 if options.quick else 100_000
-    root = fresh("listing")
-    settings = settings_of(root)
+def measure(data: Path, quick: bool) -> dict:
+    count = 20_000 if quick else 100_000
+    root = common.fresh("listing")
+    settings = common.settings_of(root)
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
-    _, port = server.get_host_and_port()
-    os.environ["AIRFLOW_HOME"] = str(root / "airflow")
-    os.environ["TALLYMARK_WAREHOUSE"] = str(settings.warehouse)
-    connection = {
-        "conn_type": "aws",
-        "login": "testing",
-        "password": "testing",
-        "extra": {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"},
+    extra = {"endpoint_url": "http://{}:{}".format(*server.get_host_and_port()), "region_name": "us-east-1"}
+    connection = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
+    os.environ |= {
+        "AIRFLOW_HOME": str(root / "airflow"),
+        "TALLYMARK_WAREHOUSE": str(settings.warehouse),
+        f"AIRFLOW_CONN_{settings.aws_conn_id.upper()}": json.dumps(connection),
     }
-    os.environ[f"AIRFLOW_CONN_{settings.aws_conn_id.upper()}"] = json.dumps(connection)
-    requests = _Requests()
-    logger = logging.getLogger("werkzeug")
-    logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [requests], False
-    try:
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
-        client.create_bucket(Bucket=settings.bucket)
-        backend = next(iter(s3_backends.values()))["aws"]
-        seen = []
-        for number in range(1, count + 1):
-            key = f"{settings.transactions_prefix}chunk_{number}"
-            etag = backend.put_object(settings.bucket, key, b"x").etag.strip('"')
-            seen.append((key, etag))
-        settings.warehouse.touch()
-        LedgerIndex(settings.warehouse, settings.limits).create(seen, taken_at=time.time())
-        LedgerIndex(settings.warehouse, settings.limits).confirm()
-        poke = _sensor()
-        context = {"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)}
-        found = Measured()
+    log, requests = logging.getLogger("werkzeug"), BufferingHandler(10**6)
+    log.setLevel(logging.INFO)
+    log.handlers, log.propagate = [requests], False
+    bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    bucket.create_bucket(settings.bucket, "us-east-1")
+    keys = [f"{settings.transactions_prefix}chunk_{number}" for number in range(1, count + 1)]
+    etags = [bucket.put_object(settings.bucket, key, b"x").etag.strip('"') for key in keys]
+    settings.warehouse.touch()
+    LedgerIndex(settings.warehouse, settings.limits).create(zip(keys, etags, strict=True), taken_at=time.time())
+    LedgerIndex(settings.warehouse, settings.limits).confirm()
+    from airflow.dag_processing.dagbag import DagBag  # reads the environment
 
-        def measured(name: str, is_there_work: bool) -> None:
-            before = requests.listings
-            seconds = timed(lambda: _must_be(poke(context), is_there_work))
-            found.figures[f"listing_{name}_calls"] = (requests.listings - before, "LIST calls")
-            found.figures[f"listing_{name}"] = (seconds, "s")
+    dags = DagBag(str(PROJECT_ROOT / "dags" / "detect_patterns.py")).dags
+    sensor, figures = dags["detect_patterns"].get_task("wait_for_chunk"), {}
 
-        measured("first_poke", False)
-        measured("poke", False)
-        found.figures["listing_calls"] = found.figures.pop("listing_poke_calls")
-        backend.put_object(settings.bucket, f"{settings.transactions_prefix}chunk_{count + 1}", b"y")
-        measured("new_chunk", True)
-    finally:
-        server.stop()
-    found.figures["listing_chunks"] = (count, "chunks")
-    found.notes.append("The server is moto, which keeps all in memory; seconds say more of it than of S3.")
-    return found
+    def look(name: str, calls: str, finds: bool) -> None:
+        requests.buffer.clear()
+        start = time.perf_counter()
+        said = sensor.poke({"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)})
+        figures[name] = (time.perf_counter() - start, "s")
+        if bool(said) != finds:
+            raise RuntimeError(f"The sensor returned {said!r} instead of {finds}.")
+        figures[calls] = (sum("list-type=2" in request.getMessage() for request in requests.buffer), "LIST calls")
 
-
-def _must_be(said: object, expected: bool) -> None:
-    if bool(said) != expected:
-        raise RuntimeError(f"the sensor said {said!r}")
-
-
-def _sensor():
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(str(PROJECT_ROOT / "dags" / "detect_patterns.py"))
-    return bag.dags["detect_patterns"].get_task("wait_for_chunk").poke
+    look("listing_first_poke", "listing_first_poke_calls", finds=False)
+    look("listing_poke", "listing_calls", finds=False)
+    bucket.put_object(settings.bucket, f"{settings.transactions_prefix}chunk_{count + 1}", b"y")
+    look("listing_new_chunk", "listing_new_chunk_calls", finds=True)
+    server.stop()
+    return {"figures": figures}

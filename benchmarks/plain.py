@@ -1,4 +1,4 @@
-"""The three patterns in plain DuckDB, without any state that is kept: what others would do instead."""
+"""The three patterns in plain DuckDB, which keeps no state: what others would do instead."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,17 +7,14 @@ import duckdb
 
 READ = """
     select customer, merchant, upper(trim(gender)) as gender, amount
-    from read_csv(
-        $files, header = true, auto_detect = false, delim = ',', quote = '''', escape = '''',
-        columns = {
-            'step': 'varchar', 'customer': 'varchar', 'age': 'varchar', 'gender': 'varchar', 'zip': 'varchar',
-            'merchant': 'varchar', 'zip_merchant': 'varchar', 'category': 'varchar', 'amount': 'decimal(18, 4)',
-            'fraud': 'varchar'
-        }
-    )
+    from read_csv($files, header = true, auto_detect = false, delim = ',', quote = '''', escape = '''', columns = {
+        'step': 'varchar', 'customer': 'varchar', 'age': 'varchar', 'gender': 'varchar', 'zip': 'varchar',
+        'merchant': 'varchar', 'zip_merchant': 'varchar', 'category': 'varchar', 'amount': 'decimal(18, 4)',
+        'fraud': 'varchar'
+    })
 """
 WEIGHTS = """
-    create or replace table weights as
+    create table weights as
     select "Source" as customer, "Target" as merchant, sum(cast("Weight" as decimal(18, 4))) as weight
     from read_csv($files, header = true, all_varchar = true, quote = '''')
     group by all
@@ -57,52 +54,42 @@ DETECT = """
 """
 
 
-def open_with_weights(importance: Path, path: str = ":memory:") -> duckdb.DuckDBPyConnection:
-    """A database that has the customer importance already."""
-    database = duckdb.connect(path)
+def connect(path: Path | str = ":memory:", read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(str(path), read_only=read_only)
     database.execute("set enable_progress_bar = false")
-    database.execute(WEIGHTS, {"files": str(importance)})
     return database
 
 
+def read_weights(database: duckdb.DuckDBPyConnection, importance: Path) -> None:
+    database.execute(WEIGHTS, {"files": str(importance)})
+
+
 def one_pass(database: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> list[tuple]:
-    """Read all files, aggregate, rank, all three patterns once, at the end only: the limit of what is possible."""
-    database.execute(f"create or replace table staging as {READ}", {"files": list(map(str, files))})
+    """Detect in all files at once: the least that any solution has to do."""
+    database.execute(f"create table staging as {READ}", {"files": list(map(str, files))})
     return database.execute(DETECT).fetchall()
 
 
-def recompute_warehouse(path: Path) -> list[tuple]:
-    """What is detected in the raw rows of a warehouse, by going through all of them once."""
-    with duckdb.connect(str(path), read_only=True) as database:
-        database.execute("set enable_progress_bar = false")
-        database.execute("create temp view staging as select customer, merchant, gender, amount from raw.transactions")
+def recompute_warehouse(path: Path) -> None:
+    """Detect in all raw rows of a warehouse at once."""
+    with connect(path, read_only=True) as database:
+        database.execute("create temp view staging as from raw.transactions")
         database.execute(
-            """
-            create temp view weights as
-            select customer, merchant, sum(weight) as weight from raw.customer_importance group by all
-            """
+            "create temp view weights as "
+            "select customer, merchant, sum(weight) as weight from raw.customer_importance group by all"
         )
-        return database.execute(DETECT).fetchall()
+        database.execute(DETECT).fetchall()
 
 
 class Recompute:
-    """Append each chunk to a table in a file, recompute everything from all history, write what is new."""
+    """Append each chunk to a table in a file, and evaluate the patterns over all its rows."""
 
     def __init__(self, root: Path, importance: Path):
-        self.output = root / "output"
-        self.output.mkdir(parents=True)
-        self.database = open_with_weights(importance, str(root / "recompute.duckdb"))
-        self.database.execute(
-            "create table staging (customer varchar, merchant varchar, gender varchar, amount decimal(18, 4))"
-        )
+        self.database = connect(root / "recompute.duckdb")
+        read_weights(self.database, importance)
+        self.database.execute("create table staging (customer text, merchant text, gender text, amount decimal(18, 4))")
         self.seen: set[tuple] = set()
-        self.files = 0
 
-    def take(self, files: Sequence[Path]) -> None:
-        self.database.execute(f"insert into staging {READ}", {"files": list(map(str, files))})
-        new = sorted(set(self.database.execute(DETECT).fetchall()) - self.seen)
-        self.seen.update(new)
-        for start in range(0, len(new), 50):
-            self.files += 1
-            lines = [",".join(row) for row in new[start : start + 50]]
-            (self.output / f"detections-{self.files:08d}.csv").write_text("\n".join(lines) + "\n")
+    def take(self, file: Path) -> None:
+        self.database.execute(f"insert into staging {READ}", {"files": [str(file)]})
+        self.seen.update(self.database.execute(DETECT).fetchall())
