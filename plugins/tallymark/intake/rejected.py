@@ -50,7 +50,7 @@ def plan_rejected_file(
     """
     asked = {"chunk_seq": chunk_seq, "version": version, "customers_prefix": settings.customers_prefix}
     rows = run_sql(warehouse, "intake/rejected", **asked).fetchall()
-    body = as_csv(("object_key", "line_number", "reason", "line"), rows)
+    body = as_csv([("object_key", "line_number", "reason", "line"), *rows])
     folder, number = f"{settings.output_prefix}rejected/", f"-{chunk_seq or version}"
     longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(folder.encode()))
 
