@@ -116,6 +116,8 @@ lint: .venv/installed-dev
 	@$(BIN)/ruff format --check .
 	@PYTHONPATH=plugins $(BIN)/lint-imports --no-cache --no-logo
 	@cd dbt_project && ../$(BIN)/sqlfluff lint -q models patterns tests
+	@$(BIN)/oxlint --deny-warnings plugins/tallymark/page
+	@$(BIN)/oxfmt --check plugins/tallymark/page
 
 clean:  ## removes the virtual environment and local data
 	rm -rf .venv .local

@@ -1,9 +1,8 @@
-"""What was refused is seen until it is put right: by alerts, on the page and in the notes of runs, by one rule."""
+"""Open issues are the same in alerts, on the page and in the notes of runs."""
 
-import duckdb
 import pytest
 from support.loading import FIRST, GOOD, Refusing, put
-from support.site import Site
+from support.site import Site, publish
 from tallymark.on_airflow.run_note import summary
 from tallymark.pipeline import export
 from tallymark.pipeline.build import build_models
@@ -37,12 +36,12 @@ class Stream:
         exported = export.export_detections(self.settings, self.bucket)
         with connect(self.settings, read_only=True) as warehouse:
             conditions = alerts.conditions(self.settings, warehouse)
-        assert snapshot.publish(self.settings, self.bucket)
-        refusals = self.site.json("/api/chunks")["refusals"]
+        publish(self.settings, self.bucket)
+        refusals = self.site.json("/api/chunks")["open_issues"]
         assert sorted((row["kind"], row["about"], row["message"]) for row in refusals) == conditions
         for part in ("keeping-up", "detections", "merchants", "chunks"):
             assert self.site.json(f"/api/{part}")["snapshot"]["open_issues"] == len(refusals)
-        assert len(self.site.get("/api/refusals.csv").text.splitlines()) == len(refusals) + 1
+        assert len(self.site.get("/api/open_issues.csv").text.splitlines()) == len(refusals) + 1
         number = {0: "", 1: "1 open issue"}.get(len(refusals), f"{len(refusals)} open issues")
         assert summary(loaded, exported).endswith(f"; {number}: see Detections.") == bool(refusals)
         return [(row["kind"], row["about"]) for row in refusals]
@@ -71,7 +70,7 @@ def test_the_page_links_to_the_reason_whatever_its_file_is_called(stream):
     put(stream.bucket, "chunk_1.csv", "holds,other,columns\n")
     stream.seen()
     answer = stream.site.json("/api/chunks")
-    files = {row["about"]: row["rejected_file"] for row in answer["refusals"]}
+    files = {row["about"]: row["rejected_file"] for row in answer["open_issues"]}
     assert files == {
         f"{FIRST}.csv": "output/rejected/chunk_1-5.csv",
         f"input/transactions/{name}": f"output/rejected/{name[:249]}-4.csv",
@@ -94,7 +93,7 @@ def test_an_unreadable_chunk_until_it_is_read(stream, monkeypatch):
     stream.bucket.codes[FIRST] = "InvalidObjectState"
     for _ in range(2):
         assert stream.seen() == [("unreadable chunk", FIRST)]
-        [row] = stream.site.json("/api/chunks")["refusals"]
+        [row] = stream.site.json("/api/chunks")["open_issues"]
         assert "Restore the object from its archive." in row["message"] and row["seen_at"]
     del stream.bucket.codes[FIRST]
     assert stream.seen() == []
@@ -127,19 +126,6 @@ def test_more_than_the_snapshot_keeps_are_counted(stream, monkeypatch):
     load_chunks(stream.settings, stream.bucket)
     build_models(stream.settings)
     assert export.export_detections(stream.settings, stream.bucket)["open_issues"] == 5
-    snapshot.publish(stream.settings, stream.bucket)
+    publish(stream.settings, stream.bucket)
     answer = stream.site.json("/api/chunks")
-    assert (answer["snapshot"]["open_issues"], len(answer["refusals"])) == (5, 2)
-
-
-def test_a_snapshot_that_an_older_version_published_is_still_shown(stream):
-    stream.seen()
-    path = stream.bucket.root / snapshot.current_key(stream.settings)
-    with duckdb.connect() as older:
-        older.execute(
-            "create table older as select * exclude (refusals, refusal_count) from read_parquet(?)", [str(path)]
-        )
-        older.table("older").write_parquet(str(path))
-    answer = stream.site.json("/api/chunks")
-    assert (answer["found"], answer["refusals"], answer["snapshot"]["open_issues"]) == (1, [], None)
-    assert answer["snapshot"]["problem"] is None
+    assert (answer["snapshot"]["open_issues"], len(answer["open_issues"])) == (5, 2)

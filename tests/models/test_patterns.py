@@ -22,11 +22,11 @@ COPIED = ("dbt_project", "plugins", "docs", "airflow.env")
 LOOK = """
 import json, logging, sys
 from pathlib import Path
-from support.site import Site
+from support.site import Site, publish
 from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.page import app
-from tallymark.publish import report, snapshot
+from tallymark.publish import report
 from tallymark.settings import Settings, describe
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
@@ -35,7 +35,7 @@ from datetime import datetime, UTC
 out = Path(sys.argv[1])
 replay(out, out)
 settings, store = Settings(warehouse=out / "warehouse.duckdb"), FolderStore(out)
-assert snapshot.publish(settings, store)
+publish(settings, store)
 site = Site(app, settings, out)
 log = []
 report.log.info = lambda line, *values: log.append(line % values)

@@ -13,13 +13,14 @@ from urllib.parse import quote
 import pytest
 from support.many_detections import ODD_CUSTOMER, make_warehouse
 from support.oracle import Row
-from support.site import NO_RUNS, Site
+from support.site import NO_RUNS, Site, publish
 from support.streams import write_chunk
 from tallymark.local.replay import replay
 from tallymark.publish import snapshot
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError
 from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def folder(tmp_path_factory) -> Path:
     """A published snapshot with one detection of each pattern."""
     folder = tmp_path_factory.mktemp("small")
     settings = make_warehouse(folder)
-    assert snapshot.publish(settings, FolderStore(folder))
+    publish(settings, FolderStore(folder))
     return folder
 
 
@@ -40,7 +41,7 @@ def site(page, folder):
 def paths(app) -> list[str]:
     """Every route of the app, with something in the place of its parameters."""
     assert all(route.methods <= {"GET", "HEAD"} for route in app.routes)
-    known = {"name": "page.js", "key:path": "output/detections/detections-00000001.csv"}
+    known = {"name": "page.js", "listed": "conflicts", "key:path": "output/detections/detections-00000001.csv"}
     return [re.sub("{(.*?)}", lambda found: known[found[1]], route.path) for route in app.routes]
 
 
@@ -128,7 +129,7 @@ def test_filters(site, query, patterns):
 
 def test_an_exact_name_is_not_a_part_of_another(page, tmp_path):
     settings = make_warehouse(tmp_path, detections=100, chunks=1)
-    snapshot.publish(settings, FolderStore(tmp_path))
+    publish(settings, FolderStore(tmp_path))
     site = Site(page, settings, tmp_path)
     for name in ("M1", "M11"):
         assert {row["merchant"] for row in site.json(f"/api/detections?merchant={name}")["rows"]} == {name}
@@ -136,14 +137,10 @@ def test_an_exact_name_is_not_a_part_of_another(page, tmp_path):
 
 
 def test_downloads_run_no_formula(page, tmp_path):
-    from support.oracle import Row
-    from support.streams import write_chunk
-    from tallymark.local.replay import replay
-
     write_chunk(tmp_path, "chunk_1", [Row("=1+1", "M", "F", "1")] * 80)
     replay(tmp_path, tmp_path)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
-    snapshot.publish(settings, FolderStore(tmp_path))
+    publish(settings, FolderStore(tmp_path))
     site = Site(page, settings, tmp_path)
     answer = site.get("/api/detections.csv")
     assert [line[3] for line in csv.reader(io.StringIO(answer.text))] == ["customer", "'=1+1"]
@@ -198,7 +195,7 @@ def test_what_came_in_and_what_was_refused(site):
 
 def test_what_waits_in_the_bucket(page, tmp_path):
     settings = make_warehouse(tmp_path)
-    snapshot.publish(settings, FolderStore(tmp_path))
+    publish(settings, FolderStore(tmp_path))
     (tmp_path / "input/transactions/chunk_4").write_text("new\n")
     (tmp_path / "input/transactions/chunk_1").write_text("other content\n")
     found = Site(page, settings, tmp_path).json("/api/keeping-up")
@@ -221,7 +218,7 @@ def test_a_bucket_with_more_keys_than_are_listed(page, folder, monkeypatch):
                 yield stored
 
     site = Site(page, Settings(warehouse=folder / "warehouse.duckdb"), folder)
-    site.reader._store = Counting(folder)
+    site.reader.store = Counting(folder)
     found = site.json("/api/keeping-up")
     assert (found["landed"], found["listing_is_cut"], found["nothing_landed_for_seconds"]) == (3, True, None)
     assert sum("transactions/" in key for key in listed) == 2
@@ -237,7 +234,7 @@ def test_behind_many_chunks_only_new_ones_are_listed(page, tmp_path, monkeypatch
         write_chunk(tmp_path, f"chunk_{number}", [Row("C1", "M1", "F", "1")])
     replay(tmp_path, tmp_path)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
-    snapshot.publish(settings, FolderStore(tmp_path))
+    publish(settings, FolderStore(tmp_path))
     for number in (6, 10):
         write_chunk(tmp_path, f"chunk_{number}", [Row("C1", "M1", "F", "1")])
     found = Site(page, settings, tmp_path).json("/api/keeping-up")
@@ -260,33 +257,100 @@ def test_a_new_snapshot_is_seen_and_an_outage_survived(page, tmp_path, monkeypat
     settings = make_warehouse(tmp_path)
     site = Site(page, settings, tmp_path)
     assert site.json("/api/detections")["found"] == 0
-    snapshot.publish(settings, site.store)
+    publish(settings, site.store)
     assert site.json("/api/detections")["found"] == 3
-    from tallymark.warehouse.connection import connect
-
     with connect(settings) as warehouse:
         warehouse.execute(
             "insert into detections by name select * replace (4 as detection_id, 'M9' as merchant) from detections "
             "where detection_id = 3"
         )
         warehouse.execute("update output.files set last_detection_id = 4 where file_number = 1")
-    snapshot.publish(settings, site.store)
+    publish(settings, site.store)
     assert [row["merchant"] for row in site.json("/api/detections")["rows"]] == ["M9", "M1", "M1", "M1"]
 
     def away(prefix):
         raise BucketError("S3 is away")
 
-    site.reader._store = type("Away", (), {"list": staticmethod(away)})()
+    site.reader.store = type("Away", (), {"list": staticmethod(away)})()
     after = site.json("/api/detections")
     assert (after["found"], after["snapshot"]["problem"]) == (4, "S3 is away")
     refused = site.client.get(f"/files/{after['rows'][0]['file']}")
     assert (refused.status_code, refused.json()["detail"]) == (503, "S3 is away")
 
 
+def test_a_new_pattern_brings_columns_that_older_parts_lack(page, tmp_path, monkeypatch):
+    monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(snapshot, "ROWS_PER_PART", 1)
+    settings = make_warehouse(tmp_path)
+    site = Site(page, settings, tmp_path)
+    publish(settings, site.store)
+    assert site.json("/api/detections")["found"] == 3
+    with connect(settings) as warehouse:
+        warehouse.execute("alter table detections add column chunk_amount decimal(18, 4)")
+        warehouse.execute(
+            "insert into detections by name select 4 as detection_id, 4.5 as chunk_amount, 2 as chunk_seq, "
+            "'M9' as merchant, 'C9' as customer, 'PatId9' as pattern_id, 1 as file_number"
+        )
+        warehouse.execute("update output.files set last_detection_id = 4 where file_number = 1")
+    publish(settings, site.store)
+    site.json("/api/detections")
+    after = site.json("/api/detections")
+    assert (after["found"], after["snapshot"]["problem"]) == (4, None)
+
+
+def damaged(body: bytes) -> bytes:
+    return body[: len(body) // 2]
+
+
+def newer(body: bytes) -> bytes:
+    """With a storage version that no DuckDB knows yet, and the checksum of the header that goes with it."""
+    header = [int.from_bytes(body[at : at + 8], "little") for at in range(0, 16, 8)]
+    version = int.from_bytes(body[8:12] + (9_999).to_bytes(4, "little"), "little")
+    checksum = header[0] ^ (header[1] * 0xBF58476D1CE4E5B9) % 2**64 ^ (version * 0xBF58476D1CE4E5B9) % 2**64
+    return checksum.to_bytes(8, "little") + version.to_bytes(8, "little") + body[16:]
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (damaged, "The next export replaces it."),
+        (newer, "A newer DuckDB wrote it: run the same version of Tallymark here as where it was published."),
+    ],
+)
+def test_a_snapshot_that_cannot_be_read(page, tmp_path, monkeypatch, change, advice):
+    """The page says why, shows what it has, and goes on with the next snapshot."""
+    monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
+    settings = make_warehouse(tmp_path)
+    site = Site(page, settings, tmp_path)
+    publish(settings, site.store)
+    assert site.json("/api/detections")["found"] == 3
+    path = tmp_path / "output/snapshot/current.duckdb"
+    path.write_bytes(change(path.read_bytes()))
+    answer = site.json("/api/detections")
+    problem = answer["snapshot"]["problem"]
+    assert answer["found"] == 3
+    assert problem.startswith(f"Could not read the snapshot output/snapshot/current.duckdb. {advice} DuckDB reports: ")
+    publish(settings, site.store)
+    assert site.json("/api/detections")["snapshot"]["problem"] is None
+
+
+def test_a_part_that_is_missing_is_named(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "ROWS_PER_PART", 2)
+    settings = make_warehouse(tmp_path)
+    publish(settings, FolderStore(tmp_path))
+    (part,) = tmp_path.glob("output/snapshot/detections-*")
+    part.unlink()
+    answer = Site(page, settings, tmp_path).json("/api/detections")
+    assert answer["snapshot"]["problem"] == (
+        f"The snapshot output/snapshot/current.duckdb names output/snapshot/{part.name}, which is not in the bucket. "
+        "Put it back."
+    )
+
+
 @pytest.mark.system
 def test_each_part_in_300_milliseconds_with_100_000_detections(page, tmp_path):
     settings = make_warehouse(tmp_path, detections=100_000, chunks=12_000)
-    snapshot.publish(settings, FolderStore(tmp_path))
+    publish(settings, FolderStore(tmp_path))
     site = Site(page, settings, tmp_path)
     assert site.json("/api/detections")["found"] == 100_003
     slow = {}

@@ -225,7 +225,7 @@ def test_the_report_of_a_run(settings, tmp_path, caplog):
         "PatId3   DEI-NEEDED  M1                                3 female customers (more than 2 required)"
         in caplog.text
     )
-    assert (tmp_path / "output/snapshot/current.parquet").exists()
+    assert (tmp_path / "output/snapshot/current.duckdb").exists()
     caplog.clear()
     nothing = report_run(settings, FolderStore(tmp_path), send, since=datetime.now(UTC) + timedelta(seconds=1))
     assert (nothing.keys, nothing.detections) == ([], 0)

@@ -1,14 +1,15 @@
 """The snapshot: what the page shows, published after the detections are out and never in their way."""
 
-import subprocess
-import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import pytest
 from support.many_detections import make_warehouse
 from support.oracle import Row
+from support.site import publish
 from support.streams import write_chunk, write_importance
 from tallymark.intake.listing import waiting_chunks
 from tallymark.pipeline.build import build_models
@@ -17,7 +18,7 @@ from tallymark.pipeline.load import load_chunks
 from tallymark.publish import snapshot
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse.connection import connect
+from tallymark.warehouse.connection import connect, run_sql
 
 
 class WatchedStore(FolderStore):
@@ -39,20 +40,19 @@ def settings(tmp_path) -> Settings:
     return make_warehouse(tmp_path)
 
 
+@contextmanager
+def opened(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The current object, as anybody with DuckDB can open it."""
+    with duckdb.connect(str(root / "output/snapshot/current.duckdb"), read_only=True) as current:
+        yield current
+
+
 def published(root: Path, kind: str) -> list[tuple]:
-    """All rows of a kind, from the parts and from the current object."""
-    with duckdb.connect() as reader:
-        reader.execute("create table current as from read_parquet(?)", [str(root / "output/snapshot/current.parquet")])
-        parts = reader.execute("select unnest(parts) as part from current").fetchall()
-        rows = []
-        for (part,) in parts:
-            if f"/{kind}-" in part:
-                rows += reader.execute("from read_parquet(?)", [str(root / part)]).fetchall()
-        current = {
-            "ledger": "select unnest(ledger, recursive := true) from current",
-            "detections": "select unnest(detections, recursive := true) from current",
-        }
-        return rows + reader.execute(current[kind]).fetchall()
+    """All rows of chunks or detections, from the parts and from the current object."""
+    with opened(root) as current:
+        parts = current.execute("select key from parts where kind = ?", [kind]).fetchall()
+        rows = [row for (key,) in parts for row in current.read_parquet(str(root / key)).fetchall()]
+        return rows + current.table(kind).fetchall()
 
 
 def in_warehouse(settings: Settings, query: str) -> list[tuple]:
@@ -63,24 +63,24 @@ def in_warehouse(settings: Settings, query: str) -> list[tuple]:
 def test_it_holds_all_detections_and_the_whole_ledger(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 2)
     store = WatchedStore(tmp_path)
-    assert snapshot.publish(settings, store)
+    publish(settings, store)
     assert [key.partition("-00")[0] for key in store.puts] == [
-        "output/snapshot/ledger",
+        "output/snapshot/chunks",
         "output/snapshot/detections",
-        "output/snapshot/current.parquet",
+        "output/snapshot/current.duckdb",
     ]
     with_thresholds = "from detections join chunk_thresholds using (chunk_seq) order by detection_id"
     detections = in_warehouse(settings, with_thresholds)
     assert len(detections) == 3
     assert published(tmp_path, "detections") == detections
-    ledger = published(tmp_path, "ledger")
-    assert [row[:16] for row in ledger] == in_warehouse(settings, "from raw.chunks order by chunk_seq")
-    assert [(row[5], row[-1]) for row in ledger] == [
+    chunks = published(tmp_path, "chunks")
+    assert [row[:16] for row in chunks] == in_warehouse(settings, "from raw.chunks order by chunk_seq")
+    assert [(row[5], row[-1]) for row in chunks] == [
         ("accepted", "output/rejected/chunk_1.csv"),
         ("accepted", None),
         ("rejected", "output/rejected/chunk_3.csv"),
     ]
-    assert [row[-2] for row in ledger] == [
+    assert [row[-2] for row in chunks] == [
         "line 40: amount is not a number",
         None,
         "header lacks gender, amount; the first line is: 'customer,merchant'",
@@ -89,10 +89,10 @@ def test_it_holds_all_detections_and_the_whole_ledger(settings, tmp_path, monkey
 
 def test_a_part_is_put_once(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 1)
-    snapshot.publish(settings, FolderStore(tmp_path))
+    publish(settings, FolderStore(tmp_path))
     again = WatchedStore(tmp_path)
-    assert snapshot.publish(settings, again)
-    assert list(again.puts) == ["output/snapshot/current.parquet"]
+    publish(settings, again)
+    assert list(again.puts) == ["output/snapshot/current.duckdb"]
     assert len(published(tmp_path, "detections")) == 3
 
 
@@ -102,11 +102,11 @@ def test_what_is_not_final_is_in_no_part(settings, tmp_path, monkeypatch):
         warehouse.execute("update detections set file_number = null where detection_id = 3")
         warehouse.execute("update output.files set last_detection_id = 2 where file_number = 1")
     store = WatchedStore(tmp_path)
-    assert snapshot.publish(settings, store)
+    publish(settings, store)
     assert [key.partition("-00")[0] for key in store.puts] == [
         "output/snapshot/detections",
         "output/snapshot/detections",
-        "output/snapshot/current.parquet",
+        "output/snapshot/current.duckdb",
     ]
     assert len(published(tmp_path, "detections")) == 3
 
@@ -118,30 +118,23 @@ def test_an_outage_delays_and_breaks_nothing(settings, tmp_path, monkeypatch, ca
     def refuse(key):
         raise OSError("S3 is away")
 
-    assert not snapshot.publish(settings, WatchedStore(tmp_path, refuse))
-    with monkeypatch.context() as impatient:
-        impatient.setattr(snapshot, "PUT_SECONDS", 0.2)
-        assert not snapshot.publish(settings, WatchedStore(tmp_path, lambda key: back.wait(600)))
+    with connect(settings) as warehouse:
+        assert not snapshot.publish(warehouse, WatchedStore(tmp_path, refuse), "output/", "UTC")
+        with monkeypatch.context() as impatient:
+            impatient.setattr(snapshot, "PUT_SECONDS", 0.2)
+            assert not snapshot.publish(warehouse, WatchedStore(tmp_path, lambda key: back.wait(600)), "output/", "UTC")
     assert caplog.text.count("snapshot was not published") == 2
     store = WatchedStore(tmp_path)
-    assert snapshot.publish(settings, store)
+    publish(settings, store)
     assert len(store.puts) == 2 + 3 + 1, "the rejected chunk at the end is in no release yet"
     back.set()
 
 
-def test_the_warehouse_is_free_while_s3_is_waited_for(settings, tmp_path):
-    open_it = [sys.executable, "-c", f"import duckdb; duckdb.connect({str(settings.warehouse)!r})"]
-    store = WatchedStore(tmp_path, lambda key: subprocess.run(open_it, check=True, timeout=600))
-    assert snapshot.publish(settings, store)
-
-
 def nearest(root: Path) -> list[tuple]:
     """Chunk, pattern and customer of whoever is near, in their order."""
-    with duckdb.connect() as reader:
-        reader.execute("create table current as from read_parquet(?)", [str(root / "output/snapshot/current.parquet")])
-        reader.execute("create table near as select unnest(nearest, recursive := true) from current")
-        return reader.execute(
-            "select chunk_seq, pattern_id, customer from near order by pattern_id, distance, customer"
+    with opened(root) as current:
+        return current.execute(
+            "select chunk_seq, pattern_id, customer from nearest order by pattern_id, distance, customer"
         ).fetchall()
 
 
@@ -167,7 +160,7 @@ def test_who_is_nearest_to_a_detection(tmp_path, batch):
         load_chunks(settings, store, max_chunks=batch)
         build_models(settings)
         export_detections(settings, store)
-        assert snapshot.publish(settings, store)
+        publish(settings, store)
     made = in_warehouse(settings, "select chunk_seq, pattern_id, customer from detections")
     assert made == [(2, "PatId2", "Detected")]
     assert nearest(tmp_path) == [
@@ -183,9 +176,19 @@ def test_the_cost_follows_what_is_new(tmp_path):
     """With 100,000 detections as with three: no part is put again, and what is put stays small."""
     settings = make_warehouse(tmp_path, detections=100_000, chunks=12_000)
     store = WatchedStore(tmp_path)
-    assert snapshot.publish(settings, store)
+    publish(settings, store)
     assert len(store.puts) == 20 + 2 + 1
     store = WatchedStore(tmp_path)
-    assert snapshot.publish(settings, store)
-    assert list(store.puts) == ["output/snapshot/current.parquet"]
-    assert store.puts["output/snapshot/current.parquet"] < 500_000
+    publish(settings, store)
+    assert list(store.puts) == ["output/snapshot/current.duckdb"]
+    assert store.puts["output/snapshot/current.duckdb"] < 500_000
+
+
+def test_the_seconds_of_a_chunk_are_up_to_its_last_file_or_its_release(settings):
+    with connect(settings) as warehouse:
+        warehouse.execute("update raw.chunks set landed_at = '2026-01-01 12:00:00'")
+        warehouse.execute("update output.files set put_at = '2026-01-01 12:00:05' where file_number is not null")
+        warehouse.execute("update output.releases set released_at = '2026-01-01 12:00:03'")
+        run_sql(warehouse, "publish/landing_to_file")
+        found = warehouse.execute("select chunk_seq, detections, seconds from landing_to_file order by 1").fetchall()
+    assert found == [(1, 3, 5), (2, 0, 3), (3, 0, None)]

@@ -4,10 +4,19 @@ from pathlib import Path
 
 from tallymark.page.backlog import Backlog
 from tallymark.page.reader import Reader
+from tallymark.publish import snapshot
 from tallymark.settings import Settings
+from tallymark.store import Store
 from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
 
 NO_RUNS = {"is_paused": False, "running": None, "ended": None}
+
+
+def publish(settings: Settings, store: Store) -> None:
+    """Publish what the warehouse holds now."""
+    with connect(settings) as warehouse:
+        assert snapshot.publish(warehouse, store, settings.output_prefix, settings.time_zone)
 
 
 class Site:
@@ -17,7 +26,7 @@ class Site:
         from fastapi.testclient import TestClient
 
         self.settings, self.store = settings, FolderStore(root)
-        self.reader = Reader(settings, lambda: self.store)
+        self.reader = Reader(settings.output_prefix, lambda: self.store)
         backlog = Backlog(settings, self.reader)
         page.app.dependency_overrides = {
             page.reader: lambda: self.reader,

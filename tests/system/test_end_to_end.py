@@ -25,7 +25,7 @@ PAGE = [
     "/tallymark/api/detections.csv",
     "/tallymark/api/merchants",
     "/tallymark/api/chunks",
-    "/tallymark/api/refusals.csv",
+    "/tallymark/api/open_issues.csv",
     "/tallymark/api/rejected_rows.csv",
     "/tallymark/files/output/detections/detections-00000001.csv",
 ]

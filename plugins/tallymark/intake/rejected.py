@@ -70,7 +70,7 @@ class RejectedFiles:
             """,
             {"chunk_seq": chunk_seq, "version": version, "customers_prefix": self._customers_prefix},
         ).fetchall()
-        body = as_csv(("object_key", "line_number", "reason", "line"), rows)
+        body = as_csv([("object_key", "line_number", "reason", "line"), *rows])
         number = f"-{chunk_seq or version}"
         longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(self._folder.encode()))
 

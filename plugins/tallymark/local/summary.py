@@ -13,6 +13,7 @@ from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE, detection_key
 from tallymark.patterns import patterns
 from tallymark.settings import Settings
 from tallymark.store import Store
+from tallymark.warehouse.connection import run_sql
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 
@@ -80,17 +81,12 @@ def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) 
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
         counts = dict(warehouse.execute("select pattern_id, count(*) from detections group by pattern_id").fetchall())
         (rejected,) = warehouse.execute("select coalesce(sum(rows_rejected), 0)::bigint from raw.chunks").fetchone()
+        run_sql(warehouse, "publish/landing_to_file")
         chunks, p50, p95, slowest = warehouse.execute(
             """
             select count(*), quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.95), max(seconds)
-            from (
-                select epoch(coalesce(max(files.put_at), min(releases.released_at)) - chunks.landed_at) as seconds
-                from (from raw.chunks where state = 'accepted') as chunks
-                left join detections on chunks.chunk_seq = detections.chunk_seq
-                left join output.files on detections.file_number = files.file_number
-                asof left join output.releases on chunks.chunk_seq <= releases.chunk_seq
-                group by chunks.chunk_seq, chunks.landed_at
-            )
+            from landing_to_file
+            where state = 'accepted'
             """
         ).fetchone()
     lines = ["", *(f"{one.id} {one.action:<11} {counts.get(one.id, 0):5d} detections" for one in patterns())]

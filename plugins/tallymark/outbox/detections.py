@@ -53,7 +53,7 @@ def read_detections(warehouse: duckdb.DuckDBPyConnection, first_id: int, last_id
 def detections_csv(rows: Iterable[Detection], zone: ZoneInfo) -> bytes:
     """The content of a detection file; its times in the time zone."""
     lines = [(_local(row.y_started_at, zone), _local(row.detected_at, zone), *row[3:]) for row in rows]
-    return as_csv(COLUMNS, lines)
+    return as_csv([COLUMNS, *lines])
 
 
 def _local(moment: datetime, zone: ZoneInfo) -> str:

@@ -78,10 +78,9 @@ def put_planned(store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
         log.info("put %s%s", key, "" if rows is None else f" ({rows} rows)")
 
 
-def as_csv(header: Iterable[str], rows: Iterable[Sequence]) -> bytes:
-    """The content of a CSV file whose values do no harm in a spreadsheet."""
+def as_csv(rows: Iterable[Sequence]) -> bytes:
+    """Lines of a CSV file, its header among them, whose values do no harm in a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
     writer.writerows([defused(value) if isinstance(value, str) else value for value in row] for row in rows)
     return text.getvalue().encode()

@@ -1,12 +1,10 @@
 """The routes of the page: HTML, its files, a JSON endpoint behind each part, downloads. See docs/ui.md."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
@@ -14,7 +12,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from tallymark.outbox.detections import detection_key
-from tallymark.outbox.spreadsheet import defused
+from tallymark.outbox.files import as_csv
 from tallymark.page import runs
 from tallymark.page.backlog import Backlog
 from tallymark.page.reader import Reader
@@ -23,26 +21,38 @@ from tallymark.settings import Settings
 from tallymark.store import BucketError, Store
 
 STATIC = Path(__file__).parent / "static"
-FILES = {
-    "page.js": "text/javascript",
-    "chart.js": "text/javascript",
-    "page.css": "text/css",
-    "icon.svg": "image/svg+xml",
-    "icon-dark.svg": "image/svg+xml",
-}
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+FILES = {path.name: TYPES[path.suffix] for path in STATIC.iterdir() if path.suffix in TYPES}
 MODELS = PROJECT_ROOT / "docs" / "models.html"
 FROM_HERE_ONLY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "frame-ancestors 'self'",
     "Cache-Control": "no-cache",
 }
-EVERYTHING = 2**62
+
+DETECTIONS = """
+    from matching_detections($pattern, $merchant, $customer)
+    order by detection_id desc
+    limit $limit offset $offset
+"""
+DETECTION_COUNT = "select count(*) from matching_detections($pattern, $merchant, $customer)"
+DETECTIONS_OVER_TIME = "from detections_over_time($pattern, $merchant, $customer)"
+MERCHANTS = "from matching_merchants($merchant) order by transactions desc, merchant limit $limit offset $offset"
+MERCHANT_COUNT = "select count(*) from matching_merchants($merchant)"
+NEAREST = "from nearest cross join thresholds where merchant = $merchant order by pattern_id, distance, customer"
+CHUNKS = "from matching_chunks($state, $chunk) order by chunk_seq desc limit $limit offset $offset"
+CHUNK_COUNT = "select count(*) from matching_chunks($state, $chunk)"
+# What did not count, the latest first, as many as the snapshot has.
+LISTS = {
+    "open_issues": "from open_issues limit $limit",
+    "conflicts": "from conflicts_with_etags limit $limit",
+    "rejected_rows": "from rejected_rows limit $limit",
+}
+LISTED = 50
 DETECTION_COLUMNS = (
     *("detection_id", "pattern_id", "action_type", "customer", "merchant", "evidence"),
     *("chunk_seq", "y_started_at", "detected_at", "file_number"),
 )
-REFUSED = ("refusals", "conflicts", "rejected_rows")
-MAX_REFUSED = 50
 
 app = FastAPI(
     title="Tallymark",
@@ -67,8 +77,8 @@ def _open_bucket() -> Store:
 
 @lru_cache
 def reader() -> Reader:
-    """The snapshot, shared by all requests."""
-    return Reader(settings(), _open_bucket)
+    """The reader of the snapshot, shared by all requests."""
+    return Reader(settings().output_prefix, _open_bucket)
 
 
 @lru_cache
@@ -77,7 +87,13 @@ def backlog() -> Backlog:
     return Backlog(settings(), reader())
 
 
-Snapshot = Annotated[Reader, Depends(reader)]
+def newest_snapshot(shared: Annotated[Reader, Depends(reader)]) -> Reader:
+    """The reader, brought up to date for a request."""
+    shared.refresh()
+    return shared
+
+
+Snapshot = Annotated[Reader, Depends(newest_snapshot)]
 Text = Annotated[str, Query(max_length=200)]
 Page = Annotated[int, Query(ge=1, le=10**6)]
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -100,7 +116,7 @@ def models() -> FileResponse:
 
 @app.get("/static/{name}")
 def static(name: str) -> FileResponse:
-    """Script, style, icons and the chart library."""
+    """Scripts, style, icons and the chart library."""
     if name not in FILES:
         raise HTTPException(404, "There is no such file.")
     return FileResponse(STATIC / name, media_type=FILES[name], headers={"Cache-Control": "no-cache"})
@@ -108,15 +124,13 @@ def static(name: str) -> FileResponse:
 
 @app.get("/api/keeping-up")
 def keeping_up(snapshot: Snapshot, chunks: Annotated[Backlog, Depends(backlog)]) -> dict[str, Any]:
-    """Chunks landed, loaded and waiting, time from landing to file, and what Airflow says of the runs."""
-    published = snapshot.is_published()
-    numbers = snapshot.query("keeping_up")[0] if published else {}
+    """Chunks landed, loaded and waiting, landing-to-file times, and what Airflow says of the runs."""
     return {
         **_about(snapshot),
         **chunks.look(),
-        **numbers,
+        **_first(snapshot.query("from progress")),
         "runs": runs.last_runs(),
-        "latency": snapshot.query("latency") if published else [],
+        "latency": snapshot.query("from latency"),
         "has_models": MODELS.is_file(),
         "limits": {
             "lag_seconds": settings().lag_limit_seconds,
@@ -135,18 +149,16 @@ def detections(
     limit: Limit = 25,
 ) -> dict[str, Any]:
     """Detections, newest first, with their evidence in words; counts by pattern, and over time."""
-    if not snapshot.is_published():
-        return {**_about(snapshot), "found": 0, "rows": [], "patterns": [], "over_time": []}
     chosen = {"pattern": pattern, "merchant": merchant, "customer": customer}
     return {
         **_about(snapshot),
-        **snapshot.query("detection_count", **chosen)[0],
+        "found": snapshot.count(DETECTION_COUNT, **chosen),
         "rows": [
             _shown(row) | {"file": _detection_file(row["file_number"])}
-            for row in snapshot.query("detections", **chosen, limit=limit, offset=(page - 1) * limit)
+            for row in snapshot.query(DETECTIONS, **chosen, **_slice(page, limit))
         ],
         "patterns": _patterns(snapshot),
-        "over_time": snapshot.query("detections_over_time", **chosen),
+        "over_time": snapshot.query(DETECTIONS_OVER_TIME, **chosen),
     }
 
 
@@ -155,67 +167,49 @@ def detections_csv(
     snapshot: Snapshot, pattern: Text = "", merchant: Text = "", customer: Text = ""
 ) -> StreamingResponse:
     """All detections that the filters leave, newest first."""
-    chosen = {"pattern": pattern, "merchant": merchant, "customer": customer}
-    rows = snapshot.query("detections", **chosen, limit=EVERYTHING, offset=0) if snapshot.is_published() else []
+    rows = snapshot.query(DETECTIONS, pattern=pattern, merchant=merchant, customer=customer, **_slice())
     return _csv("detections", DETECTION_COLUMNS, (list(_shown(row).values()) for row in rows))
 
 
 @app.get("/api/merchants")
 def merchants(snapshot: Snapshot, merchant: Text = "", page: Page = 1, limit: Limit = 10) -> dict[str, Any]:
     """Merchants, those with most transactions first; if ``merchant`` is the name of one, who is nearest there."""
-    if not snapshot.is_published():
-        return {**_about(snapshot), "found": 0, "rows": [], "nearest": []}
-    rows = snapshot.query("merchants", merchant=merchant, limit=limit, offset=(page - 1) * limit)
     return {
         **_about(snapshot),
-        "found": rows[0]["found"] if rows else 0,
-        "rows": [{name: value for name, value in row.items() if name != "found"} for row in rows],
+        "found": snapshot.count(MERCHANT_COUNT, merchant=merchant),
+        "rows": snapshot.query(MERCHANTS, merchant=merchant, **_slice(page, limit)),
         "nearest": [
             {name: row[name] for name in ("pattern_id", "action_type", "customer", "chunk_seq")}
             | {"evidence": explain_evidence(row)}
-            for row in snapshot.query("nearest", merchant=merchant)
+            for row in snapshot.query(NEAREST, merchant=merchant)
         ],
     }
 
 
 @app.get("/api/chunks")
 def chunks(snapshot: Snapshot, state: Text = "", chunk: Text = "", page: Page = 1, limit: Limit = 25) -> dict[str, Any]:
-    """The ledger, newest first, what is to be put right, and the latest of what was refused."""
-    if not snapshot.is_published():
-        return {**_about(snapshot), "found": 0, "rows": [], **{name: [] for name in REFUSED}, "importance": []}
+    """The ledger, newest first, open issues, and the latest of what did not count."""
     chosen = {"state": state, "chunk": chunk}
     return {
         **_about(snapshot),
-        **snapshot.query("chunk_count", **chosen)[0],
-        "totals": snapshot.query("arrived")[0],
-        "rows": snapshot.query("chunks", **chosen, limit=limit, offset=(page - 1) * limit),
-        **{name: snapshot.query(name, limit=MAX_REFUSED) for name in REFUSED},
-        "importance": snapshot.query("importance"),
+        "found": snapshot.count(CHUNK_COUNT, **chosen),
+        "totals": _first(snapshot.query("from totals")),
+        "rows": snapshot.query(CHUNKS, **chosen, **_slice(page, limit)),
+        **{name: snapshot.query(rows, limit=LISTED) for name, rows in LISTS.items()},
+        "importance": snapshot.query("from importance_versions"),
     }
 
 
 @app.get("/api/chunks.csv")
 def chunks_csv(snapshot: Snapshot, state: Text = "", chunk: Text = "") -> StreamingResponse:
     """All chunks that the filters leave, newest first."""
-    return _table(snapshot, "chunks", state=state, chunk=chunk, limit=EVERYTHING, offset=0)
+    return _csv("chunks", *snapshot.table(CHUNKS, state=state, chunk=chunk, **_slice()))
 
 
-@app.get("/api/refusals.csv")
-def refusals_csv(snapshot: Snapshot) -> StreamingResponse:
-    """What is to be put right, the latest first, as many as the snapshot has."""
-    return _table(snapshot, "refusals", limit=EVERYTHING)
-
-
-@app.get("/api/conflicts.csv")
-def conflicts_csv(snapshot: Snapshot) -> StreamingResponse:
-    """The latest conflicts, as many as the snapshot has."""
-    return _table(snapshot, "conflicts", limit=EVERYTHING)
-
-
-@app.get("/api/rejected_rows.csv")
-def rejected_rows_csv(snapshot: Snapshot) -> StreamingResponse:
-    """The latest rejected rows, as many as the snapshot has; each chunk's file has all of its own."""
-    return _table(snapshot, "rejected_rows", limit=EVERYTHING)
+@app.get("/api/{listed}.csv")
+def list_csv(listed: Literal["open_issues", "conflicts", "rejected_rows"], snapshot: Snapshot) -> StreamingResponse:
+    """Open issues, conflicts or rejected rows, as many as the snapshot has; each chunk's file has all of its own."""
+    return _csv(listed, *snapshot.table(LISTS[listed], limit=None))
 
 
 @app.get("/files/{key:path}")
@@ -225,7 +219,7 @@ def file(key: str, snapshot: Snapshot) -> Response:
     if not key.startswith((f"{prefix}detections/", f"{prefix}rejected/")):
         raise HTTPException(404, "Only files of detections and of rejected rows can be had here.")
     try:
-        stored = next((found for found in snapshot.store.list(key) if found.key == key), None)
+        stored = snapshot.find(key)
         content = stored and snapshot.store.get(stored)
     except BucketError as error:
         raise HTTPException(503, str(error)) from error
@@ -234,9 +228,18 @@ def file(key: str, snapshot: Snapshot) -> Response:
     return _download(iter([content]), key.rpartition("/")[2])
 
 
+def _slice(page: int = 1, limit: int | None = None) -> dict[str, int | None]:
+    """Parameters for one page of a query; without a limit, for all of it."""
+    return {"limit": limit, "offset": (page - 1) * (limit or 0)}
+
+
+def _first(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return rows[0] if rows else {}
+
+
 def _about(snapshot: Reader) -> dict[str, Any]:
-    about = snapshot.query("about")[0] if snapshot.is_published() else {"published_at": None, "time_zone": None}
-    return {"snapshot": {**about, "problem": snapshot.problem}}
+    facts = _first(snapshot.query("from snapshot_facts")) or {"published_at": None, "time_zone": None}
+    return {"snapshot": {**facts, "problem": snapshot.problem}}
 
 
 def _detection_file(number: int | None) -> str | None:
@@ -251,8 +254,8 @@ def _shown(detection: dict[str, Any]) -> dict[str, Any]:
 
 def _patterns(snapshot: Reader) -> list[dict[str, Any]]:
     """All patterns with their rule under the thresholds in force, and any other that was detected."""
-    counts = {row["pattern_id"]: row for row in snapshot.query("patterns")}
-    in_force = next(iter(snapshot.query("thresholds")), None)
+    counts = {row["pattern_id"]: row for row in snapshot.query("from detections_by_pattern")}
+    in_force = _first(snapshot.query("from thresholds"))
     known = {
         pattern.id: {
             "pattern_id": pattern.id,
@@ -265,21 +268,9 @@ def _patterns(snapshot: Reader) -> list[dict[str, Any]]:
     return [known.get(id, {"rule": None}) | counts.get(id, {}) for id in sorted(known | counts)]
 
 
-def _table(snapshot: Reader, name: str, **parameters: Any) -> StreamingResponse:
-    columns, rows = snapshot.table(name, **parameters) if snapshot.is_published() else ([], [])
-    return _csv(name, columns, rows)
-
-
-def _csv(name: str, columns: Sequence[str], rows: Iterable[list[Any]]) -> StreamingResponse:
+def _csv(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:
     lines = chain([columns], rows)
-    return _download(iter(lambda: _csv_lines(islice(lines, 1000)), b""), f"{name}.csv")
-
-
-def _csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([defused(value) if isinstance(value, str) else value for value in row] for row in rows)
-    return text.getvalue().encode()
+    return _download(iter(lambda: as_csv(islice(lines, 1000)), b""), f"{name}.csv")
 
 
 def _download(content: Iterator[bytes], name: str) -> StreamingResponse:

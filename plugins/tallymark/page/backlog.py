@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
-from tallymark.intake import listing
-from tallymark.intake.chunks import find_chunks
+from tallymark.intake import ledger, listing
+from tallymark.intake.chunks import Chunk, find_chunks
 from tallymark.page.reader import Reader
 from tallymark.settings import Settings
 
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 LIST_AGAIN_SECONDS = 5.0
 MAX_KEYS = 20_000
+NOTHING_TAKEN = {"chunks": 0, "last_landed_at": None, "last_keys": []}
 
 
 class Backlog:
@@ -44,28 +45,31 @@ class Backlog:
             return self._found
 
     def _list(self) -> dict[str, Any]:
-        taken = {"last_keys": [], "chunks": 0, "last_landed_at": None}
-        if is_published := self._reader.is_published():
-            [taken] = self._reader.query("taken", last=listing.KEYS_PER_CALL)
+        taken = next(iter(self._reader.query("from taken($last)", last=listing.KEYS_PER_CALL)), NOTHING_TAKEN)
         places = listing.places_behind(self._settings.transactions_prefix, taken["last_keys"])
         listed = (self._reader.store.list(place.prefix, place.after, place.is_passed) for place in places)
         objects = list(islice(chain.from_iterable(listed), MAX_KEYS))
         chunks = find_chunks(objects, self._settings.transactions_prefix)
+        seen = self._seen_as(chunks)
+        waiting = [chunk for chunk, (state, _) in zip(chunks, seen, strict=True) if state != "known"]
         landed_at = [chunk.landed_at for chunk in chunks]
-        waiting, new = chunks, len(chunks)
-        if is_published:
-            seen = self._reader.seen_as(chunks)
-            waiting = [chunk for chunk, (state, _) in zip(chunks, seen, strict=True) if state != "known"]
-            new = sum(is_new_key for _, is_new_key in seen)
         if taken["last_landed_at"]:
             landed_at.append(datetime.fromisoformat(taken["last_landed_at"]))
         oldest = min((chunk.landed_at for chunk in waiting), default=None)
         now = datetime.now(UTC)
         is_cut = len(objects) == MAX_KEYS
         return {
-            "landed": taken["chunks"] + new,
+            "landed": taken["chunks"] + sum(is_new_key for _, is_new_key in seen),
             "listing_is_cut": is_cut,
             "waiting": len(waiting),
             "oldest_waits_seconds": oldest and (now - oldest).total_seconds(),
             "nothing_landed_for_seconds": (now - max(landed_at)).total_seconds() if landed_at and not is_cut else None,
         }
+
+    def _seen_as(self, chunks: list[Chunk]) -> list[tuple[ledger.State, bool]]:
+        """What the published ledger says of chunks, as ``ledger.seen_as`` does of the warehouse's."""
+        if not self._reader.is_published:
+            return [("new", True)] * len(chunks)
+        with self._reader.cursor() as cursor:
+            ledger.create_ledger_views(cursor, self._settings.limits)
+            return ledger.seen_as(cursor, chunks)

@@ -7,54 +7,64 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from tallymark.intake import ledger
-from tallymark.intake.chunks import Chunk
+from tallymark.errors import UserError
 from tallymark.publish.snapshot import current_key
-from tallymark.settings import Settings
-from tallymark.store import ObjectChangedError, Store
-from tallymark.warehouse.connection import run_sql
+from tallymark.store import ObjectChangedError, Store, StoredObject
+from tallymark.warehouse.connection import OF_A_NEWER_DUCKDB, run_sql, transaction
 
 log = logging.getLogger(__name__)
 
-APPEND = {
-    "ledger": "insert into sealed_ledger by name select * from read_parquet($files, union_by_name => true)",
-    "detections": "insert into sealed_detections by name select * from read_parquet($files, union_by_name => true)",
+ADD_PARTS = {
+    "chunks": "insert into sealed_chunks by name select * from read_parquet($paths, union_by_name => true)",
+    "detections": "insert into sealed_detections by name select * from read_parquet($paths, union_by_name => true)",
 }
+FORGET_PARTS = "drop table if exists sealed_chunks; drop table if exists sealed_detections"
 LOOK_AGAIN_SECONDS = 1.0
+
+
+class SnapshotError(UserError, RuntimeError):
+    """The snapshot cannot be read; the message says why and what to do."""
 
 
 class Reader:
     """Answers queries from the newest snapshot.
 
     It looks for a new one at most once in ``LOOK_AGAIN_SECONDS``, by its ETag, and fetches only parts it lacks. When
-    the bucket is away it answers from what it has, and ``problem`` says why.
+    the bucket is away, or a snapshot cannot be read, it answers from what it has, and ``problem`` says why.
+
+    Args:
+        output_prefix: below which the snapshot is.
+        open_store: opens the bucket, once.
     """
 
-    def __init__(self, settings: Settings, open_store: Callable[[], Store]):
-        self.settings = settings
+    def __init__(self, output_prefix: str, open_store: Callable[[], Store]):
         self.problem: str | None = None
+        self._key = current_key(output_prefix)
         self._open_store = open_store
-        self._store: Store | None = None
         self._database = duckdb.connect()
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
         self._etag: str | None = None
         self._parts: list[str] = []
 
-    @property
+    @cached_property
     def store(self) -> Store:
-        """The bucket; opened once."""
-        if self._store is None:
-            self._store = self._open_store()
-        return self._store
+        """The bucket."""
+        return self._open_store()
 
+    @property
     def is_published(self) -> bool:
-        """Whether there is a snapshot; brings it up to date."""
+        """Whether there is a snapshot, as of the last ``refresh``."""
+        return self._etag is not None
+
+    def refresh(self) -> None:
+        """Read the newest snapshot, unless that was tried a moment ago."""
         with self._lock:
             if time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
                 try:
@@ -64,70 +74,86 @@ class Reader:
                     log.exception("The snapshot cannot be read")
                     self.problem = str(error)
                 self._looked_at = time.monotonic()
-        return self._etag is not None
 
-    def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Rows of ``sql/<name>.sql``; times as ISO 8601 in UTC. There must be a snapshot."""
-        columns, rows = self.table(name, **parameters)
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection to the tables and views of ``sql/snapshot.sql``."""
+        return self._database.cursor()
+
+    def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows with times as ISO 8601 in UTC; none as long as there is no snapshot."""
+        columns, rows = self.table(sql, **parameters)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    def table(self, name: str, **parameters: Any) -> tuple[list[str], list[list[Any]]]:
+    def table(self, sql: str, **parameters: Any) -> tuple[list[str], list[list[Any]]]:
         """The same as names of columns and rows."""
-        with self._database.cursor() as cursor:
-            found = run_sql(cursor, f"page/{name}", **parameters)
+        if not self.is_published:
+            return [], []
+        with self.cursor() as cursor:
+            found = cursor.execute(sql, parameters or None)
             return [column[0] for column in found.description], [[*map(_shown, row)] for row in found.fetchall()]
 
-    def seen_as(self, chunks: Sequence[Chunk]) -> list[tuple[ledger.State, bool]]:
-        """What the published ledger says of chunks, as ``ledger.seen_as`` does of the warehouse's."""
-        with self._database.cursor() as cursor:
-            ledger.create_ledger_views(cursor, self.settings.limits)
-            return ledger.seen_as(cursor, chunks)
+    def count(self, sql: str, **parameters: Any) -> int:
+        """The number that a query counts; 0 as long as there is no snapshot."""
+        _, rows = self.table(sql, **parameters)
+        return rows[0][0] if rows else 0
+
+    def find(self, key: str) -> StoredObject | None:
+        """An object of the bucket, if it is there."""
+        return next((found for found in self.store.list(key) if found.key == key), None)
 
     def _look(self) -> None:
-        key = current_key(self.settings)
-        stored = next((found for found in self.store.list(key) if found.key == key), None)
+        stored = self.find(self._key)
         if stored is None or stored.etag == self._etag:
             return
         try:
             self._load(self.store.get(stored))
         except ObjectChangedError:
             return
+        except duckdb.Error as error:
+            advice = (
+                "A newer DuckDB wrote it: run the same version of Tallymark here as where it was published."
+                if OF_A_NEWER_DUCKDB in str(error)
+                else "The next export replaces it."
+            )
+            message = f"Could not read the snapshot {self._key}. {advice} DuckDB reports: {str(error).splitlines()[0]}"
+            raise SnapshotError(message) from error
         self._etag = stored.etag
 
     def _load(self, current: bytes) -> None:
+        """Replace all tables in one transaction; queries that run meanwhile see those of before."""
+        known, self._parts = self._parts, []
         with tempfile.TemporaryDirectory() as folder, self._database.cursor() as cursor:
-            path = Path(folder) / "current.parquet"
+            path = Path(folder) / "current.duckdb"
             path.write_bytes(current)
-            cursor.begin()
+            cursor.execute("attach $path as published (read_only)", {"path": str(path)})
             try:
-                run_sql(cursor, "page/current", path=str(path))
-                parts = cursor.execute("select coalesce(parts, []) from current").fetchone()[0]
-                self._load_parts(cursor, Path(folder), parts)
-                run_sql(cursor, "page/open")
-            except BaseException:
-                cursor.rollback()
-                self._parts = []
-                raise
-            cursor.commit()
-        self._parts = parts
+                parts = dict(cursor.execute("select key, kind from published.parts").fetchall())
+                with transaction(cursor):
+                    if not known or set(known) - set(parts):
+                        known = []
+                        cursor.execute(FORGET_PARTS)
+                    run_sql(cursor, "page/snapshot")
+                    paths = self._fetch([key for key in parts if key not in known], Path(folder))
+                    for kind, add in ADD_PARTS.items():
+                        if found := [path for key, path in paths.items() if parts[key] == kind]:
+                            cursor.execute(add, {"paths": found})
+            finally:
+                cursor.execute("detach published")
+        self._parts = list(parts)
 
-    def _load_parts(self, cursor: duckdb.DuckDBPyConnection, folder: Path, parts: list[str]) -> None:
-        known = [] if set(self._parts) - set(parts) else self._parts
-        if not known:
-            run_sql(cursor, "page/forget")
+    def _fetch(self, keys: Sequence[str], folder: Path) -> dict[str, str]:
+        """Download parts; returns their paths by their keys."""
 
-        def fetch(part: str) -> Path:
-            (stored,) = self.store.list(part)
-            path = folder / part.rpartition("/")[2]
+        def fetch(key: str) -> str:
+            stored = self.find(key)
+            if stored is None:
+                raise SnapshotError(f"The snapshot {self._key} names {key}, which is not in the bucket. Put it back.")
+            path = folder / key.rpartition("/")[2]
             path.write_bytes(self.store.get(stored))
-            return path
+            return str(path)
 
-        missing = [part for part in parts if part not in known]
         with ThreadPoolExecutor(8) as pool:
-            paths = list(pool.map(fetch, missing))
-        for kind, append in APPEND.items():
-            if files := [str(path) for path in paths if path.name.startswith(f"{kind}-")]:
-                cursor.execute(append, {"files": files})
+            return dict(zip(keys, pool.map(fetch, keys), strict=True))
 
 
 def _shown(value: Any) -> Any:

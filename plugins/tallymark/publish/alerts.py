@@ -1,6 +1,6 @@
-"""Alerts: said once when a condition begins and once when it is over, by whatever way there is to send it.
+"""Alerts: sent once when a condition begins and once when it is over.
 
-Beside the warehouse lies a small JSON file with the conditions that are going on, and what could not be sent yet.
+A small JSON file beside the warehouse has the conditions that are going on, and the lines that are still to be sent.
 """
 
 import json
@@ -22,9 +22,13 @@ log = logging.getLogger(__name__)
 TRY_AGAIN_SECONDS = 300
 MAX_UNSAID = 100
 FAILED_RUN, STANDSTILL = "failed run", "stream stands still"
+LAST_CHUNK = """
+    select max(chunk_seq) from raw.chunks
+    where state = 'accepted' and chunk_seq <= (select max(chunk_seq) from output.releases)
+"""
 
 
-# Sends lines wherever somebody listens; false when nobody of them could be reached. It raises nothing.
+# Sends lines to all recipients; returns false when none was reached. It raises nothing.
 Send = Callable[[Settings, list[str]], bool]
 
 
@@ -58,10 +62,13 @@ class State(NamedTuple):
 def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list[Condition]:
     """What the warehouse tells after an export."""
     run_sql(warehouse, "intake/open_issues")
+    run_sql(warehouse, "publish/landing_to_file")
+    [(last_chunk,)] = warehouse.execute(LAST_CHUNK).fetchall()
     found = run_sql(
         warehouse,
         "publish/alert_conditions",
         now=utc_now(),
+        last_chunk=last_chunk,
         lag_limit=settings.lag_limit_seconds,
         quiet_seconds=settings.alert_quiet_hours * 3600,
         many_times=settings.alert_many_times,
@@ -124,7 +131,7 @@ def _update(settings: Settings, send: Send, found: Iterable[Condition], is_over:
                 settings, State(going_on, [], 0) if said else State(going_on, unsaid, time.time() + TRY_AGAIN_SECONDS)
             )
     except Exception:
-        log.exception("Alerts do not work")
+        log.exception("Failed to process alerts")
 
 
 def _read(settings: Settings) -> State:

@@ -1,4 +1,4 @@
-"""What a run says of itself once its detections are out: in its log, on the page, by alerts, to other DAGs."""
+"""What a run reports once its detections are out: in its log, on the page, by alerts, to other DAGs."""
 
 import logging
 import textwrap
@@ -18,6 +18,12 @@ log = logging.getLogger(__name__)
 
 MAX_LINES = 200
 LINE_WIDTH = 90
+PUT_FILES = """
+    select file_key, row_count
+    from output.files
+    where file_number is not null and put_at >= $since
+    order by file_number
+"""
 
 
 @dataclass(frozen=True)
@@ -37,14 +43,14 @@ def report_run(settings: Settings, store: Store, send: alerts.Send, since: datet
         since: when the run began, time zone aware; what a try that failed has put counts too.
     """
     try:
-        with connect(settings, read_only=True) as warehouse:
-            put = run_sql(warehouse, "publish/run_files", since=as_utc(since)).fetchall()
+        with connect(settings) as warehouse:
+            put = warehouse.execute(PUT_FILES, {"since": as_utc(since)}).fetchall()
             _log_detections(warehouse, since)
             conditions = alerts.conditions(settings, warehouse)
+            snapshot.publish(warehouse, store, settings.output_prefix, settings.time_zone)
     except Exception:
-        log.exception("What this run did could not be read back")
+        log.exception("Failed to read back what this run did")
         return Files([], 0)
-    snapshot.publish(settings, store)
     alerts.after_export(settings, send, conditions)
     return Files([key for key, _ in put], sum(rows for _, rows in put))
 

@@ -1,8 +1,8 @@
 """What the page shows: a copy of the results in the bucket, so that nobody needs to open the warehouse to look.
 
 Chunks and detections that are final go into sealed parts, Parquet files of ``ROWS_PER_PART`` rows that never change.
-``current.parquet`` names the parts and holds the rest; it is replaced as a whole. So the cost of publishing follows
-what is new, and a reader sees the state after one run, never a mixture.
+``current.duckdb`` names the parts and holds the rest as plain tables; each run replaces it as a whole. So the cost of
+publishing follows what is new, and a reader sees the state after one run, never a mixture.
 """
 
 import hashlib
@@ -14,74 +14,88 @@ from pathlib import Path
 import duckdb
 
 from tallymark.patterns import patterns
-from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse.connection import connect, read_sql, run_sql, transaction, utc_now
+from tallymark.warehouse.connection import run_sql, transaction, utc_now
 
 log = logging.getLogger(__name__)
 
 ROWS_PER_PART = 5_000
+MAX_MERCHANTS = 5_000
+MAX_REJECTED_ROWS = 500
 NEAREST_SHOWN = 5
 # More than are shown, so that others follow when some are detected.
 NEAREST_KEPT = 20
-MAX_MERCHANTS = 5_000
-MAX_REJECTED_ROWS = 500
 PUT_SECONDS = 10
+SEALED = {
+    "chunks": "from chunk_rows where chunk_seq > $first and chunk_seq <= $last order by chunk_seq",
+    "detections": "from detection_rows where detection_id > $first and detection_id <= $last order by detection_id",
+}
+# Small blocks, as most tables have few rows; no log, as a file that is not whole is never put.
+ATTACH = "attach $path as published (block_size 16384, storage_version 'v1.4.0', recovery_mode no_wal_writes)"
 
 
-def current_key(settings: Settings) -> str:
-    """The object that is replaced by each run."""
-    return f"{settings.output_prefix}snapshot/current.parquet"
+def current_key(output_prefix: str) -> str:
+    """Key of the object that each run replaces."""
+    return f"{output_prefix}snapshot/current.duckdb"
 
 
-def publish(settings: Settings, store: Store) -> bool:
+def publish(warehouse: duckdb.DuckDBPyConnection, store: Store, output_prefix: str, time_zone: str) -> bool:
     """Replace the snapshot; returns whether that worked.
 
     A failure is logged and never raised, as the detections are out by then. An outage of S3 takes ``PUT_SECONDS``
     at most; the next run publishes what is missing.
+
+    Args:
+        time_zone: in which the page shows times.
     """
     try:
-        with connect(settings) as warehouse:
-            objects = _prepare(settings, warehouse)
-        _put_in_time(store, objects)
-        if len(objects) > 1:
-            with connect(settings) as warehouse:
-                warehouse.execute("update snapshot.parts set is_put = true")
+        with transaction(warehouse):
+            run_sql(warehouse, "publish/landing_to_file")
+            run_sql(warehouse, "publish/snapshot")
+            objects, sealed = _seal(warehouse, f"{output_prefix}snapshot/")
+            _set_variables(warehouse, sealed, time_zone)
+            _refresh_nearest(warehouse)
+        run_sql(warehouse, "intake/open_issues")
+        _put_in_time(store, objects | {current_key(output_prefix): _current(warehouse)})
+        if objects:
+            warehouse.execute("update snapshot.parts set is_put = true")
     except Exception:
-        log.exception(
-            "The snapshot was not published, so the page on detections is behind. Nothing else depends on it."
-        )
+        log.exception("The snapshot was not published, so the Detections page is behind. Nothing else depends on it.")
         return False
     return True
 
 
-def _prepare(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
-    """The objects to put by their keys: newly sealed parts, and the current one at last."""
+def _seal(warehouse: duckdb.DuckDBPyConnection, prefix: str) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Seal final rows; returns new parts by their keys, and up to which row each kind is sealed."""
     objects = {}
-    with transaction(warehouse):
-        run_sql(warehouse, "publish/snapshot_tables")
-        run_sql(warehouse, "intake/open_issues")
-        _refresh_nearest(warehouse)
-        sealed = dict(warehouse.execute("select kind, max(last_id) from snapshot.parts group by kind").fetchall())
-        final = run_sql(warehouse, "publish/snapshot_final").fetchone()
-        final_ids = dict(zip(("ledger", "detections"), final, strict=True))
-        for kind in ("ledger", "detections"):
-            first = sealed.get(kind, 0)
-            while first + ROWS_PER_PART <= final_ids[kind]:
-                last = first + ROWS_PER_PART
-                run_sql(warehouse, f"publish/snapshot_{kind}", first=first, last=last)
-                body = _parquet(warehouse.table(f"{kind}_rows"))
-                digest = hashlib.sha256(body).hexdigest()[:12]
-                key = f"{settings.output_prefix}snapshot/{kind}-{last:010d}-{digest}.parquet"
-                warehouse.execute("insert into snapshot.parts values (?, ?, ?, false)", [kind, last, key])
-                objects[key] = body
-                first = last
-            run_sql(warehouse, f"publish/snapshot_{kind}", first=first, last=2**62)
-        parameters = {"published_at": utc_now(), "time_zone": settings.time_zone}
-        limits = {"merchants": MAX_MERCHANTS, "nearest": NEAREST_SHOWN, "rejected_rows": MAX_REJECTED_ROWS}
-        query = read_sql("publish/snapshot_current")
-        objects[current_key(settings)] = _parquet(warehouse.sql(query, params=parameters | limits))
-    return objects
+    sealed = dict.fromkeys(SEALED, 0)
+    sealed |= dict(warehouse.execute("select kind, max(last_id) from snapshot.parts group by kind").fetchall())
+    [last_rows] = warehouse.execute("select chunks, detections from final_rows").fetchall()
+    final = dict(zip(SEALED, last_rows, strict=True))
+    for kind, rows in SEALED.items():
+        while sealed[kind] + ROWS_PER_PART <= final[kind]:
+            last = sealed[kind] + ROWS_PER_PART
+            body = _as_parquet(warehouse.sql(rows, params={"first": sealed[kind], "last": last}))
+            key = f"{prefix}{kind}-{last:010d}-{hashlib.sha256(body).hexdigest()[:12]}.parquet"
+            warehouse.execute("insert into snapshot.parts values (?, ?, ?, false)", [kind, last, key])
+            objects[key] = body
+            sealed[kind] = last
+    return objects, sealed
+
+
+def _set_variables(warehouse: duckdb.DuckDBPyConnection, sealed: dict[str, int], time_zone: str) -> None:
+    variables = {
+        "published_at": utc_now(),
+        "time_zone": time_zone,
+        "sealed_chunks": sealed["chunks"],
+        "sealed_detections": sealed["detections"],
+        "merchants": MAX_MERCHANTS,
+        "rejected": MAX_REJECTED_ROWS,
+        "nearest": NEAREST_SHOWN,
+        "nearest_kept": NEAREST_KEPT,
+        "depend_on_other_customers": [pattern.id for pattern in patterns() if pattern.depends_on_other_customers],
+    }
+    warehouse.execute("set variable snapshot = $variables", {"variables": variables})
 
 
 def _refresh_nearest(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -92,16 +106,25 @@ def _refresh_nearest(warehouse: duckdb.DuckDBPyConnection) -> None:
     )
     if kept != evaluated:
         warehouse.execute("create or replace table snapshot.nearest as from batch_candidates where false")
-    ids = [pattern.id for pattern in patterns() if pattern.depends_on_other_customers]
-    run_sql(warehouse, "publish/snapshot_nearest", depend_on_other_customers=ids, kept=NEAREST_KEPT)
-    warehouse.execute("delete from snapshot.nearest where merchant in (select merchant from batch_merchants)")
-    warehouse.execute("insert into snapshot.nearest by name from nearest_now")
+    run_sql(warehouse, "publish/snapshot_nearest")
 
 
-def _parquet(rows: duckdb.DuckDBPyRelation) -> bytes:
+def _as_parquet(rows: duckdb.DuckDBPyRelation) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
         rows.write_parquet(str(path), compression="zstd")
+        return path.read_bytes()
+
+
+def _current(warehouse: duckdb.DuckDBPyConnection) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "current.duckdb"
+        warehouse.execute(ATTACH, {"path": str(path)})
+        try:
+            with transaction(warehouse):
+                run_sql(warehouse, "publish/snapshot_current")
+        finally:
+            warehouse.execute("detach published")
         return path.read_bytes()
 
 

@@ -3,36 +3,13 @@ with accepted as (
     select * from raw.chunks where state = 'accepted'
 ),
 
-last_chunk as (
-    select
-        accepted.chunk_seq,
-        accepted.chunk_key,
-        accepted.landed_at,
-        releases.released_at
-    from accepted
-    asof inner join output.releases on accepted.chunk_seq <= releases.chunk_seq
-    order by accepted.chunk_seq desc
-    limit 1
-),
-
--- As snapshot_ledger.sql has it: until its last file was put or, without a detection, until it was released.
-landing_to_file as (
-    select
-        last_chunk.chunk_key,
-        epoch(coalesce(max(files.put_at), last_chunk.released_at) - last_chunk.landed_at) as seconds
-    from last_chunk
-    left join detections on last_chunk.chunk_seq = detections.chunk_seq
-    left join output.files on detections.file_number = files.file_number
-    group by last_chunk.chunk_key, last_chunk.released_at, last_chunk.landed_at
-),
-
 lag as (
     select
         'lag' as kind,
         'landing to file' as about,
         format('{} took {:.0f} s; the limit is {:g} s.', chunk_key, seconds, $lag_limit) as message
     from landing_to_file
-    where seconds > $lag_limit
+    where chunk_seq = $last_chunk and seconds > $lag_limit
 ),
 
 last_releases as (

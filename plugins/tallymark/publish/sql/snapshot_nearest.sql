@@ -1,5 +1,4 @@
--- Who is nearest to a detection, of the merchants in the last batch: $kept for each pattern and merchant. What the batch
--- did not evaluate stays as it was.
+-- Replaces who is nearest to a detection at the merchants of the last batch; what the batch did not evaluate stays.
 create or replace temp table nearest_now as
 with evaluated as (
     select merchant, customer from batch_merchant_customers
@@ -11,7 +10,7 @@ kept as (
     select * from snapshot.nearest as before
     where
         merchant in (select merchant from batch_merchants)
-        and not list_contains($depend_on_other_customers::varchar[], pattern_id)
+        and not list_contains(getvariable('snapshot').depend_on_other_customers::varchar[], pattern_id)
         and not exists (
             select 1 from evaluated
             where evaluated.merchant = before.merchant and evaluated.customer = before.customer
@@ -33,4 +32,10 @@ found as (
 )
 
 select * from (select * from kept union all by name select * from found) as near
-qualify row_number() over (partition by pattern_id, merchant order by distance, customer) <= $kept
+qualify
+    row_number() over (partition by pattern_id, merchant order by distance, customer)
+    <= getvariable('snapshot').nearest_kept;
+
+delete from snapshot.nearest where merchant in (select merchant from batch_merchants);
+
+insert into snapshot.nearest by name select * from nearest_now;

@@ -1,1 +1,0 @@
-select count(*) as found from matching($pattern, $merchant, $customer)

@@ -1,7 +1,0 @@
-select
-    pattern_id,
-    action_type,
-    count(*) as detections
-from detections
-group by pattern_id, action_type
-order by pattern_id, action_type
