@@ -132,17 +132,14 @@ def detect_patterns():
     )
     def export(built: dict | None, params=None, dag_run=None, outlet_events=None) -> dict | None:
         from tallymark.on_airflow.notify import send
-        from tallymark.pipeline.export import export_detections
-        from tallymark.publish.report import report_dry_run, report_run
+        from tallymark.publish.report import export_and_report, report_dry_run
 
         if built is None:
             return None
         if params["dry_run"]:
             report_dry_run(SETTINGS, dag_run.start_date)
             raise AirflowSkipException("Dry run: nothing was exported. The next run exports what this one found.")
-        bucket = open_bucket(SETTINGS)
-        exported = export_detections(SETTINGS, bucket)
-        put = report_run(SETTINGS, bucket, send, since=dag_run.start_date)
+        exported, put = export_and_report(SETTINGS, open_bucket(SETTINGS), send, since=dag_run.start_date)
         if put.keys:
             extra = {"detections": put.detections, "files": put.keys}
             outlet_events[NEW_DETECTIONS].add(DETECTIONS, extra=extra)

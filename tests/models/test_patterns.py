@@ -35,11 +35,10 @@ from datetime import datetime, UTC
 out = Path(sys.argv[1])
 replay(out, out)
 settings, store = Settings(warehouse=out / "warehouse.duckdb"), FolderStore(out)
-publish(settings, store)
 site = Site(app, settings, out)
 log = []
 report.log.info = lambda line, *values: log.append(line % values)
-report.report_run(settings, store, lambda *_: True, datetime(2026, 1, 1, tzinfo=UTC))
+report.export_and_report(settings, store, lambda *_: True, datetime(2026, 1, 1, tzinfo=UTC))
 audit(settings, store)
 with connect(settings) as warehouse:
     warehouse.execute("update detections set chunk_amount = chunk_amount + 1 where pattern_id = 'PatId4'")

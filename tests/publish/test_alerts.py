@@ -17,7 +17,7 @@ from support.streams import csv_text, write_chunk
 from tallymark.local.replay import replay
 from tallymark.on_airflow.notify import send
 from tallymark.publish import alerts
-from tallymark.publish.report import report_dry_run, report_run
+from tallymark.publish.report import export_and_report, report_dry_run
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
@@ -219,7 +219,7 @@ def test_slack(settings, monkeypatch):
 
 def test_the_report_of_a_run(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    put_files = report_run(settings, FolderStore(tmp_path), send, since=LONG_AGO)
+    _, put_files = export_and_report(settings, FolderStore(tmp_path), send, since=LONG_AGO)
     assert (put_files.keys, put_files.detections) == (["output/detections/detections-00000001.csv"], 3)
     assert (
         "PatId3   DEI-NEEDED  M1                                3 female customers (more than 2 required)"
@@ -227,7 +227,9 @@ def test_the_report_of_a_run(settings, tmp_path, caplog):
     )
     assert (tmp_path / "output/snapshot/current.duckdb").exists()
     caplog.clear()
-    nothing = report_run(settings, FolderStore(tmp_path), send, since=datetime.now(UTC) + timedelta(seconds=1))
+    _, nothing = export_and_report(
+        settings, FolderStore(tmp_path), send, since=datetime.now(UTC) + timedelta(seconds=1)
+    )
     assert (nothing.keys, nothing.detections) == ([], 0)
     assert "No new detections." in caplog.text
 

@@ -20,12 +20,10 @@ from airflow.dag_processing.dagbag import BundleDagBag
 
 from tallymark.on_airflow.bucket import BucketHook, ListingHook
 from tallymark.pipeline.build import build_models
-from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
-from tallymark.publish.report import report_run
+from tallymark.publish.report import export_and_report
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse.connection import connect
 from tallymark.warehouse.invoke_dbt import parse
 
 CHUNK = "customer,merchant,gender,amount\n" + "'C1','M1','F',1.50\n" * 100
@@ -81,9 +79,7 @@ def process_a_chunk() -> None:
         since = datetime.now(UTC)
         load_chunks(settings, store)
         build_models(settings)
-        with connect(settings):
-            export_detections(settings, store)
-            report_run(settings, store, send_nothing, since)
+        export_and_report(settings, store, send_nothing, since)
 
 
 try:

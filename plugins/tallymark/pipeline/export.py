@@ -21,7 +21,7 @@ class ExportError(UserError, RuntimeError):
 
 
 def export_detections(settings: Settings, store: Store) -> dict[str, int]:
-    """Decide on files for the detections that the last build made, and put all files that are not out yet.
+    """Plan files for the detections that the last build made, and put all files that are not out yet.
 
     Returns:
         How many ``detections`` were given to how many ``files``, how many are ``held`` back, and how many refusals are
@@ -30,25 +30,31 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     Raises:
         ExportError: when models ran since the last build that passed its sanity tests, or when it lacks one of them.
         FileExistsError: when a file is in the bucket already with other content.
+        WarehouseError: as ``connect`` does.
     """
     with connect(settings) as warehouse:
-        with transaction(warehouse):
-            files_before, chunk_before = fetch_row(
-                warehouse,
-                """
-                select
-                    (select coalesce(max(file_number), 0) from output.files),
-                    (select coalesce(max(chunk_seq), 0) from output.releases)
-                """,
-            )
-            is_news = _release(warehouse, chunk_before)
-            files, detections = _plan_detections(settings, warehouse, files_before)
-            if is_news or files:
-                _plan_manifest(settings, warehouse, chunk_before, files_before)
-        put_planned(store, warehouse)
-        waiting = _without_file(warehouse)
-        run_sql(warehouse, "intake/open_issues")
-        (open_issues,) = fetch_row(warehouse, "select count(*) from open_issues(?)", [utc_now()])
+        return export_from(warehouse, settings, store)
+
+
+def export_from(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Store) -> dict[str, int]:
+    """Do what ``export_detections`` does with an open warehouse."""
+    with transaction(warehouse):
+        files_before, chunk_before = fetch_row(
+            warehouse,
+            """
+            select
+                (select coalesce(max(file_number), 0) from output.files),
+                (select coalesce(max(chunk_seq), 0) from output.releases)
+            """,
+        )
+        is_news = _release(warehouse, chunk_before)
+        files, detections = _plan_detections(settings, warehouse, files_before)
+        if is_news or files:
+            _plan_manifest(settings, warehouse, chunk_before, files_before)
+    put_planned(store, warehouse)
+    waiting = _without_file(warehouse)
+    run_sql(warehouse, "intake/open_issues")
+    (open_issues,) = fetch_row(warehouse, "select count(*) from open_issues(?)", [utc_now()])
     index = LedgerIndex(settings.warehouse, settings.limits)
     if waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)

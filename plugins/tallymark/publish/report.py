@@ -9,6 +9,7 @@ import duckdb
 
 from tallymark import machine
 from tallymark.patterns import explain_evidence
+from tallymark.pipeline.export import export_from
 from tallymark.publish import alerts, snapshot
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -34,8 +35,25 @@ class Files:
     detections: int
 
 
-def report_run(settings: Settings, store: Store, send: alerts.Send, since: datetime) -> Files:
-    """Log the run's detections, publish the snapshot, see to alerts; returns what was put.
+def export_and_report(
+    settings: Settings, store: Store, send: alerts.Send, since: datetime
+) -> tuple[dict[str, int], Files]:
+    """Export, and report what the run did, over one connection to the warehouse.
+
+    Returns:
+        What ``export_detections`` returns, and the files that the run put.
+
+    Raises:
+        What ``export_detections`` raises.
+    """
+    with connect(settings) as warehouse:
+        return export_from(warehouse, settings, store), report_run(warehouse, settings, store, send, since)
+
+
+def report_run(
+    warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Store, send: alerts.Send, since: datetime
+) -> Files:
+    """Log the run's detections, publish the snapshot, process alerts; returns what was put.
 
     Nothing of it fails a run whose detections are out: what goes wrong is logged.
 
@@ -43,11 +61,10 @@ def report_run(settings: Settings, store: Store, send: alerts.Send, since: datet
         since: when the run began, time zone aware; what a try that failed has put counts too.
     """
     try:
-        with connect(settings) as warehouse:
-            put = warehouse.execute(PUT_FILES, {"since": as_utc(since)}).fetchall()
-            _log_detections(warehouse, since)
-            conditions = alerts.conditions(settings, warehouse)
-            snapshot.publish(warehouse, store, settings.output_prefix, settings.time_zone)
+        put = warehouse.execute(PUT_FILES, {"since": as_utc(since)}).fetchall()
+        _log_detections(warehouse, since)
+        conditions = alerts.conditions(settings, warehouse)
+        snapshot.publish(warehouse, store, settings.output_prefix, settings.time_zone)
     except Exception:
         log.exception("Failed to read back what this run did")
         return Files([], 0)
