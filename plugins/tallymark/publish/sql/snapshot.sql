@@ -19,7 +19,7 @@ with first_errors as (
 )
 
 select
-    chunks.*,
+    chunks.* exclude (reason),
     landing_to_file.detections,
     landing_to_file.out_at,
     landing_to_file.seconds,

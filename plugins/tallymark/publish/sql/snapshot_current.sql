@@ -1,6 +1,6 @@
 -- The tables of current.duckdb: all that the page shows and that is in no sealed part.
-set variable sealed_chunks = (select sealed from sealing where kind = 'chunks');
-set variable sealed_detections = (select sealed from sealing where kind = 'detections');
+set variable sealed_chunks = (select coalesce(max(last_id), 0) from snapshot.parts where kind = 'chunks');
+set variable sealed_detections = (select coalesce(max(last_id), 0) from snapshot.parts where kind = 'detections');
 
 create or replace temp table open_now as from open_issues(getvariable('snapshot').published_at);
 
@@ -32,7 +32,8 @@ order by chunk_seq desc
 limit 1;
 
 create table published.merchants as
-select * from merchants
+select merchant, transactions, customers, female_customers, male_customers
+from merchants
 order by transactions desc, merchant
 limit 5_000;
 
@@ -48,7 +49,8 @@ order by seen_at desc, kind, about
 limit getvariable('snapshot').rejected;
 
 create table published.conflicts as
-select * from raw.conflicts
+select chunk_key, etag, landed_at, seen_at
+from raw.conflicts
 order by seen_at desc, chunk_key
 limit getvariable('snapshot').rejected;
 
