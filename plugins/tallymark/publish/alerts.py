@@ -22,10 +22,6 @@ log = logging.getLogger(__name__)
 TRY_AGAIN_SECONDS = 300
 MAX_UNSAID = 100
 FAILED_RUN, STANDSTILL = "failed run", "stream stands still"
-LAST_CHUNK = """
-    select max(chunk_seq) from raw.chunks
-    where state = 'accepted' and chunk_seq <= (select max(chunk_seq) from output.releases)
-"""
 
 
 # Sends lines to all recipients; returns false when none was reached. It raises nothing.
@@ -63,12 +59,10 @@ def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list
     """What the warehouse tells after an export."""
     run_sql(warehouse, "intake/open_issues")
     run_sql(warehouse, "publish/landing_to_file")
-    [(last_chunk,)] = warehouse.execute(LAST_CHUNK).fetchall()
     found = run_sql(
         warehouse,
         "publish/alert_conditions",
         now=utc_now(),
-        last_chunk=last_chunk,
         lag_limit=settings.lag_limit_seconds,
         quiet_seconds=settings.alert_quiet_hours * 3600,
         many_times=settings.alert_many_times,

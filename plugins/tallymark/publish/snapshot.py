@@ -20,11 +20,7 @@ from tallymark.warehouse.connection import run_sql, transaction, utc_now
 log = logging.getLogger(__name__)
 
 ROWS_PER_PART = 5_000
-MAX_MERCHANTS = 5_000
 MAX_REJECTED_ROWS = 500
-NEAREST_SHOWN = 5
-# More than are shown, so that others follow when some are detected.
-NEAREST_KEPT = 20
 PUT_SECONDS = 10
 SEALED = {
     "chunks": "from chunk_rows where chunk_seq > $first and chunk_seq <= $last order by chunk_seq",
@@ -49,13 +45,19 @@ def publish(warehouse: duckdb.DuckDBPyConnection, store: Store, output_prefix: s
         time_zone: in which the page shows times.
     """
     try:
-        with transaction(warehouse):
-            run_sql(warehouse, "publish/landing_to_file")
-            run_sql(warehouse, "publish/snapshot")
-            objects, sealed = _seal(warehouse, f"{output_prefix}snapshot/")
-            _set_variables(warehouse, sealed, time_zone)
-            _refresh_nearest(warehouse)
+        variables = {
+            "published_at": utc_now(),
+            "time_zone": time_zone,
+            "rejected": MAX_REJECTED_ROWS,
+            "depend_on_other_customers": [pattern.id for pattern in patterns() if pattern.depends_on_other_customers],
+        }
+        warehouse.execute("set variable snapshot = $variables", {"variables": variables})
         run_sql(warehouse, "intake/open_issues")
+        run_sql(warehouse, "publish/landing_to_file")
+        with transaction(warehouse):
+            run_sql(warehouse, "publish/snapshot")
+            _refresh_nearest(warehouse)
+            objects = _seal(warehouse, f"{output_prefix}snapshot/")
         _put_in_time(store, objects | {current_key(output_prefix): _current(warehouse)})
         if objects:
             warehouse.execute("update snapshot.parts set is_put = true")
@@ -65,37 +67,17 @@ def publish(warehouse: duckdb.DuckDBPyConnection, store: Store, output_prefix: s
     return True
 
 
-def _seal(warehouse: duckdb.DuckDBPyConnection, prefix: str) -> tuple[dict[str, bytes], dict[str, int]]:
-    """Seal final rows; returns new parts by their keys, and up to which row each kind is sealed."""
+def _seal(warehouse: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, bytes]:
+    """Seal rows that no longer change; returns the new parts by their keys."""
     objects = {}
-    sealed = dict.fromkeys(SEALED, 0)
-    sealed |= dict(warehouse.execute("select kind, max(last_id) from snapshot.parts group by kind").fetchall())
-    [last_rows] = warehouse.execute("select chunks, detections from final_rows").fetchall()
-    final = dict(zip(SEALED, last_rows, strict=True))
-    for kind, rows in SEALED.items():
-        while sealed[kind] + ROWS_PER_PART <= final[kind]:
-            last = sealed[kind] + ROWS_PER_PART
-            body = _as_parquet(warehouse.sql(rows, params={"first": sealed[kind], "last": last}))
+    for kind, first, final in warehouse.execute("select kind, sealed, final from sealing order by kind").fetchall():
+        for last in range(first + ROWS_PER_PART, final + 1, ROWS_PER_PART):
+            rows = warehouse.sql(SEALED[kind], params={"first": last - ROWS_PER_PART, "last": last})
+            body = _as_parquet(rows)
             key = f"{prefix}{kind}-{last:010d}-{hashlib.sha256(body).hexdigest()[:12]}.parquet"
             warehouse.execute("insert into snapshot.parts values (?, ?, ?, false)", [kind, last, key])
             objects[key] = body
-            sealed[kind] = last
-    return objects, sealed
-
-
-def _set_variables(warehouse: duckdb.DuckDBPyConnection, sealed: dict[str, int], time_zone: str) -> None:
-    variables = {
-        "published_at": utc_now(),
-        "time_zone": time_zone,
-        "sealed_chunks": sealed["chunks"],
-        "sealed_detections": sealed["detections"],
-        "merchants": MAX_MERCHANTS,
-        "rejected": MAX_REJECTED_ROWS,
-        "nearest": NEAREST_SHOWN,
-        "nearest_kept": NEAREST_KEPT,
-        "depend_on_other_customers": [pattern.id for pattern in patterns() if pattern.depends_on_other_customers],
-    }
-    warehouse.execute("set variable snapshot = $variables", {"variables": variables})
+    return objects
 
 
 def _refresh_nearest(warehouse: duckdb.DuckDBPyConnection) -> None:

@@ -1,3 +1,9 @@
+-- A variable, as the view is then computed for this chunk alone.
+set variable last_chunk = (
+    select max(chunk_seq) from raw.chunks
+    where state = 'accepted' and chunk_seq <= (select max(chunk_seq) from output.releases)
+);
+
 -- What is not as it should be, one row for each condition: what kind, what about, and a sentence.
 with accepted as (
     select * from raw.chunks where state = 'accepted'
@@ -9,7 +15,7 @@ lag as (
         'landing to file' as about,
         format('{} took {:.0f} s; the limit is {:g} s.', chunk_key, seconds, $lag_limit) as message
     from landing_to_file
-    where chunk_seq = $last_chunk and seconds > $lag_limit
+    where chunk_seq = getvariable('last_chunk') and seconds > $lag_limit
 ),
 
 last_releases as (

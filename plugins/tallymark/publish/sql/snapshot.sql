@@ -19,7 +19,7 @@ with first_errors as (
 )
 
 select
-    chunks.*,
+    chunks.* exclude (reason),
     landing_to_file.detections,
     landing_to_file.out_at,
     landing_to_file.seconds,
@@ -35,12 +35,22 @@ select *
 from detections
 left join chunk_thresholds using (chunk_seq);
 
--- The last chunk and the last detection that no longer change.
-create or replace temp view final_rows as
+-- Up to which row each kind is sealed, and which row is the last that no longer changes.
+create or replace temp view sealing as
 select
-    coalesce(
-        (select min(chunk_seq) - 1 from detections where file_number is null),
-        (select max(chunk_seq) from output.releases),
-        0
-    ) as chunks,
-    (select coalesce(max(last_detection_id), 0) from output.files where put_at is not null) as detections;
+    kind,
+    coalesce((select max(last_id) from snapshot.parts where parts.kind = final.kind), 0) as sealed,
+    last_id as final
+from (
+    select
+        'chunks' as kind,
+        coalesce(
+            (select min(chunk_seq) - 1 from detections where file_number is null),
+            (select max(chunk_seq) from output.releases),
+            0
+        ) as last_id
+    union all
+    select
+        'detections' as kind,
+        (select coalesce(max(last_detection_id), 0) from output.files where put_at is not null) as last_id
+) as final;

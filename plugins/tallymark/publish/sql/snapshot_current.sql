@@ -1,4 +1,7 @@
 -- The tables of current.duckdb: all that the page shows and that is in no sealed part.
+set variable sealed_chunks = (select coalesce(max(last_id), 0) from snapshot.parts where kind = 'chunks');
+set variable sealed_detections = (select coalesce(max(last_id), 0) from snapshot.parts where kind = 'detections');
+
 create or replace temp table open_now as from open_issues(getvariable('snapshot').published_at);
 
 create table published.about as
@@ -15,12 +18,12 @@ select kind, key from snapshot.parts order by kind, last_id;
 
 create table published.chunks as
 select * from chunk_rows
-where chunk_seq > getvariable('snapshot').sealed_chunks
+where chunk_seq > getvariable('sealed_chunks')
 order by chunk_seq;
 
 create table published.detections as
 select * from detection_rows
-where detection_id > getvariable('snapshot').sealed_detections
+where detection_id > getvariable('sealed_detections')
 order by detection_id;
 
 create table published.thresholds as
@@ -29,15 +32,15 @@ order by chunk_seq desc
 limit 1;
 
 create table published.merchants as
-select * from merchants
+select merchant, transactions, customers, female_customers, male_customers
+from merchants
 order by transactions desc, merchant
-limit getvariable('snapshot').merchants;
+limit 5_000;
 
 create table published.nearest as
 select * from snapshot.nearest
 where merchant in (select merchant from published.merchants)
-qualify
-    row_number() over (partition by pattern_id, merchant order by distance, customer) <= getvariable('snapshot').nearest
+qualify row_number() over (partition by pattern_id, merchant order by distance, customer) <= 5
 order by merchant, pattern_id, distance, customer;
 
 create table published.open_issues as
@@ -46,7 +49,8 @@ order by seen_at desc, kind, about
 limit getvariable('snapshot').rejected;
 
 create table published.conflicts as
-select * from raw.conflicts
+select chunk_key, etag, landed_at, seen_at
+from raw.conflicts
 order by seen_at desc, chunk_key
 limit getvariable('snapshot').rejected;
 

@@ -31,10 +31,9 @@ found as (
         )
 )
 
+-- More than are shown, so that others follow when some are detected.
 select * from (select * from kept union all by name select * from found) as near
-qualify
-    row_number() over (partition by pattern_id, merchant order by distance, customer)
-    <= getvariable('snapshot').nearest_kept;
+qualify row_number() over (partition by pattern_id, merchant order by distance, customer) <= 20;
 
 delete from snapshot.nearest where merchant in (select merchant from batch_merchants);
 
