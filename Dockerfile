@@ -6,7 +6,9 @@ RUN pip install --no-cache-dir -r /tmp/requirements.txt -r /tmp/requirements-doc
 RUN useradd --uid 10001 --create-home tallymark && install -d -o tallymark -g tallymark /data /logs /feed
 WORKDIR /tallymark
 COPY dags dags
+COPY pyproject.toml ./
 COPY plugins plugins
+RUN pip install --no-cache-dir --no-deps --no-build-isolation -e .
 COPY dbt_project dbt_project
 # Containers cannot write here, and each task would compile it again.
 RUN python -m compileall -q dags plugins

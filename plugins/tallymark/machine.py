@@ -3,7 +3,10 @@
 import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
+
+from tallymark.errors import UserError
 
 # What happened, and what to do about it.
 FAULTS = {
@@ -61,6 +64,25 @@ def explain(fault: BaseException | str, path: Path | None = None) -> str | None:
 def message(error: BaseException) -> str:
     """What to tell people about any exception: a fault of the machine explained, or the exception's own text."""
     return (explain(error) if isinstance(error, OSError | MemoryError) else None) or str(error)
+
+
+def must_be_writable(folder: Path, name: str) -> None:
+    """Create a folder unless it exists; raise a UserError when that fails, or when nothing can be written into it.
+
+    Args:
+        name: what the command calls the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in OF_SPACE:
+            raise UserError(explain(error, folder.absolute())) from error
+        why = "it is a file" if folder.is_file() else error.strerror
+        raise UserError(
+            f"{name} is not writable: {folder.absolute()} ({why}). Choose a folder you can write to."
+        ) from error
 
 
 def free_bytes(path: Path) -> int:

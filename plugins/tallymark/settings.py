@@ -1,7 +1,4 @@
-"""Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``.
-
-``python -m tallymark settings`` writes docs/settings.md.
-"""
+"""Every setting of Tallymark, read from environment variables named ``TALLYMARK_<FIELD>``."""
 
 import json
 import os
@@ -397,9 +394,3 @@ def _as_code(default: Any) -> str:
     if isinstance(default, Path):
         default = default.relative_to(PROJECT_ROOT)
     return "" if default in (None, "") else f"`{default}`"
-
-
-def main(arguments: list[str]) -> None:
-    """Write the page."""
-    PAGE.write_text(describe())
-    print(PAGE.relative_to(PROJECT_ROOT))

@@ -9,7 +9,8 @@ import pytest
 from support.four_chunks import rows_of
 from support.oracle import Row
 from support.streams import THRESHOLDS, csv_text, write_chunk, write_importance
-from tallymark.local.certify import CertifyError, Way, certify, lay_out, replay_in_every_way
+from tallymark.local.certify import Way, compare, lay_out, replay_in_every_way
+from tallymark.local.feed import SourceError
 
 CHUNKS = 8
 
@@ -33,7 +34,7 @@ def certified(tmp_path_factory) -> tuple[Path, list[Way]]:
 
 def test_every_way_has_the_same_digest(certified, capsys):
     data, ways = certified
-    assert certify(data, ways)
+    assert compare(data, ways)
     _, *lines = capsys.readouterr().out.splitlines()
     assert len({line.split()[-1] for line in lines}) == 1
     assert [line[:24].strip() for line in lines] == [way.name for way in ways]
@@ -44,7 +45,7 @@ def test_kills_do_not_show_either(certified, tmp_path):
     data, (first, *_) = certified
     *_, killed = replay_in_every_way(data, tmp_path, THRESHOLDS, kills=3, seed=1)
     assert killed.kills > 0
-    assert certify(data, [first, killed])
+    assert compare(data, [first, killed])
 
 
 def test_batches_do_differ(certified):
@@ -76,7 +77,7 @@ def test_one_planted_row_is_found(certified, tmp_path, capsys, difference, found
     shutil.copytree(last.out, tmp_path / "out")
     with duckdb.connect(str(tmp_path / "out/warehouse.duckdb")) as warehouse:
         warehouse.execute(difference)
-    assert not certify(data, [first, Way("changed", tmp_path / "out", 0)])
+    assert not compare(data, [first, Way("changed", tmp_path / "out", 0)])
     assert f"WRONG: changed: {found}" in capsys.readouterr().out
 
 
@@ -84,7 +85,7 @@ def test_a_lost_file_is_found(certified, tmp_path, capsys):
     data, (first, *_, last) = certified
     shutil.copytree(last.out, tmp_path / "out")
     (tmp_path / "out/output/detections/detections-00000001.csv").unlink()
-    assert not certify(data, [first, Way("changed", tmp_path / "out", 0)])
+    assert not compare(data, [first, Way("changed", tmp_path / "out", 0)])
     assert "detections-00000001.csv (" in capsys.readouterr().out
 
 
@@ -102,5 +103,5 @@ def test_a_file_is_cut_into_chunks_as_it_is_or_shuffled(tmp_path):
 
 
 def test_a_folder_without_transactions_is_an_error(tmp_path):
-    with pytest.raises(CertifyError, match="holds neither"):
+    with pytest.raises(SourceError, match="There is neither"):
         lay_out(tmp_path, tmp_path / "data")

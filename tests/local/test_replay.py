@@ -5,8 +5,8 @@ import gzip
 import pytest
 from support.oracle import Row
 from support.streams import detected, exported, write_chunk
-from tallymark.__main__ import main
 from tallymark.audit.results import audit
+from tallymark.cli import main
 from tallymark.local import replay as replay_module
 from tallymark.local.generate import generate
 from tallymark.local.replay import replay
@@ -93,17 +93,18 @@ def test_the_same_again_with_other_thresholds_says_that_these_did_not_count(tmp_
         "To see what other thresholds find, give another OUT\n"
     )
     write_chunk(tmp_path, "chunk_3", [Row("C", "M", "F", "1")])
-    code, out, _ = run(capsys, tmp_path, "{child_min_transactions: 60}")
+    code, out, error = run(capsys, tmp_path, "{child_min_transactions: 60}")
     assert (code, out) == (0, '{"chunks": 1, "detections": 1, "files": 1}\n')
-    assert f"Chunks that were in {tmp_path / 'out'} before keep what was decided on them: child_min_" in caplog.text
+    assert f"Chunks that were in {tmp_path / 'out'} before keep what was decided on them: child_min_" in error
 
 
 def test_the_same_again_says_that_there_was_nothing_new(tmp_path, monkeypatch, capsys, caplog):
     caplog.set_level("INFO")
     write_chunk(tmp_path, "chunk_1", [Row("C", "M", "F", "1")])
     for vars in ("{child_max_average_amount: 22.5}", "{child_max_average_amount: '22.50'}"):
-        assert run(capsys, tmp_path, vars)[0] == 0
-    assert f"All 1 chunks are in {tmp_path / 'out'} already: there was nothing new." in caplog.text
+        code, _, error = run(capsys, tmp_path, vars)
+        assert code == 0
+    assert f"All 1 chunks are in {tmp_path / 'out'} already: there was nothing new." in error
 
 
 def test_a_folder_without_chunks_is_an_error(tmp_path):
@@ -115,8 +116,8 @@ def test_a_folder_without_chunks_is_an_error(tmp_path):
 def test_a_batch_that_is_no_number_of_chunks(tmp_path, batch, monkeypatch, capsys):
     write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
     monkeypatch.setattr(replay_module, "replay", lambda **_: pytest.fail("it ran"))
-    assert main(["replay", str(tmp_path), str(tmp_path / "out"), "--batch", batch]) == 1
-    assert f"ERROR: BATCH: '{batch}' is not a number of chunks: 1 or more" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path), str(tmp_path / "out"), "--batch", batch]) == 2
+    assert "ERROR: Invalid value for '--batch': " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch", [-1, 0])

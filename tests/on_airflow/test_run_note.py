@@ -16,7 +16,7 @@ from airflow.utils.types import DagRunType
 from sqlalchemy import select, text
 from tallymark.on_airflow import run_note, set_up
 
-set_up.main([])
+set_up.set_up()
 LOADED = {"chunks_accepted": 1, "rows_accepted": 2, "chunks_rejected": 0, "chunks_in_conflict": 0}
 with create_session() as session:
     # What is tested reads neither tasks nor versions of the DAG, which runs and XComs refer to.

@@ -92,7 +92,7 @@ def test_a_service_that_stays_has_a_health_check(name):
         watch, command = check["test"][:5], check["test"][5:]
         assert watch == ["CMD", "sh", "-c", WATCH, "watch"]
         if name in PARTS:
-            assert command == ["python", "-m", "tallymark", "health", PARTS[name]]
+            assert command == ["tallymark", "health", PARTS[name]]
 
 
 def test_what_others_wait_for_has_a_health_check_or_ends():
@@ -221,7 +221,7 @@ def test_make_secrets_writes_once_for_the_owner_alone(tmp_path):
     written = (tmp_path / ".env").read_text()
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert again.returncode and "ERROR: .env is there already" in again.stderr
+    assert again.returncode and "ERROR: .env exists already" in again.stderr
     assert (tmp_path / ".env").read_text() == written
 
 
@@ -251,8 +251,8 @@ HEALTHY, UNHEALTHY = {"status": "healthy"}, {"status": "unhealthy"}
 def test_health_of_a_part(monkeypatch, database, scheduler, code):
     answer = json.dumps({"metadatabase": database, "scheduler": scheduler})
     monkeypatch.setattr(health, "URL", f"data:application/json,{quote(answer)}")
-    assert health.main(["scheduler"]) == code
-    assert health.main(["metadatabase"]) == (health.HEALTHY if database == HEALTHY else health.NOT_ITS_FAULT)
+    assert health.check("scheduler") == code
+    assert health.check("metadatabase") == (health.HEALTHY if database == HEALTHY else health.NOT_ITS_FAULT)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "data:text/plain,no%20JSON"])
@@ -267,7 +267,7 @@ def test_health_of_a_part(monkeypatch, database, scheduler, code):
 def test_health_while_the_api_server_does_not_answer(monkeypatch, url, part, database_answers, code):
     monkeypatch.setattr(health, "URL", url)
     monkeypatch.setattr(health, "database_answers", lambda: database_answers)
-    assert health.main([part]) == code
+    assert health.check(part) == code
 
 
 def test_what_the_operations_name_is_there():

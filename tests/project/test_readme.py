@@ -17,6 +17,7 @@ from support import servers
 from support.oracle import Row
 from support.streams import csv_text
 from support.waiting import wait_for
+from tallymark.local import processes
 from tallymark.local import stack as local_stack
 from tallymark.settings import NOT_SETTINGS, PROJECT_ROOT, Settings
 
@@ -67,19 +68,12 @@ def running(checkout: Path, s3: servers.Served) -> Iterator[tuple[subprocess.Pop
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{ports['AIRFLOW__API__PORT']}",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    with (checkout.parent / "log").open("wb") as log:
-        bash = subprocess.Popen(
-            ["bash", "-e", "-c", commands], cwd=checkout, env=environment, stdin=-3, stdout=log, stderr=log
-        )
+    command = ["bash", "-e", "-c", f"cd '{checkout}'\n{commands}"]
+    bash = processes.spawn(checkout, command, environment, checkout.parent / "log")
     try:
         yield bash, ports
     finally:
-        if bash.poll() is None:
-            started = psutil.Process(bash.pid)
-            family = [started, *started.children()]
-            # Bash would not hand the signal on, as a terminal does with Ctrl-C.
-            airflow = [process.pid for process in family if "standalone" in process.cmdline()]
-            local_stack.stop(airflow or [bash.pid])
+        processes.stop(checkout)
         bash.wait(600)
         for port in reserved.values():
             port.close()

@@ -47,3 +47,12 @@ VARIABLES = {
     "all_proxy": "socks5h://127.0.0.1:1",
 }
 PROXIES = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NOBODY)
+
+# Variables that a local stack keeps.
+KEPT = {
+    "AIRFLOW_CONN_SLACK_DEFAULT": "slack://",
+    "AIRFLOW_VAR_TEAM": "payments",
+    "TALLYMARK_BUCKET": "a-bucket",
+    "PATH": "/bin",
+    **PROXIES,
+}

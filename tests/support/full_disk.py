@@ -8,7 +8,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tallymark.__main__ import main
+from tallymark.cli import main
 from tallymark.intake import ledger
 from tallymark.local import replay
 from tallymark.outbox.files import replan
@@ -68,7 +68,8 @@ def run(data: Path, out: Path, vars: str, point: str, told: Connection) -> None:
         os.dup2(nowhere, stream)
     sys.stderr = io.StringIO()
     code = main(["replay", str(data), str(out), "--batch=2", f"--vars={vars}"])
-    told.send((code, sys.stderr.getvalue()))
+    # Without the lines about progress.
+    told.send((code, sys.stderr.getvalue()[sys.stderr.getvalue().find("ERROR: ") :]))
 
 
 def plan_again(path: Path, told: Connection) -> None:

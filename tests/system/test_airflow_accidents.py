@@ -23,6 +23,7 @@ from support.four_chunks import VARS, rows_of, settings
 from support.streams import HEADER, csv_text, detected, exported, write_importance
 from tallymark.audit.results import audit
 from tallymark.local import stack as local_stack
+from tallymark.local.processes import stop
 from tallymark.local.replay import replay
 from tallymark.recovery.verify import verify
 from tallymark.store.folder import FolderStore
@@ -153,7 +154,7 @@ def airflow(tmp_path_factory):
             stack.bucket.put("input/customers/customer_importance.csv", importance)
             yield Airflow(stack, psutil.Process(processes["scheduler"].pid))
         finally:
-            local_stack.stop([process.pid for process in processes.values()])
+            stop(stack.root)
 
 
 def test_killed_tasks_are_tried_again(airflow):

@@ -19,6 +19,7 @@ from support.streams import HEADER
 from support.waiting import wait_for
 from tallymark.local import stack as local_stack
 from tallymark.local.generate import generate
+from tallymark.local.processes import stop
 from tallymark.settings import PROJECT_ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,7 +79,7 @@ def site(tmp_path_factory):
         try:
             yield Site(stack, processes, controller.handler)
         finally:
-            local_stack.stop([process.pid for process in processes.values()])
+            stop(stack.root)
             controller.stop()
 
 
@@ -394,7 +395,7 @@ def test_the_trigger_form_refuses_what_makes_no_sense(stream):
 
 def test_a_run_that_failed_and_what_its_log_ends_with(stream, browser, login):
     """The last test, as it takes the S3 server away. The grid shows runs with a note by a corner in another green."""
-    local_stack.stop([stream.processes["s3"].pid])
+    stream.processes["s3"].kill()
     failed = []
 
     def has_failed() -> bool:

@@ -356,6 +356,6 @@ def test_a_back_up_restored_into_an_empty_set_up_goes_on(server, tmp_path):
     assert exported(server.download(tmp_path / "here"))[-1] == ("PatId2", "CHILD", "C1", "M1")
     for command in ("verify", "rebuild"):
         server.run(*server.compose, "stop", "scheduler")
-        server.run(*server.compose, *f"run --rm --no-deps -T scheduler python -m tallymark {command}".split())
+        server.run(*server.compose, *f"run --rm --no-deps -T scheduler tallymark {command}".split())
     server.run(*server.compose, "start", "scheduler")
     wait_for(lambda: server.is_well("scheduler"), "the scheduler is well with a rebuilt warehouse")

@@ -15,6 +15,8 @@ from support.oracle import Row, detect
 from support.streams import HEADER, THRESHOLDS, csv_text, detected
 from support.waiting import wait_for
 from tallymark.local import stack as local_stack
+from tallymark.local.isolation import isolate_this_process
+from tallymark.local.processes import stop
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 PAGE = [
@@ -39,13 +41,13 @@ def running(tmp_path, capsys):
     (source / "transactions.csv").write_text(HEADER + "\n")
     variables = foreign.VARIABLES | foreign.PROXIES | {"TALLYMARK_VARS": json.dumps(THRESHOLDS)}
     with patch.dict(os.environ, variables):
-        local_stack.isolate_this_process()
+        isolate_this_process()
         made = local_stack.new_stack(tmp_path / "stack", source / "transactions.csv")
         processes = local_stack.start(made)
         try:
             yield made, processes
         finally:
-            local_stack.stop([process.pid for process in processes.values()])
+            stop(made.root)
 
 
 def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
@@ -100,7 +102,7 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
     no_secret_in_logs(stack)
     nobody_gets_in_without_a_login(stack)
     the_page_shows(stack, len(expected))
-    local_stack.stop([processes["s3"].pid])
+    processes["s3"].kill()
     the_log_of_a_failed_task_ends_with_what_to_do(stack)
 
 
@@ -108,7 +110,7 @@ def it_says_what_is_up(output: str) -> None:
     lines = re.findall(r"^ +\d+ s   (.+)$", output, re.MULTILINE)
     assert lines == [
         "S3 server is up",
-        "Airflow's database is ready",
+        "Airflow's database is up",
         "Airflow's UI is up",
         "Airflow's scheduler is up",
     ]

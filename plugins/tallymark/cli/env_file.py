@@ -1,15 +1,14 @@
-"""The file .env of docker-compose.yaml with fresh secrets: see ``make secrets`` in docs/operations.md.
+"""Write the .env of docker-compose.yaml with fresh secrets: docs/operations.md.
 
-It needs nothing but Python, as a server with Docker has no virtual environment.
+A server with Docker has no virtual environment, so make calls this file with any Python 3, and it imports nothing else.
 """
 
 import base64
 import os
 import re
 import secrets
+import sys
 from pathlib import Path
-
-from tallymark.errors import UserError
 
 EXAMPLE = Path(".env.example")
 ENV_FILE = Path(".env")
@@ -25,15 +24,17 @@ def filled(example: str) -> str:
     return re.sub(r"^([A-Z0-9_]+)=$", lambda found: f"{found[1]}={fresh(found[1])}", example, flags=re.MULTILINE)
 
 
-def main(arguments: list[str]) -> None:
-    """Write .env, for its owner alone; one that is there stays as it is."""
+def write() -> None:
+    """Write .env, for its owner alone; exits with an error if it exists, and leaves it as it is."""
     text = filled(EXAMPLE.read_text())
     try:
         descriptor = os.open(ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise UserError(
-            f"{ENV_FILE} is there already, and volumes may hold what its secrets open. It was left as it is."
-        ) from error
+    except FileExistsError:
+        sys.exit(f"ERROR: {ENV_FILE} exists already, and volumes may need its secrets. It was left as it is.")
     with open(descriptor, "w") as file:
         file.write(text)
-    print(f"{ENV_FILE} is written. The user of the UI is admin; the password is ADMIN_PASSWORD in there.")
+    print(f"{ENV_FILE} is written. The user of the UI is admin; the password is ADMIN_PASSWORD in that file.")
+
+
+if __name__ == "__main__":
+    write()

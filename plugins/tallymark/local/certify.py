@@ -9,9 +9,9 @@ import csv
 import gzip
 import hashlib
 import io
-import json
 import logging
 import multiprocessing
+import os
 import random
 import shutil
 import signal
@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tallymark.cli.command_line import ArgumentParser, must_be_a_folder, whole_number
 from tallymark.errors import UserError
-from tallymark.local.feed import check_source, feed_transactions, open_source
+from tallymark.local.feed import feed_transactions, find_source, open_source
 from tallymark.local.generate import generate
 from tallymark.local.replay import replay
 from tallymark.outbox import manifest
+from tallymark.progress import Show, ignore
 from tallymark.recovery.verify import verify
-from tallymark.settings import PROJECT_ROOT, Settings, read_vars
+from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
 
@@ -36,6 +36,8 @@ TABLES = (
     *("raw.chunks", "raw.conflicts", "raw.importance_versions", "raw.transactions", "raw.rejected_rows"),
     *("merchants", "merchant_customers", "customer_weights", "chunk_thresholds", "detections"),
 )
+WAYS = 5
+KILLED = "random batches, killed"
 LARGEST_BATCH = 12
 SECONDS_TO_START = 1
 DIFFERENCES_SHOWN = 5
@@ -69,14 +71,9 @@ def lay_out(source: Path, data: Path, shuffle: int | None = None) -> None:
         shuffle: seed with which the rows are put in another order first.
 
     Raises:
-        CertifyError: when the transactions are not there.
-        SourceError: when they cannot be cut into chunks.
+        SourceError: when the transactions are missing, or cannot be cut into chunks.
     """
-    found = [path for name in ("transactions.csv.gz", "transactions.csv") if (path := source / name).is_file()]
-    if not found:
-        raise CertifyError(f"{source} holds neither input/transactions/ nor transactions.csv(.gz)")
-    feed_source = found[0]
-    check_source(feed_source)
+    feed_source = find_source(source)
     if shuffle is not None:
         shutil.copytree(source, data / "shuffled", ignore=lambda _, names: {n for n in names if "transactions" in n})
         with open_source(feed_source) as file:
@@ -88,22 +85,29 @@ def lay_out(source: Path, data: Path, shuffle: int | None = None) -> None:
     feed_transactions(Settings(feed_source=feed_source, feed_interval_seconds=0), FolderStore(data))
 
 
-def replay_in_every_way(data: Path, out: Path, vars: dict, kills: int, seed: int) -> Iterator[Way]:
+def replay_in_every_way(data: Path, out: Path, vars: dict, kills: int, seed: int, show: Show = ignore) -> Iterator[Way]:
     """Replay the chunks in ``data`` one by one, seven at a time, all at once, in random batches, and with kills.
 
     Raises:
         CertifyError: when a replay failed.
     """
-    for name, batch in {"one by one": 1, "seven at a time": 7, "all at once": None, "random batches": seed}.items():
+    batches = {"one by one": 1, "seven at a time": 7, "all at once": None, "random batches": random_batches(seed)}
+    for number, (name, batch) in enumerate(batches.items()):
         way = out / name.replace(" ", "-")
         started_at = time.monotonic()
-        replay(data, way, random_batches(seed) if name == "random batches" else batch, vars)
+        replay(data, way, batch, vars, partial(_show_way, show, number, name))
         yield Way(name, way, seconds := time.monotonic() - started_at)
+    show(len(batches), WAYS, KILLED)
     started_at = time.monotonic()
     killed = _replay_with_kills(
         data, out / "killed", vars, kills, seed, 2 * (SECONDS_TO_START + seconds / (kills or 1))
     )
-    yield Way("random batches, killed", out / "killed", time.monotonic() - started_at, killed)
+    yield Way(KILLED, out / "killed", time.monotonic() - started_at, killed)
+
+
+def _show_way(show: Show, way: int, name: str, done: int, total: int, _: str) -> None:
+    """Show the chunks of one way as its share of all ways."""
+    show(way * total + done, WAYS * total, name)
 
 
 def random_batches(seed: int) -> Iterator[int]:
@@ -199,7 +203,44 @@ def differences(expected: dict[str, list[str]], found: dict[str, list[str]]) -> 
     return said
 
 
-def certify(data: Path, ways: Iterable[Way]) -> bool:
+def certify(
+    data: Path | None, out: Path, shuffle: int | None, vars: dict, kills: int, seed: int, show: Show = ignore
+) -> bool:
+    """Replay the same chunks in every way and print what comes out; returns whether it is equal.
+
+    Args:
+        data: laid out like the bucket, or with ``transactions.csv(.gz)``; None: generated data.
+        out: is emptied first.
+        shuffle: seed with which rows are put in another order before they are cut into chunks.
+        vars: dbt vars, such as other thresholds.
+        kills: how often the last replay is killed at most.
+        seed: of the random batches and kills.
+
+    Raises:
+        UserError: when the data or a threshold cannot be used, or a replay failed.
+    """
+    Settings(vars=vars)
+    # A process of Python's, which the first replay starts, would warn about semaphores of processes that were killed.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+    if shuffle is not None and data and _is_cut(data):
+        raise CertifyError("Only a whole file can be shuffled; these are chunks already")
+    if data and not _is_cut(data):
+        find_source(data)
+    shutil.rmtree(out, ignore_errors=True)
+    if not data:
+        data = out / "generated"
+        generate(data)
+    if not _is_cut(data):
+        lay_out(data, out / "data", shuffle)
+        data = out / "data"
+    return compare(data, replay_in_every_way(data, out, vars, kills, seed, show))
+
+
+def _is_cut(data: Path) -> bool:
+    return (data / "input/transactions").is_dir()
+
+
+def compare(data: Path, ways: Iterable[Way]) -> bool:
     """Print the digest of each way, and what differs from the first one; returns whether nothing does."""
     expected, is_equal = None, True
     print(f"{'way':24} {'detections':>10} {'kills':>5} {'seconds':>8}  digest", flush=True)
@@ -217,33 +258,3 @@ def certify(data: Path, ways: Iterable[Way]) -> bool:
             print(f"WRONG: {way.name}: {line}")
             is_equal = False
     return is_equal
-
-
-def main(arguments: list[str]) -> bool:
-    """Command line: see ``make certify`` in the README."""
-    parser = ArgumentParser(prog="make certify", description=__doc__)
-    parser.add_argument("data", type=Path, nargs="?", help="laid out like the bucket, or with transactions.csv(.gz)")
-    parser.add_argument("--out", type=Path, default=PROJECT_ROOT / ".local" / "certify", help="is emptied first")
-    parser.add_argument("--shuffle", type=int, metavar="SEED", help="put the rows in another order before cutting them")
-    parser.add_argument("--kills", type=whole_number(0, "kills"), default=20)
-    parser.add_argument("--seed", type=int, default=1, help="of the random batches and kills")
-    parser.add_argument("--vars", default="{}", help="dbt vars, as YAML")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.CRITICAL)
-    out, data, vars = given.out, given.data, read_vars(given.vars)
-    Settings(vars=vars)
-    if data:
-        must_be_a_folder(data, "DATA", "input/transactions/chunk_*, or transactions.csv(.gz)")
-    shutil.rmtree(out, ignore_errors=True)
-    if not data:
-        data = out / "generated"
-        generate(data)
-    if (data / "input/transactions").is_dir():
-        if given.shuffle is not None:
-            raise CertifyError("Only a whole file can be shuffled; these are chunks already")
-    else:
-        lay_out(data, out / "data", given.shuffle)
-        data = out / "data"
-    is_equal = certify(data, replay_in_every_way(data, out, vars, given.kills, given.seed))
-    print(json.dumps({"equal": is_equal}))
-    return not is_equal

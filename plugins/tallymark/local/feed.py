@@ -1,7 +1,4 @@
-"""The feed: a stand-in for the producer that puts a file of transactions into the bucket, chunk by chunk.
-
-``python -m tallymark feed`` reaches S3 as boto3 does by default, through ``AWS_*`` variables; it knows no Airflow.
-"""
+"""The feed: a stand-in for the producer that puts a file of transactions into the bucket, chunk by chunk."""
 
 import gzip
 import logging
@@ -13,16 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-import boto3
 from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential
 
-from tallymark.cli.command_line import ArgumentParser
 from tallymark.errors import UserError
 from tallymark.intake.csv_lines import RejectedError, read_layout
 from tallymark.intake.rows import TRANSACTIONS
 from tallymark.settings import Settings
 from tallymark.store import BucketError, Store
-from tallymark.store.s3 import S3_CONFIG, S3Store
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +71,21 @@ def feed_transactions(settings: Settings, store: Store) -> int:
     return done
 
 
+def find_source(folder: Path) -> Path:
+    """The file of transactions in a folder.
+
+    Raises:
+        SourceError: when there is none, or as ``check_source`` does.
+    """
+    for name in ("transactions.csv.gz", "transactions.csv"):
+        if (source := folder / name).is_file():
+            check_source(source)
+            return source
+    raise SourceError(
+        f"There is neither transactions.csv.gz nor transactions.csv in {folder.absolute()}, which DATA must hold"
+    )
+
+
 def check_source(source: Path) -> None:
     """See whether a file of transactions can be replayed.
 
@@ -114,14 +123,3 @@ def _chunks(source: Path, rows: int, skip: int) -> Iterator[bytes]:
         lines = islice(file, skip, None)
         while chunk := b"".join(islice(lines, rows)):
             yield header + chunk
-
-
-def main(arguments: list[str]) -> None:
-    """Command line: ends when the source is used up."""
-    ArgumentParser(prog="python -m tallymark feed", description=__doc__).parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settings = Settings()
-    if settings.feed_source in (None, Path()):
-        raise UserError("TALLYMARK_FEED_SOURCE is not set. Set it to a file transactions.csv or transactions.csv.gz.")
-    check_source(settings.feed_source)
-    feed_until_done(settings, S3Store(boto3.client("s3", config=S3_CONFIG), settings.bucket))

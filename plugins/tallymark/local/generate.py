@@ -4,7 +4,6 @@ The shape is that of Lopez-Rojas and Axelsson, BankSim (2014): one merchant take
 payments, few customers pay often and many seldom, text is wrapped in single quotes.
 """
 
-import argparse
 import gzip
 import random
 from collections.abc import Iterable
@@ -108,12 +107,3 @@ def _weights(merchant: _Merchant, customers: Iterable[_Customer]) -> list[float]
 def _write(path: Path, lines: list[str]) -> None:
     with path.open("wb") as file, gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as packed:
         packed.write("".join(f"{line}\n" for line in lines).encode())
-
-
-def main(arguments: list[str]) -> None:
-    """Command line: ``python -m tallymark generate FOLDER [--rows N] [--seed N]``."""
-    parser = argparse.ArgumentParser(prog="python -m tallymark generate", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--seed", type=int, default=1)
-    generate(**vars(parser.parse_args(arguments)))

@@ -1,27 +1,24 @@
 """The pipeline over a folder that is laid out like the bucket, without S3 and without a scheduler."""
 
-import json
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
 
-from tallymark.cli.command_line import ArgumentParser, must_be_a_folder, must_be_writable, whole_number
 from tallymark.errors import UserError
 from tallymark.intake.chunks import find_chunks
 from tallymark.intake.listing import waiting_chunks
+from tallymark.machine import must_be_writable
 from tallymark.patterns import thresholds
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
-from tallymark.settings import Settings, read_vars
+from tallymark.progress import Show, ignore
+from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
 from tallymark.warehouse.ledger_index import LedgerIndex
-
-log = logging.getLogger(__name__)
 
 LAYOUT = "input/transactions/chunk_* and input/customers/*, like the bucket"
 
@@ -30,7 +27,13 @@ class NoChunksError(UserError, FileNotFoundError):
     """There is nothing to replay."""
 
 
-def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars: dict | None = None) -> dict[str, int]:
+def replay(
+    data: Path,
+    out: Path,
+    batch: int | Iterator[int] | None = None,
+    vars: dict | None = None,
+    show: Show = ignore,
+) -> dict[str, int]:
     """Process what is in ``data`` and not yet in ``out``.
 
     Args:
@@ -53,15 +56,15 @@ def replay(data: Path, out: Path, batch: int | Iterator[int] | None = None, vars
     index = LedgerIndex(settings.warehouse, settings.limits)
     objects = list(store.list(settings.transactions_prefix))
     if not find_chunks(objects, settings.transactions_prefix) and not index.has_unfinished_work():
-        must_be_a_folder(data, "DATA", LAYOUT)
         raise NoChunksError(
             f"{data / settings.transactions_prefix} holds no chunk_* to replay. DATA must be a folder with {LAYOUT}; "
             "one with transactions.csv(.gz) is for make demo and make certify"
         )
     must_be_writable(out, "OUT")
     sizes = batch if isinstance(batch, Iterator) else repeat(max(len(objects), 1) if batch is None else batch)
-    done = Counter(chunks=0, detections=0, files=0)
+    done, total = Counter(chunks=0, detections=0, files=0), len(waiting_chunks(settings, objects))
     while waiting_chunks(settings, objects) or index.has_unfinished_work():
+        show(done["chunks"], total, f"{done['chunks']} of {total} chunks processed")
         loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
         build_models(settings)
         exported = export_detections(settings, store)
@@ -96,34 +99,7 @@ def _shown(threshold: object) -> str:
     return f"{Decimal(text).normalize():f}" if text[:1].isdecimal() else text
 
 
-def _chunks_taken(settings: Settings) -> int:
+def chunks_taken(settings: Settings) -> int:
+    """How many chunks are in the warehouse."""
     with connect(settings, read_only=True) as warehouse:
         return warehouse.execute("select count(distinct chunk_key) from raw.chunks").fetchone()[0]
-
-
-def main(arguments: list[str]) -> None:
-    """Command line: see ``make replay`` in the README."""
-    parser = ArgumentParser(prog="make replay", description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--batch", type=whole_number(1, "chunks"), help="chunks per micro-batch; all at once unless given"
-    )
-    parser.add_argument("--vars", default="{}", help="dbt vars, as YAML")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    vars = read_vars(given.vars)
-    done = replay(given.data, given.out, given.batch, vars)
-    settings = Settings(warehouse=given.out / "warehouse.duckdb", vars=vars)
-    others = ", ".join(other_thresholds(settings))
-    if not any(done.values()):
-        taken = f"All {_chunks_taken(settings)} chunks are in {given.out} already"
-        if others:
-            raise UserError(
-                f"{taken}, and were decided on with the thresholds of then: {others}. What was decided stays. "
-                "To see what other thresholds find, give another OUT"
-            )
-        log.info("%s: there was nothing new.", taken)
-    elif others:
-        log.warning("Chunks that were in %s before keep what was decided on them: %s", given.out, others)
-    print(json.dumps(done))

@@ -1,7 +1,4 @@
-"""Whether a part of Airflow works, as the API server knows: ``python -m tallymark health scheduler``.
-
-Docker asks again and again, so it imports next to nothing.
-"""
+"""Whether a part of Airflow works, as the API server knows. Docker asks every few seconds, so this imports little."""
 
 import json
 import os
@@ -10,17 +7,16 @@ from http.client import HTTPException
 
 URL = "http://api-server:8080/api/v2/monitor/health"
 HEALTHY = 0
-# Also the exit code of an error in here.
+# Also the exit code of any other error.
 NOT_ITS_FAULT = 1
 ITS_FAULT = 2
 
 
-def main(arguments: list[str]) -> int:
-    """The exit code says whether a part is healthy, and whether a restart of the part may help if it is not.
+def check(part: str) -> int:
+    """Print the health of a part; returns HEALTHY, NOT_ITS_FAULT, or ITS_FAULT when a restart of the part may help.
 
     Parts are ``scheduler``, ``dag_processor``, ``triggerer``, and ``metadatabase`` for the API server itself.
     """
-    (part,) = arguments
     is_api_server = part == "metadatabase"
     try:
         with urllib.request.urlopen(URL, timeout=8) as answer:

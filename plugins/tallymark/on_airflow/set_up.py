@@ -1,7 +1,4 @@
-"""Airflow's database and the pool that keeps writers of the warehouse apart: ``python -m tallymark set-up``.
-
-Safe to run again, and needed once wherever Tallymark is installed.
-"""
+"""Airflow's database, and the pool that keeps writers of the warehouse apart."""
 
 from airflow.cli.cli_parser import get_parser
 
@@ -13,8 +10,8 @@ COMMANDS = (
 )
 
 
-def main(arguments: list[str]) -> None:
-    """Run Airflow's commands for it."""
+def set_up() -> None:
+    """Create or migrate both. Safe to run again."""
     parser = get_parser()
     for command in COMMANDS:
         given = parser.parse_args(command)

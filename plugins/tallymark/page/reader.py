@@ -16,7 +16,8 @@ import duckdb
 from tallymark.errors import UserError
 from tallymark.publish.snapshot import current_key
 from tallymark.store import ObjectChangedError, Store, StoredObject
-from tallymark.warehouse.connection import OF_A_NEWER_DUCKDB, run_sql, transaction
+from tallymark.warehouse.connection import run_sql, transaction
+from tallymark.warehouse.errors import OF_A_NEWER_DUCKDB
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ from tallymark.outbox import manifest
 from tallymark.outbox.detections import detections_csv, read_detections
 from tallymark.outbox.files import plan, put_planned
 from tallymark.pipeline.build import build_models
+from tallymark.progress import Show, ignore
 from tallymark.settings import Settings
 from tallymark.store import Get, ObjectChangedError, Store, UnreadableError
 from tallymark.store.ahead import fetched_ahead
@@ -52,7 +53,7 @@ class RebuildError(UserError, RuntimeError):
     """The bucket does not hold what the manifests name; nothing was changed."""
 
 
-def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> dict[str, int]:
+def rebuild(settings: Settings, store: Store, without_missing: bool = False, show: Show = ignore) -> dict[str, int]:
     """Make the warehouse again; one that is there is kept beside it as ``<name>.before_rebuild``.
 
     Args:
@@ -68,14 +69,14 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False) -> 
         WarehouseError: when another process has the warehouse open, or the machine failed, as with a full disk.
     """
     try:
-        return _rebuild(settings, store, without_missing)
+        return _rebuild(settings, store, without_missing, show)
     except BaseException:
         # What is there is of no use to the next rebuild, and may be what fills the disk.
         _remove(settings.model_copy(update={"warehouse": _aside(settings.warehouse)}))
         raise
 
 
-def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[str, int]:
+def _rebuild(settings: Settings, store: Store, without_missing: bool, show: Show) -> dict[str, int]:
     manifests = list(manifest.read_all(store, settings.output_prefix))
     if not manifests:
         raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")
@@ -99,12 +100,14 @@ def _rebuild(settings: Settings, store: Store, without_missing: bool) -> dict[st
         _keep_rejected_files(aside, store, warehouse)
         wanted = [chunk for row in rows if _has_rows(row) and (chunk := chunks[row["chunk_seq"]])]
         with fetched_ahead(store.get, [stored for chunk in wanted for stored in chunk.readable]) as get:
-            for row in rows:
+            for done, row in enumerate(rows):
+                show(done, len(rows), "Restoring chunks")
                 _restore_chunk(aside, get, warehouse, row, chunks[row["chunk_seq"]])
         versions = [row for content in manifests for row in content["importance_versions"]]
         create_ledger_views(warehouse, aside.limits)
         ImportanceLoader(aside, warehouse).restore(store, {row["importance_version"]: row for row in versions})
         warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
+    show(len(rows), len(rows), "Building state and detections")
     build_models(aside)
     with connect(aside) as warehouse:
         with transaction(warehouse):

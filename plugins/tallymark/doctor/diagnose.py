@@ -1,10 +1,8 @@
-"""Check settings, connection, bucket and the warehouse's folder, and print one line for each check."""
+"""All checks: of settings, the warehouse's folder, the connection and the bucket."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 
-from tallymark.cli.command_line import ArgumentParser
 from tallymark.doctor import Finding, Verdict
 from tallymark.doctor.bucket import check_bucket
 from tallymark.doctor.warehouse import check_warehouse
@@ -67,20 +65,3 @@ def _connect(settings: Settings) -> Iterator[Finding]:
             f"there is no Airflow connection {name}. boto3 finds credentials and endpoint itself: {where}",
         )
     return store
-
-
-def main(arguments: list[str]) -> int:
-    """Print the findings; returns 1 if something will not work."""
-    ArgumentParser(
-        prog="tallymark doctor",
-        description=f"{__doc__} Writes one small object, doctor.txt, below the output prefix. Example: make doctor",
-    ).parse_args(arguments)
-    counts: Counter[Verdict] = Counter()
-    for finding in diagnose():
-        counts[finding.verdict] += 1
-        print(finding, flush=True)
-    print(
-        f"{counts[Verdict.WORKS]} work, {counts[Verdict.FALLS_BACK]} fall back, {counts[Verdict.FAILS]} fail, "
-        f"{counts[Verdict.NOT_CHECKED]} not checked"
-    )
-    return int(counts[Verdict.FAILS] > 0)

@@ -1,4 +1,4 @@
-"""Plain mistakes are answered by a sentence and an exit code, and values reach the commands as they were typed."""
+"""The command: its help, its errors and exit codes, and values that make passes to it."""
 
 import errno
 import gzip
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.oracle import Row
 from support.streams import HEADER, write_chunk
-from tallymark.__main__ import main
-from tallymark.cli import command_line
-from tallymark.cli.command_line import command
+from tallymark import machine
+from tallymark.cli import main
+from tallymark.cli.options import SECTIONS, tallymark
 from tallymark.errors import UserError
 from tallymark.local import generate
 from tallymark.local.replay import replay
@@ -42,12 +42,12 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def told(capsys, arguments: str) -> str:
-    """What a command tells on stderr before it ends with exit code 1."""
+def told(capsys, arguments: str, code: int = 1) -> str:
+    """What a command tells on stderr before it ends with an exit code."""
     name, *given = arguments.split()
     if name == "certify":
         given.append("--out=certified")
-    assert main([name, *given]) == 1
+    assert main([name, *given]) == code
     error = capsys.readouterr().err
     assert error.startswith("ERROR: ")
     return error.removeprefix("ERROR: ")
@@ -62,18 +62,15 @@ MISTAKES = {
     "replay chunks file": "OUT is not writable: {}/file (it is a file). Choose a folder you can write to.",
     "replay chunks file/out": "OUT is not writable: {}/file/out (Not a directory). Choose a folder",
     "replay chunks a#b": "warehouse is 'a#b/warehouse.duckdb': it has '#' in it, which is read as something else",
-    "replay chunks out --batch=ten": "BATCH: 'ten' is not a number of chunks: 1 or more",
     "replay chunks out --vars={a": "VARS is '{a': it must be YAML like {\"child_min_transactions\": 60} (expected ','",
     "replay chunks out --vars=[1]": "VARS is '[1]': it must be YAML like ",
     "replay chunks out --vars=7": "VARS is '7': it must be YAML like ",
     "certify none": "There is no folder {}/none; DATA must be a folder with input/transactions/chunk_*, or",
     "certify file": "{}/file is a file; DATA must be",
-    "certify empty": "empty holds neither input/transactions/ nor transactions.csv(.gz)",
+    "certify empty": "There is neither transactions.csv.gz nor transactions.csv in {}/empty, which DATA must hold",
     "certify other": "other/input/transactions holds no chunk_* to replay. ",
     "certify broken": "broken/transactions.csv.gz cannot be read: ",
     "certify chunks --shuffle=1": "Only a whole file can be shuffled",
-    "certify chunks --shuffle=x": "SHUFFLE: invalid int value: 'x'",
-    "certify chunks --kills=-1": "KILLS: '-1' is not a number of kills: 0 or more",
     "certify chunks --vars={a": "VARS is '{a': it must be YAML",
     "verify --data=none": "There is no folder {}/none; DATA must be",
     "verify --data=file": "{}/file is a file; DATA must be",
@@ -85,18 +82,81 @@ MISTAKES = {
     "demo --data=none": "There is no folder {}/none; DATA must be a folder with transactions.csv(.gz)",
     "up --data=file": "{}/file is a file; DATA must be",
     "demo --data=empty": "There is neither transactions.csv.gz nor transactions.csv in {}/empty",
-    "nonsense": "'nonsense' is no command; there are: demo, up, ",
     "up --data=broken": "broken/transactions.csv.gz cannot be read: ",
 }
 
 
 @pytest.mark.parametrize("arguments", MISTAKES)
-def test_a_mistake_is_told_in_a_sentence_and_nothing_is_touched(folder, monkeypatch, capsys, arguments):
+def test_mistake_is_told_in_a_sentence_and_nothing_is_touched(folder, monkeypatch, capsys, arguments):
     before = sorted(folder.rglob("*"))
     says = MISTAKES[arguments].replace("{}", str(folder))
     assert says in told(capsys, arguments)
     shutil.rmtree("certified", ignore_errors=True)
     assert sorted(folder.rglob("*")) == before
+
+
+USAGE = {
+    "nonsense": "No such command 'nonsense'. See: tallymark --help",
+    "replay": "Missing argument 'DATA'. See: tallymark replay --help",
+    "replay chunks": "Missing argument 'OUT'. See: tallymark replay --help",
+    "replay chunks out --batch=ten": "Invalid value for '--batch': 'ten' is not a valid integer. See: tallymark replay",
+    "replay chunks out --batch=0": "Invalid value for '--batch': 0 is not in the range x>=1. See: tallymark replay",
+    "replay chunks out --no-such": "No such option '--no-such'. See: tallymark replay --help",
+    "certify chunks --shuffle=x": "Invalid value for '--shuffle': 'x' is not a valid integer.",
+    "certify chunks --kills=-1": "Invalid value for '--kills': -1 is not in the range x>=0.",
+    "health nothing": "Invalid value for '{scheduler|dag_processor|triggerer|metadatabase}': 'nothing' is not one of",
+}
+
+
+@pytest.mark.parametrize("arguments", USAGE)
+def test_wrong_usage_has_an_exit_code_of_its_own(folder, capsys, arguments):
+    before = sorted(folder.rglob("*"))
+    assert told(capsys, arguments, 2).startswith(USAGE[arguments])
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_every_command_has_a_section_and_help_with_an_example(capsys):
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(tallymark.commands)
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for name, command in tallymark.commands.items():
+        assert f"\n  {name} " in overview
+        assert main([name, "--help"]) == 0
+        assert re.search(rf"^    (\S+=\S+ )?tallymark {name}\b", capsys.readouterr().out, re.MULTILINE)
+        assert all(option.help for option in command.params if option.param_type_name == "option")
+    assert main([]) == 2
+    assert capsys.readouterr().err.strip() == overview.strip()
+
+
+HEAVY = {"airflow", "boto3", "dbt", "duckdb", "pydantic", "rich", "yaml"}
+
+
+def test_help_and_health_import_nothing_heavy():
+    """Docker asks for the health every few seconds."""
+    code = "import sys; from tallymark.cli import main; main(sys.argv[1:]); print('\\n', *sys.modules)"
+    for arguments in (["--help"], ["health", "scheduler"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT / "plugins")},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=600,
+        )
+        assert not HEAVY & set(done.stdout.splitlines()[-1].split())
+
+
+def test_shell_completion(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "tallymark"],
+        env=os.environ
+        | {"PYTHONPATH": str(PROJECT_ROOT / "plugins"), "_TALLYMARK_COMPLETE": "bash_complete"}
+        | {"COMP_WORDS": "tallymark re", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.stdout.split() == ["plain,rebuild", "plain,replay"]
 
 
 @pytest.mark.parametrize("command", ["replay chunks out", "certify chunks", "verify --data=chunks"])
@@ -123,7 +183,7 @@ def test_a_folder_that_cannot_be_written(folder, monkeypatch, capsys, command, n
     def refuses(**_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(command_line.tempfile, "TemporaryFile", refuses)
+    monkeypatch.setattr(machine.tempfile, "TemporaryFile", refuses)
     name = "The folder of the warehouse" if "rebuild" in command else "OUT"
     says = {
         errno.EROFS: f"{name} is not writable: {folder / 'out'} (Read-only file system). Choose a folder you can",
@@ -142,13 +202,13 @@ def test_paths_with_odd_names_work(folder, monkeypatch, capsys, name):
     assert json.loads(capsys.readouterr().out)["manifests"] == 1
 
 
-def test_what_a_command_does_with_errors(capsys):
+def test_what_a_command_does_with_errors(monkeypatch, capsys):
     def raises(error: BaseException) -> int:
-        @command
-        def main(arguments: list[str]) -> None:
+        def raising() -> None:
             raise error
 
-        return main([])
+        monkeypatch.setattr(tallymark.commands["down"], "callback", raising)
+        return main(["down"])
 
     assert raises(UserError("Do this.")) == 1
     assert capsys.readouterr().err == "ERROR: Do this.\n"
@@ -167,49 +227,16 @@ def test_what_a_command_does_with_errors(capsys):
             raises(unexpected)
 
 
-def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    """The Makefile's commands in an empty folder."""
-    command = ["make", "-s", "-f", str(PROJECT_ROOT / "Makefile"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | variables)
-
-
-VALUES = {
-    "demo": {"DATA": "--data="},
-    "up": {"DATA": "--data="},
-    "replay": {"DATA": "", "OUT": "", "BATCH": "--batch=", "VARS": "--vars="},
-    "verify": {"DATA": "--data=", "OUT": "--out="},
-    "rebuild": {"DATA": "--data=", "OUT": "--out="},
-    "certify": {"DATA": "", "SHUFFLE": "--shuffle=", "KILLS": "--kills=", "SEED": "--seed=", "VARS": "--vars="},
-}
-
-
-@pytest.mark.parametrize("target", VALUES)
-@pytest.mark.parametrize("value", ["it's", "a  blank", "{a: 'b', \"c\": 1}", "`false`; \\ &", "#ü"])
-def test_values_reach_the_command_as_they_were_typed(tmp_path, monkeypatch, target, value):
-    monkeypatch.chdir(tmp_path)
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    python.chmod(0o755)
-    given = [f"{name}={value}" for name in VALUES[target]]
-    done = make("-o", ".venv/installed", f"BIN={tmp_path}", target, *given)
-    assert done.stderr == ""
-    arrived = done.stdout.splitlines()
-    assert arrived[-len(given) :] == [f"{option}{value}" for option in VALUES[target].values()]
-
-
-@pytest.mark.parametrize("version", [(2, 7), (3, 10), (3, 14)])
-def test_make_names_the_pythons_that_do_before_it_installs(tmp_path, monkeypatch, version):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "requirements.txt").touch()
-    python = tmp_path / "python"
-    python.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = {version}; exec(sys.argv[2])' \"$@\"\n"
-    )
-    python.chmod(0o755)
-    done = make(f"PYTHON={python}", ".venv/installed")
-    assert done.returncode != 0
-    assert done.stderr.startswith(
-        f"ERROR: Tallymark needs Python 3.11, 3.12 or 3.13, and {sys.executable} is {version[0]}.{version[1]}. "
-        "Choose another one, as in: make PYTHON=python3.12"
-    )
-    assert not (tmp_path / ".venv").exists()
+def test_make_sets_options_by_its_own_variables_alone(folder, monkeypatch, capsys):
+    """DATA of somebody's shell means nothing here."""
+    for name, value in {"DATA": "none", "OUT": "none", "BATCH": "ten"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["replay", "chunks", "out"]) == 0
+    for name, value in {"DATA": "chunks", "OUT": "again", "BATCH": "1", "VARS": "{child_min_transactions: 1}"}.items():
+        monkeypatch.setenv(f"MAKE_{name}", value)
+    assert main(["replay"]) == 0
+    assert (folder / "again/warehouse.duckdb").exists()
+    # make exports those that were not given, too.
+    for name in ("BATCH", "VARS", "WITHOUT_MISSING"):
+        monkeypatch.setenv(f"MAKE_{name}", "")
+    assert main(["verify"]) == main(["rebuild"]) == 0

@@ -1,0 +1,111 @@
+"""``demo``, ``up`` and ``down``: what they check first, and the last two with real processes, which is slow."""
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+
+import psutil
+import pytest
+from support import foreign
+from support.streams import HEADER
+from tallymark.cli import main
+from tallymark.local import demo
+from tallymark.local.feed import find_source
+from tallymark.local.processes import processes_of
+from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.warehouse.ledger_index import LedgerIndex
+
+ROW = "0,'C1','2','F','28007','M1','28007','es_food',4.55,0"
+SOURCES = {
+    "no folder": (None, "There is no folder"),
+    "no file": ({}, "There is neither transactions.csv.gz nor transactions.csv in"),
+    "empty": ({"transactions.csv": b""}, "holds no line"),
+    "another header": ({"transactions.csv": b"a,b\n1,2\n"}, "header lacks customer, merchant, gender, amount"),
+    "header only": ({"transactions.csv": f"{HEADER}\n\n".encode()}, "holds no transaction below its header"),
+    "no gzip": ({"transactions.csv.gz": b"x"}, "cannot be read: Not a gzipped file"),
+    "cut gzip": (
+        {"transactions.csv.gz": gzip.compress(f"{HEADER}\n".encode())[:-9]},
+        "cannot be read: Compressed file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_that_cannot_be_replayed_is_said_before_anything_is_touched(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(demo, "LOCAL", tmp_path / "local")
+    (tmp_path / "local/demo").mkdir(parents=True)
+    (tmp_path / "local/demo/kept").touch()
+    files, says = SOURCES[name]
+    if files is not None:
+        (tmp_path / "data").mkdir()
+        for file, body in files.items():
+            (tmp_path / "data" / file).write_bytes(body)
+    for command in ("demo", "up"):
+        assert main([command, "--data", str(tmp_path / "data")]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith((f"ERROR: {tmp_path / 'data'}", "ERROR: There is n"))
+        assert says in error
+    assert [path.name for path in (tmp_path / "local").rglob("*")] == ["demo", "kept"]
+
+
+def test_a_good_source(tmp_path):
+    (tmp_path / "transactions.csv.gz").write_bytes(gzip.compress(f"\n{HEADER}\r\n{ROW}\r\n".encode()))
+    assert find_source(tmp_path) == tmp_path / "transactions.csv.gz"
+
+
+COMMAND = """
+import pathlib, sys
+from tallymark.cli import main
+from tallymark.local import demo, stack
+demo.LOCAL, stack.UI_PORT = pathlib.Path(sys.argv.pop(1)), 0
+sys.exit(main())
+"""
+
+
+@pytest.mark.system
+def test_up_and_down_and_up_again(tmp_path):
+    """The second time the stream goes on; after a crash what is left is stopped, and all of it starts anew."""
+    (tmp_path / "data").mkdir()
+    source = tmp_path / "data/transactions.csv"
+    source.write_text("\n".join([HEADER, *[ROW] * 5, ""]))
+    # Those of Python would keep the command itself from starting: the Makefile drops them.
+    given = {name: value for name, value in foreign.VARIABLES.items() if not name.startswith("PYTHON")}
+    variables = os.environ | given | foreign.PROXIES | {"TALLYMARK_FEED_CHUNK_ROWS": "1"}
+
+    def run(command: str) -> str:
+        arguments = [sys.executable, "-c", COMMAND, str(tmp_path / "local"), command]
+        arguments += ["--data", str(tmp_path / "data")] if command == "up" else []
+        done = subprocess.run(
+            arguments, cwd=PROJECT_ROOT / "plugins", env=variables, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def wait_for_chunks(count: int) -> None:
+        from support.waiting import wait_for
+
+        settings = Settings(warehouse=tmp_path / "local/up/warehouse.duckdb")
+        wait_for(
+            lambda: len(LedgerIndex(settings.warehouse, settings.limits).last_keys(100)) == count, f"{count} chunks"
+        )
+
+    try:
+        says = run("up")
+        assert re.search(r"^Detection files: .*/output/detections$", says, re.MULTILINE)
+        wait_for_chunks(5)
+        assert run("up").startswith("Already running")
+        assert run("down").splitlines()[-1].startswith("Stopped.")
+        assert processes_of(tmp_path / "local/up") == []
+        with source.open("a") as file:
+            file.write(f"{ROW}\n" * 2)
+        run("up")
+        wait_for_chunks(7)
+        state = json.loads((tmp_path / "local/up/processes.json").read_text())
+        psutil.Process(state["pids"][0]).kill()
+        assert run("up").startswith("Parts of the stack have ended")
+    finally:
+        run("down")
+    assert run("down").startswith("Not running")
