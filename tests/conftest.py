@@ -42,7 +42,7 @@ def processes(tmp_path_factory):
     """Where processes come from that have imported and parsed everything already, as Airflow's tasks do."""
     paths = os.pathsep.join(str(PROJECT_ROOT / folder) for folder in ("plugins", "tests"))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tallymark.on_airflow.preload", "support.crash"])
+    context.set_forkserver_preload(["tallymark.speedups.preload", "support.crash"])
     warehouse = tmp_path_factory.mktemp("parsed") / "warehouse.duckdb"
     variables = {"TALLYMARK_VARS": json.dumps(VARS), "TALLYMARK_WAREHOUSE": str(warehouse)}
     with patch.dict(os.environ, variables, PYTHONPATH=paths):

@@ -153,6 +153,13 @@ class Settings(BaseSettings):
         "amount and weight, in upper or lower case; empty: no word does.",
     )
 
+    speedups: bool = Field(
+        True,
+        description="Whether to save time by reaching into dbt, botocore and Airflow "
+        "([speedups](../plugins/tallymark/speedups/README.md)). `false`: only their public interfaces are used, and a "
+        "run takes seconds longer.",
+    )
+
     time_zone: str = Field("Asia/Kolkata", description="IANA name; of the two times in a detection file.")
     hold_remainder_seconds: float = Field(
         0, ge=0, description="How many seconds detections that do not fill a file wait for more; 0: not at all."

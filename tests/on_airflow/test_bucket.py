@@ -10,9 +10,10 @@ from tallymark.settings import PROJECT_ROOT, Settings
 
 KEYS = {"conn_type": "aws", "login": "key", "password": "a secret", "extra": {"region_name": "us-east-1"}}
 LOADED = """
-from tallymark.on_airflow import bucket, preload
+from tallymark.on_airflow import bucket
 from tallymark.settings import Settings
-made = list(bucket._clients.values())
+from tallymark.speedups import preload, s3
+made = list(s3._clients.values())
 print("MADE", len(made), bucket.open_bucket(Settings()).client in made)
 """
 
@@ -21,8 +22,9 @@ print("MADE", len(made), bucket.open_bucket(Settings()).client in made)
 def client(monkeypatch):
     """The client that a hook of a connection has."""
     from tallymark.on_airflow import bucket
+    from tallymark.speedups import s3
 
-    monkeypatch.setattr(bucket, "_clients", {})
+    monkeypatch.setattr(s3, "_clients", {})
 
     def of(connection: dict, hook: str = "BucketHook"):
         monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
@@ -35,6 +37,11 @@ def test_a_connection_with_keys_has_one_client(client):
     first = client(KEYS)
     assert client(KEYS) is first
     assert first.meta.config.read_timeout == 20
+
+
+def test_without_speedups_each_hook_has_a_client(client, monkeypatch):
+    monkeypatch.setenv("TALLYMARK_SPEEDUPS", "false")
+    assert client(KEYS) is not client(KEYS)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import count
 from threading import Thread
 from types import SimpleNamespace
 
@@ -41,11 +42,7 @@ def rests(monkeypatch):
 
     asked = []
 
-    def wait(connections, timeout):
-        asked.append(timeout)
-        return [connection for connection in connections if connection.poll()]
-
-    monkeypatch.setattr(executor, "wait", wait)
+    monkeypatch.setattr(executor, "wait_for_result", lambda results, seconds: asked.append(seconds))
     return asked
 
 
@@ -71,12 +68,25 @@ def test_rest_is_short_after_a_task_started(executor, rests):
     assert quiet > after > 0
 
 
-def test_end_of_a_task_interrupts_the_rest(executor, rests, monkeypatch):
+def test_end_of_a_task_interrupts_the_rest(executor, monkeypatch):
+    from tallymark.on_airflow import executor as module
+
+    naps = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        executor.result_queue.put(("task", "success", None))
+
+    monkeypatch.setattr(module.time, "sleep", nap)
+    module.wait_for_result(executor.result_queue, 3600)
+    assert len(naps) == 1
+
+
+def test_scheduler_is_awake_after_a_task_ended(executor, rests, monkeypatch):
     from tallymark.on_airflow import executor as module
 
     monkeypatch.setattr(module, "AWAKE_SECONDS", 3600)
     let_a_day_pass(executor)
-    executor.running.add("task")
     executor.result_queue.put(("task", "success", None))
     executor.sync()
     assert executor.event_buffer == {"task": ("success", None)}
@@ -98,12 +108,12 @@ def run(executor, monkeypatch):
             os.write(written, b"%d\n" % task.pid)
 
     def start(program: str) -> None:
-        key = ("task", len(executor.running))
+        key = ("task", next(numbers))
         states = {"running_state": None, "success_state": "success", "failure_state": "failed"}
         executor.queued_tasks[key] = SimpleNamespace(key=key, display_name="task", program=program, **states)
-        executor.running.add(key)
         executor._process_workloads([executor.queued_tasks[key]])
 
+    numbers = count()
     read, written = os.pipe()
     monkeypatch.setattr(BaseExecutor, "run_workload", staticmethod(supervise))
     with open(read) as pids:
@@ -136,6 +146,22 @@ def test_end_waits_for_a_task_that_ends(executor, run):
     run.pid()
     assert ends(executor)
     assert executor.event_buffer == {("task", 0): ("success", None)}
+
+
+def test_busy_workers_are_not_stuck(executor, run, monkeypatch):
+    """All of them run a task that takes longer than ``STUCK_SECONDS``, and another task waits."""
+    from tallymark.on_airflow import executor as module
+
+    monkeypatch.setattr(module, "STUCK_SECONDS", 0)
+    for _ in range(executor.parallelism):
+        run(HANGS)
+        run.pid()
+    run(HANGS)
+    for _ in range(5):
+        executor.sync()
+    assert not executor.activity_queue.empty()
+    monkeypatch.setattr(module, "END_SECONDS", 0.1)
+    assert ends(executor)
 
 
 def test_queue_locked_by_a_killed_worker_ends_the_scheduler(executor, run, monkeypatch):

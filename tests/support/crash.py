@@ -5,21 +5,20 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import duckdb
-from dbt.events.types import NodeFinished
-from dbt_common.events.base_types import BaseEvent
+from dbt.task import runnable
 from tallymark.intake import ledger
 from tallymark.local import replay
 from tallymark.pipeline import export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import connection as warehouse
-from tallymark.warehouse import only_warnings, schema
+from tallymark.warehouse import schema
 from tallymark.warehouse.ledger_index import LedgerIndex
 
+BETWEEN_NODES = "between two dbt nodes"
 # Point -> the function around which it lies, and whether the process dies before or after it.
 POINTS: dict[str, tuple[object, str, str]] = {
     "object fetched": (FolderStore, "get", "after"),
@@ -32,6 +31,7 @@ POINTS: dict[str, tuple[object, str, str]] = {
     "file put, not noted": (FolderStore, "put_new", "after"),
     "some files noted, not others": (FolderStore, "put_new", "before"),
     "all files noted": (LedgerIndex, "finish", "before"),
+    BETWEEN_NODES: (runnable, "NodeFinished", "before"),
 }
 # Calls while a warehouse is made: where the function is, its name, and which call of it.
 MAKING = [
@@ -42,7 +42,6 @@ MAKING = [
     (shutil, "rmtree", 1),
     (shutil, "rmtree", 2),
 ]
-BETWEEN_NODES = "between two dbt nodes"
 
 
 def killed_at(hit: int, function: Callable, when: str) -> Callable:
@@ -62,24 +61,9 @@ def killed_at(hit: int, function: Callable, when: str) -> Callable:
     return dying
 
 
-class DiesBetweenNodes(only_warnings.OnlyWarnings):
-    """Hears of each dbt node that has finished, which nobody else does."""
-
-    def __init__(self, die: Callable):
-        super().__init__()
-        self.die = die
-
-    def fire_event(self, e: BaseEvent, *arguments, **named) -> None:
-        if isinstance(e, NodeFinished):
-            self.die()
-        super().fire_event(e, *arguments, **named)
-
-
 def run(data: Path, out: Path, vars: dict, point: str | None = None, hit: int = 1) -> None:
     """Replay what is left, two chunks at a time, and die at the ``hit``-th time that a point is reached."""
-    if point == BETWEEN_NODES:
-        only_warnings.OnlyWarnings = partial(DiesBetweenNodes, killed_at(hit, lambda: None, "before"))
-    elif point:
+    if point:
         place, name, when = POINTS[point]
         setattr(place, name, killed_at(hit, getattr(place, name), when))
     replay.replay(data, out, batch=2, vars=vars)

@@ -27,9 +27,9 @@ HITS = {
     "object fetched": (1, 2),
     "file put, not noted": (1, 2, 3, 4),
     "some files noted, not others": (2, 3, 4),
+    crash.BETWEEN_NODES: NODES,
 }
 NAMED = [(point, hit) for point in crash.POINTS for hit in HITS.get(point, (1,))]
-NAMED += [(crash.BETWEEN_NODES, node) for node in NODES]
 KILLS: Counter[str] = Counter()
 
 

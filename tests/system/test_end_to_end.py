@@ -1,5 +1,6 @@
 """Real Airflow processes pick up chunks that boto3 puts into a real S3 server."""
 
+import io
 import json
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from dotenv import dotenv_values
 from support import foreign
 from support.oracle import Row, detect
 from support.streams import HEADER, THRESHOLDS, csv_text, detected
@@ -17,6 +19,7 @@ from support.waiting import wait_for
 from tallymark.local import stack as local_stack
 from tallymark.local.isolation import isolate_this_process
 from tallymark.local.processes import stop
+from tallymark.settings import PROJECT_ROOT
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 PAGE = [
@@ -48,6 +51,15 @@ def running(tmp_path, capsys):
             yield made, processes
         finally:
             stop(made.root)
+
+
+@pytest.fixture
+def plain_airflow(monkeypatch) -> dict[str, str]:
+    """A stack runs with the lines of the speedups' README in place of those of airflow.env."""
+    page = (PROJECT_ROOT / "plugins/tallymark/speedups/README.md").read_text()
+    plain = dotenv_values(stream=io.StringIO(re.search(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]))
+    monkeypatch.setattr(local_stack, "dotenv_values", lambda path: {**dotenv_values(path), **plain})
+    return plain
 
 
 def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
@@ -104,6 +116,29 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
     the_page_shows(stack, len(expected))
     processes["s3"].kill()
     the_log_of_a_failed_task_ends_with_what_to_do(stack)
+
+
+@pytest.mark.system
+def test_without_speedups(plain_airflow, running):
+    """Two runs on an Airflow with its own executor, in tasks that import everything themselves."""
+    stack, _ = running
+    assert plain_airflow.items() <= stack.environment().items()
+    chunks, importance = stream()
+
+    def put(key: str, body: str) -> None:
+        stack.bucket.client.put_object(Bucket=stack.settings.bucket, Key=key, Body=body.encode())
+
+    def is_done(chunks: int) -> bool:
+        index = LedgerIndex(stack.settings)
+        return len(index.last_keys(100)) == chunks and not index.is_open()
+
+    lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
+    put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))
+    for number, rows in enumerate(chunks[:2], start=1):
+        put(f"input/transactions/chunk_{number}", csv_text(rows))
+        wait_for(lambda number=number: is_done(number), f"chunk {number} is exported")
+    (stack.root / "output").symlink_to(stack.root / "s3" / stack.settings.bucket / "output")
+    assert detected(stack.root) == detect(chunks[:2], importance, THRESHOLDS)
 
 
 def it_says_what_is_up(output: str) -> None:

@@ -1,4 +1,4 @@
-{{ config(materialized='incremental', incremental_strategy='insert_overwrite') }}
+{{ config(materialized='incremental', incremental_strategy='replace_all') }}
 -- depends_on: {{ ref('lightest_so_far') }}
 
 with merchants as (

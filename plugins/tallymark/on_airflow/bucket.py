@@ -1,6 +1,5 @@
 """The bucket as Airflow's tasks reach it: through a connection, with time-outs and retries."""
 
-import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,11 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from botocore.config import Config
 
 from tallymark.settings import Settings
+from tallymark.speedups.s3 import shared_client
 from tallymark.store.s3 import LISTING_CONFIG, S3_CONFIG, S3Store, entries, explained
 
 if TYPE_CHECKING:
     from tallymark.intake.listing import Place
-
-# By type of hook and connection. Tasks inherit those of the process that they are forked from.
-_clients: dict[str, Any] = {}
 
 
 class BucketHook(S3Hook):
@@ -27,17 +24,10 @@ class BucketHook(S3Hook):
 
     @cached_property
     def conn(self) -> Any:
-        """A boto3 client, made once for a connection that holds its keys; of another one, keys may change with time."""
-        found = self.conn_config
-        if not found.aws_access_key_id or found.role_arn:
-            return super().conn
-        known_by = json.dumps(
-            [type(self).__name__, found.region_name, found.verify, found.login, found.password, found.extra_config],
-            sort_keys=True,
-        )
-        if known_by not in _clients:
-            _clients[known_by] = super().conn
-        return _clients[known_by]
+        """A boto3 client."""
+        if Settings().speedups:
+            return shared_client(type(self).__name__, self.conn_config, lambda: super(BucketHook, self).conn)
+        return super().conn
 
     @property
     def config(self) -> Config:

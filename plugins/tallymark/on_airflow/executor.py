@@ -1,9 +1,12 @@
-"""Airflow's LocalExecutor with a resting scheduler loop and a bounded end: docs/decisions/quick-tasks.md."""
+"""Airflow's LocalExecutor with a resting scheduler loop and a bounded end: docs/decisions/quick-tasks.md.
+
+It uses names that Airflow gives to subclasses, and the attributes of LocalExecutor that have no underscore.
+"""
 
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import wait
+from multiprocessing import SimpleQueue
 from threading import Timer
 from typing import Any
 
@@ -15,6 +18,7 @@ AWAKE_SECONDS = 0.15
 SHORTEST_REST_SECONDS = 0.2
 LONGEST_REST_SECONDS = 2
 REST_SHARE = 0.25
+LOOKS_IN_A_REST = 20
 
 # Less than docker-compose.yaml gives the scheduler to stop.
 END_SECONDS = 10
@@ -37,6 +41,13 @@ def rest_seconds(quiet: float, ended: bool) -> float:
     return min(max(quiet * REST_SHARE, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS)
 
 
+def wait_for_result(results: SimpleQueue, seconds: float) -> None:
+    """Return when the queue holds something, or after so many seconds."""
+    until = time.monotonic() + seconds
+    while results.empty() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, seconds / LOOKS_IN_A_REST))
+
+
 class RestingLocalExecutor(LocalExecutor):
     """Delays each scheduler loop for ``rest_seconds`` or until a task ends.
 
@@ -47,16 +58,20 @@ class RestingLocalExecutor(LocalExecutor):
 
     def start(self) -> None:
         super().start()
-        self._has_lost_workers = False
         self._stuck_since = None
         self._note(ended=False)
 
     def sync(self) -> None:
         """Rest, and read which tasks have ended."""
-        if wait([self.result_queue._reader], rest_seconds(time.monotonic() - self._noted_at, self._ended)):
-            self._note(ended=True)
+        wait_for_result(self.result_queue, rest_seconds(time.monotonic() - self._noted_at, self._ended))
         super().sync()
         self._fail_if_stuck()
+
+    def change_state(self, *arguments: Any, **named: Any) -> None:
+        """Keep the state of a task that has ended."""
+        super().change_state(*arguments, **named)
+        self._stuck_since = None
+        self._note(ended=True)
 
     def end(self) -> None:
         """Wait ``END_SECONDS`` for running tasks, then kill them; the next scheduler starts them again."""
@@ -74,16 +89,8 @@ class RestingLocalExecutor(LocalExecutor):
         super()._process_workloads(workload_list)
         self._note(ended=False)
 
-    def _check_workers(self) -> None:
-        before = set(self.workers)
-        super()._check_workers()
-        # No worker ends by itself before the executor does.
-        self._has_lost_workers |= not before <= set(self.workers)
-
     def _fail_if_stuck(self) -> None:
-        waiting = self._unread_messages.value
-        idle = len(self.workers) - (len(self.running) - waiting)
-        if not (self._has_lost_workers and waiting and idle > 0):
+        if self.activity_queue.empty() or not _has_idle(self.workers):
             self._stuck_since = None
         elif self._stuck_since is None:
             self._stuck_since = time.monotonic()
@@ -101,6 +108,13 @@ def _processes(pids: Iterable[int]) -> Iterable[psutil.Process]:
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
             yield psutil.Process(pid)
+
+
+def _has_idle(workers: Iterable[int]) -> bool:
+    """Whether one of the workers runs no task, which is a process below it."""
+    with suppress(psutil.NoSuchProcess):
+        return any(not worker.children() for worker in _processes(workers))
+    return False
 
 
 def _kill(workers: list[psutil.Process]) -> None:

@@ -4,14 +4,16 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
 from typing import Any
 from unittest.mock import patch
+
+import duckdb
 
 from tallymark import machine
 from tallymark.errors import UserError
 from tallymark.patterns import DBT_PROJECT
 from tallymark.settings import Settings
+from tallymark.speedups import dbt as speedups
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 _parsed: dict[tuple[str, str], Any] = {}
@@ -40,18 +42,20 @@ def update_schema(settings: Settings) -> None:
 
 
 def parse(settings: Settings) -> Any:
-    """The parsed project, kept for this process: parsing takes longer than a build of one chunk.
+    """The parsed project, for one command. With speedups it is kept for this process.
 
     It depends on the name of the warehouse's file, which dbt takes for the name of the database, and on the vars: what
     was compiled of an ephemeral model stays in it.
     """
     known_by = json.dumps(settings.vars, sort_keys=True), settings.warehouse.stem
-    if known_by not in _parsed:
-        result = invoke(settings, ["parse"])
-        if not result.success:
-            raise _failed(settings, "dbt cannot read the project", result.exception)
+    if settings.speedups and known_by in _parsed and speedups.make_fit_for_another_command(_parsed[known_by]):
+        return _parsed[known_by]
+    result = invoke(settings, ["parse"])
+    if not result.success:
+        raise _failed(settings, "dbt cannot read the project", result.exception)
+    if settings.speedups:
         _parsed[known_by] = result.result
-    return _parsed[known_by]
+    return result.result
 
 
 def _failed(settings: Settings, what: str, why: Exception | str) -> DbtError:
@@ -72,7 +76,7 @@ def invoke(
     Args:
         manifest: what ``parse`` gave; without it the command may not open the warehouse.
         hears: is told dbt's warnings and errors; what a failed run-operation says is nowhere else.
-        and_then: is given the nodes' results and the open warehouse after a success; to open it again takes longer.
+        and_then: is given the nodes' results and the open warehouse after a success.
     """
     working_folder = settings.warehouse.absolute().parent / "dbt"
     options = [
@@ -82,26 +86,21 @@ def invoke(
         # The static parser has threads of its own, without which it hangs in a process that was forked after its use.
         *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
+    callbacks = [lambda event: event.info.level in ("warn", "error") and hears(event)] if hears else []
     if manifest:
-        _let_inject_again(manifest)
         LedgerIndex(settings.warehouse, settings.limits).discard_unless_valid()
-    with _own_environment(settings):
+    with _own_environment(settings), speedups.quick_dbt(settings.speedups):
         # dbt reads some variables when it is imported.
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
-        from dbt_common.events.event_manager_client import ctx_set_event_manager
 
-        from tallymark.warehouse.only_warnings import OnlyWarnings
-
-        ctx_set_event_manager(OnlyWarnings())
-        _have_no_plugins()
-        _reuse_injected_sql()
         try:
-            result = dbtRunner(manifest=manifest, callbacks=[hears] if hears else []).invoke([*arguments, *options])
-            if and_then and result.success:
-                and_then(result.result, DuckDBConnectionManager.env().handle().cursor())
+            result = dbtRunner(manifest=manifest, callbacks=callbacks).invoke([*arguments, *options])
         finally:
             DuckDBConnectionManager.close_all_connections()
+    if and_then and result.success:
+        with duckdb.connect(str(settings.warehouse)) as warehouse:
+            and_then(result.result, warehouse)
     if manifest:
         LedgerIndex(settings.warehouse, settings.limits).confirm()
     return result
@@ -109,37 +108,9 @@ def invoke(
 
 @contextmanager
 def _own_environment(settings: Settings) -> Iterator[None]:
-    """Without ``DBT_*``, which would win over the arguments of a run, and with the warehouse for profiles.yml."""
-    with patch.dict(os.environ, TALLYMARK_WAREHOUSE=str(settings.warehouse.absolute())):
+    """Without ``DBT_*``, which would win over the arguments of a run, and with the variables that the project reads."""
+    own = {"TALLYMARK_WAREHOUSE": str(settings.warehouse.absolute()), "TALLYMARK_SPEEDUPS": str(settings.speedups)}
+    with patch.dict(os.environ, own):
         for name in [name for name in os.environ if name.startswith("DBT_")]:
             del os.environ[name]
         yield
-
-
-def _let_inject_again(manifest: Any) -> None:
-    """A node that was run before is compiled anew, but dbt takes its ephemeral models for injected already."""
-    for node in manifest.nodes.values():
-        if not node.is_ephemeral_model:
-            node.extra_ctes, node.extra_ctes_injected = [], False
-
-
-@cache
-def _have_no_plugins() -> None:
-    """dbt would import every module on the path whose name begins with ``dbt_``, and run the plugins in it."""
-    from dbt.plugins.manager import PluginManager
-
-    PluginManager.get_prefixed_modules = dict
-
-
-@cache
-def _reuse_injected_sql() -> None:
-    """dbt parses the SQL of each model that reads an ephemeral one anew, which takes a sixth of a warm build."""
-    from dbt import compilation
-
-    inject = compilation.inject_ctes_into_sql
-
-    @lru_cache
-    def reuse(sql: str, ctes: tuple[tuple[str, str], ...]) -> str:
-        return inject(sql, [compilation.InjectedCTE(*cte) for cte in ctes])
-
-    compilation.inject_ctes_into_sql = lambda sql, ctes: reuse(sql, tuple((cte.id, cte.sql) for cte in ctes))

@@ -11,7 +11,7 @@ from tallymark.settings import PROJECT_ROOT
 PRELOAD = """
 import logging
 import airflow.sdk
-from tallymark.on_airflow import preload
+from tallymark.speedups import preload
 logging.getLogger("tallymark").info("LOGS AGAIN")
 """
 

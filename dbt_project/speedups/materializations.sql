@@ -1,40 +1,30 @@
-{#- Tables and views that one statement replaces, and tables that one statement adds to. dbt-duckdb's own
-    materializations build aside, rename twice and drop, or look up columns, which takes longer than most queries of a
-    micro-batch. -#}
+{#- Tables that one statement replaces or adds to. dbt-duckdb's own materializations build aside, rename twice and drop,
+    or look up columns, which takes longer than most queries of a micro-batch. Without this folder, which is what
+    TALLYMARK_SPEEDUPS=false does, dbt-duckdb's are used: plugins/tallymark/speedups/README.md. -#}
 {% materialization table, adapter='duckdb' %}
-    {{- return(replace_relation('table')) -}}
+    {{- return(replace_table()) -}}
 {% endmaterialization %}
 
 
-{% materialization view, adapter='duckdb' %}
-    {{- return(replace_relation('view')) -}}
-{% endmaterialization %}
-
-
-{% macro replace_relation(type) %}
-    {%- set before = load_cached_relation(this) -%}
-    {%- set relation = this.incorporate(type=type) -%}
+{% macro replace_table() %}
+    {%- set table = this.incorporate(type='table') -%}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {%- if before is not none and before.type != type -%}
-        {% do adapter.drop_relation(before) %}
-    {%- endif -%}
     {%- call statement('main') -%}
-        create or replace {{ type }} {{ relation }} as ({{ compiled_code }})
+        create or replace table {{ table }} as ({{ compiled_code }})
     {%- endcall -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {% do adapter.commit() %}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
-    {{- return({'relations': [relation]}) -}}
+    {{- return({'relations': [table]}) -}}
 {% endmacro %}
 
 
-{#- Strategies are append; insert_overwrite, which replaces all rows; and delete+insert, which needs a unique_key: rows with
-    known keys replace those that are there.
-    Columns go by name. A model whose columns change needs a full refresh. -#}
+{#- Strategies are append; replace_all; and delete+insert, which needs a unique_key: rows with known keys replace those
+    that are there. Columns go by name. A model whose columns change needs a full refresh. -#}
 {% materialization incremental, adapter='duckdb' %}
-    {%- if not is_incremental() or config.get('incremental_strategy') == 'insert_overwrite' -%}
-        {{- return(replace_relation('table')) -}}
+    {%- if not is_incremental() or config.get('incremental_strategy') == 'replace_all' -%}
+        {{- return(replace_table()) -}}
     {%- endif -%}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
@@ -44,7 +34,7 @@
         {%- elif config.get('incremental_strategy') == 'delete+insert' and config.get('unique_key') -%}
             {{ delete_and_insert(this, config.get('unique_key'), compiled_code) }}
         {%- else -%}
-            {{ exceptions.raise_compiler_error('incremental_strategy must be append, or delete+insert with a unique_key') }}
+            {{ exceptions.raise_compiler_error('incremental_strategy must be append, replace_all, or delete+insert with a unique_key') }}
         {%- endif -%}
     {%- endcall -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}

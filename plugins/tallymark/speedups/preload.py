@@ -1,10 +1,9 @@
 """What every task needs, imported, read and used once in the process that tasks are forked from.
 
-Named in Airflow's ``[core] mp_forkserver_preload``; docs/decisions/quick-tasks.md says what each part saves. It leaves
-no warehouse, no connection and no thread open.
+Airflow imports it because ``[scheduler] mp_forkserver_preload`` names it (airflow.env). It leaves no warehouse, no
+connection and no thread open.
 """
 
-import gc
 import gzip
 import logging
 import os
@@ -12,27 +11,27 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
-import botocore.session
 from airflow.dag_processing.dagbag import BundleDagBag
 
 from tallymark.on_airflow.bucket import BucketHook, ListingHook
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.load import load_chunks
 from tallymark.publish.report import export_and_report
-from tallymark.settings import PROJECT_ROOT, Settings
+from tallymark.settings import PROJECT_ROOT, Settings, SettingsError
+from tallymark.speedups.s3 import share_descriptions
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse.invoke_dbt import parse
+
+log = logging.getLogger(__name__)
 
 CHUNK = "customer,merchant,gender,amount\n" + "'C1','M1','F',1.50\n" * 100
 IMPORTANCE = "source,target,weight\n'C1','M1',1.50\n"
 
 
-def keep_what_botocore_reads() -> None:
-    """Share botocore's descriptions of services among sessions; each would read them again."""
-    botocore.session.create_loader = cache(botocore.session.create_loader)
+def read_descriptions() -> None:
+    """Read botocore's description of S3."""
+    share_descriptions()
     BucketHook(aws_conn_id=None, region_name="us-east-1").get_conn().get_paginator("list_objects_v2")
 
 
@@ -82,14 +81,19 @@ def process_a_chunk() -> None:
         export_and_report(settings, store, send_nothing, since)
 
 
+def warm_up() -> None:
+    """Take each step that tasks would take again; tasks take one themselves that fails here."""
+    for step in (read_descriptions, make_clients, parse_dags, process_a_chunk):
+        try:
+            step()
+        except Exception:
+            log.exception("Tasks work all the same, and are slower to start: %s failed", step.__name__)
+
+
 try:
-    keep_what_botocore_reads()
-    make_clients()
-    parse_dags()
-    parse(Settings())
-    process_a_chunk()
-    # The garbage collector of a task need not look through what it inherits, nor write to that memory.
-    gc.collect()
-    gc.freeze()
-except Exception:
-    logging.getLogger(__name__).exception("Tasks work all the same, and are slower to start")
+    is_on = Settings().speedups
+except SettingsError:
+    # Each task says so.
+    is_on = False
+if is_on:
+    warm_up()

@@ -1,0 +1,68 @@
+"""dbt with fewer events, and without parsing again what has not changed."""
+
+import logging
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any
+from unittest.mock import patch
+
+from tallymark.speedups import held
+
+log = logging.getLogger(__name__)
+
+
+def quick_dbt(is_on: bool) -> AbstractContextManager:
+    """Use the speedups of a dbt command until the end."""
+    return held(*(only_warnings, inject_once, no_plugins) if is_on else ())
+
+
+def only_warnings() -> AbstractContextManager:
+    """Drop events below warnings before dbt makes messages of them."""
+    from dbt_common.events.base_types import EventLevel
+    from dbt_common.events.event_manager import EventManager
+
+    fire_event = EventManager.fire_event
+
+    def fire_warning(self, e, level=None, node=None, force_warn_or_error_handling=False) -> None:
+        if force_warn_or_error_handling or (level or e.level_tag()) in (EventLevel.WARN, EventLevel.ERROR):
+            fire_event(self, e, level, node, force_warn_or_error_handling)
+
+    return patch.object(EventManager, "fire_event", fire_warning)
+
+
+def inject_once() -> AbstractContextManager:
+    """Put ephemeral models into the SQL of a node once for each text; dbt parses that SQL in each build."""
+    from dbt import compilation
+
+    inject = compilation.inject_ctes_into_sql
+    return patch.object(
+        compilation,
+        "inject_ctes_into_sql",
+        lambda sql, ctes: _injected(inject, compilation.InjectedCTE, sql, tuple((cte.id, cte.sql) for cte in ctes)),
+    )
+
+
+@lru_cache
+def _injected(inject: Any, make: Any, sql: str, ctes: tuple[tuple[str, str], ...]) -> str:
+    return inject(sql, [make(*cte) for cte in ctes])
+
+
+def no_plugins() -> AbstractContextManager:
+    """Keep dbt from importing each module on the path whose name begins with ``dbt_`` to look for plugins."""
+    from dbt.plugins.manager import PluginManager
+
+    return patch.object(PluginManager, "get_prefixed_modules", dict)
+
+
+def make_fit_for_another_command(manifest: Any) -> bool:
+    """Undo what a command changed in a manifest; False if that is not possible.
+
+    dbt compiles each node again, but takes the ephemeral models in it for injected already.
+    """
+    nodes = [node for node in manifest.nodes.values() if not node.is_ephemeral_model]
+    if not all(hasattr(node, "extra_ctes") and hasattr(node, "extra_ctes_injected") for node in nodes):
+        log.warning("dbt parses the project for each command, because nodes of its manifest have changed")
+        return False
+    for node in nodes:
+        node.extra_ctes, node.extra_ctes_injected = [], False
+    return True
