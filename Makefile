@@ -77,6 +77,7 @@ docs: .venv/installed  ## writes docs/settings.md, and docs/models.html about th
 lint: .venv/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 	@PYTHONPATH=plugins $(BIN)/lint-imports --no-cache --no-logo
 	@cd dbt_project && ../$(BIN)/sqlfluff lint -q models patterns tests
 	@$(BIN)/oxlint --deny-warnings plugins/tallymark/page

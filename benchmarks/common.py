@@ -44,7 +44,7 @@ def fresh(folder: str) -> Path:
 
 def lay_out(root: Path, data: Path) -> list[StoredObject]:
     """Let all chunks of the data and the customer importance land in a folder; returns the listing of the chunks."""
-    feed_transactions(Settings(feed_source=data / "transactions.csv.gz", feed_interval_seconds=0), FolderStore(root))
+    feed_transactions(data / "transactions.csv.gz", Settings(feed_interval_seconds=0), FolderStore(root))
     return sorted(FolderStore(root).list("input/transactions/"), key=lambda stored: natural_order(stored.key))
 
 

@@ -2,7 +2,7 @@
 
 Counted is processor time, which depends less than time on what else the machine does.
 
-``PYTHONPATH=plugins:. .venv/bin/python -m benchmarks.speedups [NAME ...]`` prints it for the README of tallymark.speedups.
+``PYTHONPATH=plugins:. .venv/bin/python -m benchmarks.speedups [NAME ...]`` prints it for the README of speedups.
 """
 
 import shutil

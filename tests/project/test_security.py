@@ -68,8 +68,8 @@ def run_x(iam: Iam, policy: dict, tmp_path: Path) -> S3Store:
     (tmp_path / "customer_importance.csv").write_text("Source,Target,Weight,typeTrans,fraud\n'C1','M1',1,'x',0\n")
     store = iam.store(policy)
     iam.ask_for_rights(True)
-    settings = Settings(feed_source=source, feed_chunk_rows=2, feed_interval_seconds=0)
-    assert feed.feed_transactions(settings, store) == 2
+    settings = Settings(feed_chunk_rows=2, feed_interval_seconds=0)
+    assert feed.feed_transactions(source, settings, store) == 2
     return store
 
 

@@ -258,8 +258,8 @@ def undisturbed(folder: Path) -> Path:
     """The same chunks as those of the feed, replayed without a kill."""
     generate.generate(folder / "source")
     source = folder / "source" / "transactions.csv.gz"
-    settings = Settings(feed_source=source, feed_chunk_rows=ROWS, feed_interval_seconds=0)
-    assert feed_transactions(settings, FolderStore(folder / "data")) == CHUNKS
+    settings = Settings(feed_chunk_rows=ROWS, feed_interval_seconds=0)
+    assert feed_transactions(source, settings, FolderStore(folder / "data")) == CHUNKS
     replay(folder / "data", folder / "out", vars=VARS)
     assert len(detected(folder / "out")) > 50
     return folder / "out"

@@ -170,6 +170,7 @@ def _exported(data: Path | None, out: Path | None) -> tuple:
     """Settings, and the bucket or the folders, which must hold an export."""
     from tallymark.outbox import manifest
     from tallymark.settings import Settings
+    from tallymark.store import Store
 
     settings = Settings(**{"warehouse": out / "warehouse.duckdb"} if out else {})
     if out and not data:
@@ -177,7 +178,7 @@ def _exported(data: Path | None, out: Path | None) -> tuple:
     if data:
         from tallymark.store.folder import FolderStore
 
-        store = FolderStore(data, target=out, written=settings.output_prefix)
+        store: Store = FolderStore(data, target=out, written=settings.output_prefix)
     else:
         from tallymark.on_airflow.bucket import open_bucket
 
@@ -205,10 +206,10 @@ def feed() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = Settings()
-    if settings.feed_source in (None, Path()):
+    if settings.feed_source is None or settings.feed_source == Path():
         raise UserError("TALLYMARK_FEED_SOURCE is not set. Set it to a file transactions.csv or transactions.csv.gz.")
     check_source(settings.feed_source)
-    feed_until_done(settings, S3Store(boto3.client("s3", config=S3_CONFIG), settings.bucket))
+    feed_until_done(settings.feed_source, settings, S3Store(boto3.client("s3", config=S3_CONFIG), settings.bucket))
 
 
 @command("tallymark generate made-up --rows 1000")

@@ -5,7 +5,7 @@ Tallymark needs no right to delete; nothing reads it either.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -62,7 +62,7 @@ def _failing_alone(check: Check, settings: Settings, store: S3Store) -> Iterator
         yield Finding(Verdict.FAILS, about, str(error))
 
 
-def _check_listing(settings: Settings, store: S3Store) -> Iterator[Finding]:
+def _check_listing(settings: Settings, store: S3Store) -> Generator[Finding, None, bool]:
     """Returns whether all three prefixes can be listed."""
     if settings.bucket.endswith("--x-s3"):
         yield Finding(
@@ -108,7 +108,7 @@ def _payer_hint(store: S3Store, prefix: str, error: BucketError) -> str:
     return " The requester pays for this bucket: set TALLYMARK_REQUESTER_PAYS=true."
 
 
-def _check_put(settings: Settings, store: S3Store) -> Iterator[Finding]:
+def _check_put(settings: Settings, store: S3Store) -> Generator[Finding, None, bool]:
     """Returns whether the probe was written."""
     key = probe_key(settings)
     try:

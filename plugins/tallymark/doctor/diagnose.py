@@ -1,12 +1,13 @@
 """All checks: of settings, the warehouse's folder, the connection and the bucket."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from tallymark.doctor import Finding, Verdict
 from tallymark.doctor.bucket import check_bucket
 from tallymark.doctor.warehouse import check_warehouse
 from tallymark.settings import Settings, SettingsError
+from tallymark.store.s3 import S3Store
 
 
 def diagnose() -> Iterator[Finding]:
@@ -29,7 +30,7 @@ def diagnose() -> Iterator[Finding]:
         yield from check_bucket(settings, store)
 
 
-def _connect(settings: Settings) -> Iterator[Finding]:
+def _connect(settings: Settings) -> Generator[Finding, None, S3Store | None]:
     """Returns the store of the settings, or None."""
     # Airflow makes its folders when it is imported, and is needed for its connection alone. What it logs would come
     # between the findings.

@@ -71,9 +71,9 @@ def file_system(path: Path) -> str | None:
         return None
     path, found = path.resolve(), None
     for line in lines:
-        _, place, kind, *_ = line.split(" ")
+        _, escaped, kind, *_ = line.split(" ")
         # Blanks and the like are written as \040.
-        place = Path(place.encode().decode("unicode_escape"))
+        place = Path(escaped.encode().decode("unicode_escape"))
         if path.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
             found = len(place.parts), kind
     return found and found[1]

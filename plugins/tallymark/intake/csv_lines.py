@@ -33,13 +33,13 @@ class RejectedError(ValueError):
 
 @dataclass(frozen=True)
 class CsvObject:
-    """The text of an object and what its header says.
+    r"""The text of an object and what its header says.
 
     Attributes:
         key: of the object.
-        text: lines separated by ``\\n``, whatever separated them before; no byte order mark.
+        text: lines separated by ``\n``, whatever separated them before; no byte order mark.
         undecodable: numbers (from 1) of the lines that are not UTF-8; their bad bytes are
-            written as ``\\xNN`` in ``text``.
+            written as ``\xNN`` in ``text``.
         header_line: number (from 1) of the first line that is not empty.
         width: number of columns.
         positions: column name -> position from 1, or None if the header does not name it.

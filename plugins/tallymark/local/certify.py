@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import duckdb
+
 from tallymark.errors import UserError
 from tallymark.local.feed import feed_transactions, find_source, open_source
 from tallymark.local.generate import generate
@@ -73,16 +75,16 @@ def lay_out(source: Path, data: Path, shuffle: int | None = None) -> None:
     Raises:
         SourceError: when the transactions are missing, or cannot be cut into chunks.
     """
-    feed_source = find_source(source)
+    transactions = find_source(source)
     if shuffle is not None:
         shutil.copytree(source, data / "shuffled", ignore=lambda _, names: {n for n in names if "transactions" in n})
-        with open_source(feed_source) as file:
+        with open_source(transactions) as file:
             header, *rows = file.read().splitlines()
         random.Random(shuffle).shuffle(rows)
-        feed_source = data / "shuffled" / "transactions.csv.gz"
-        with gzip.open(feed_source, "wb", compresslevel=1) as file:
+        transactions = data / "shuffled" / "transactions.csv.gz"
+        with gzip.open(transactions, "wb", compresslevel=1) as file:
             file.write(b"\n".join([header, *rows, b""]))
-    feed_transactions(Settings(feed_source=feed_source, feed_interval_seconds=0), FolderStore(data))
+    feed_transactions(transactions, Settings(feed_interval_seconds=0), FolderStore(data))
 
 
 def replay_in_every_way(data: Path, out: Path, vars: dict, kills: int, seed: int, show: Show = ignore) -> Iterator[Way]:
@@ -159,7 +161,7 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
     return parts
 
 
-def _rows(warehouse, table: str) -> list[str]:
+def _rows(warehouse: duckdb.DuckDBPyConnection, table: str) -> list[str]:
     found = warehouse.execute("from query_table(?)", [table])
     kept = [
         place

@@ -6,9 +6,9 @@ import re
 import time
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential
 
@@ -33,18 +33,18 @@ class SourceError(UserError, ValueError):
     wait=wait_exponential(max=LONGEST_PAUSE_SECONDS),
     before_sleep=before_sleep_log(log, logging.WARNING),
 )
-def feed_until_done(settings: Settings, store: Store) -> None:
+def feed_until_done(source: Path, settings: Settings, store: Store) -> None:
     """Put all chunks, however often S3 fails; pauses between tries grow to ``LONGEST_PAUSE_SECONDS``.
 
     Raises:
         OtherContentError: when the bucket holds another customer importance.
     """
-    feed_transactions(settings, store)
-    log.info("The source is used up: %s", settings.feed_source)
+    feed_transactions(source, settings, store)
+    log.info("The source is used up: %s", source)
 
 
-def feed_transactions(settings: Settings, store: Store) -> int:
-    """Put the next rows of ``settings.feed_source`` as the next chunk, at a fixed rate, until it is used up.
+def feed_transactions(source: Path, settings: Settings, store: Store) -> int:
+    """Put the next rows of a file of transactions as the next chunk, at a fixed rate, until it is used up.
 
     Chunks are called ``chunk_1``, ``chunk_2``, ... The first one follows the last one in the bucket.
     The customer importance beside the source, ``customer_importance.csv(.gz)``, is put first.
@@ -56,7 +56,6 @@ def feed_transactions(settings: Settings, store: Store) -> int:
         BucketError: when S3 fails.
         OtherContentError: when the bucket holds another customer importance.
     """
-    source = settings.feed_source
     for importance in source.parent.glob("customer_importance.csv*"):
         store.put_new(f"{settings.customers_prefix}{importance.name}", importance.read_bytes())
     first = 1 + max(_numbers(settings, store), default=0)
@@ -104,7 +103,7 @@ def check_source(source: Path) -> None:
         raise SourceError(f"{source} holds no transaction below its header")
 
 
-def open_source(source: Path) -> BinaryIO:
+def open_source(source: Path) -> BufferedIOBase:
     """A file of transactions for reading bytes, unpacked if its name ends in ``.gz``."""
     return gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
 

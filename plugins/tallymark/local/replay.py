@@ -17,7 +17,7 @@ from tallymark.pipeline.load import load_chunks
 from tallymark.progress import Show, ignore
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
-from tallymark.warehouse.connection import connect
+from tallymark.warehouse.connection import connect, fetch_row
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 LAYOUT = "input/transactions/chunk_* and input/customers/*, like the bucket"
@@ -102,4 +102,4 @@ def _shown(threshold: object) -> str:
 def chunks_taken(settings: Settings) -> int:
     """How many chunks are in the warehouse."""
     with connect(settings, read_only=True) as warehouse:
-        return warehouse.execute("select count(distinct chunk_key) from raw.chunks").fetchone()[0]
+        return fetch_row(warehouse, "select count(distinct chunk_key) from raw.chunks")[0]

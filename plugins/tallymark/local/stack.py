@@ -99,7 +99,7 @@ class Stack:
         }
         return {
             **isolated(os.environ),
-            **dotenv_values(PROJECT_ROOT / "airflow.env"),
+            **{name: value or "" for name, value in dotenv_values(PROJECT_ROOT / "airflow.env").items()},
             "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
             "TALLYMARK_WAREHOUSE": str(settings.warehouse),
             "TALLYMARK_SCHEDULE": settings.schedule,
@@ -143,7 +143,8 @@ def new_stack(root: Path, source: Path | None) -> Stack:
             unfinished.replace(root / "source")
         source = find_source(root / "source")
     reserved = [reserve_port(UI_PORT), reserve_port(), reserve_port()]
-    stack = Stack(root, source.absolute(), *(port.getsockname()[1] for port in reserved), reserved=reserved)
+    ui_port, execution_port, s3_port = (port.getsockname()[1] for port in reserved)
+    stack = Stack(root, source.absolute(), ui_port, execution_port, s3_port, reserved)
     passwords = root / "passwords.json"
     passwords.touch(0o600)
     passwords.write_text(json.dumps({"admin": stack.password}))

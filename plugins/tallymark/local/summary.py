@@ -13,7 +13,7 @@ from tallymark.outbox.detections import COLUMNS, ROWS_PER_FILE, detection_key
 from tallymark.patterns import patterns
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse.connection import run_sql
+from tallymark.warehouse.connection import fetch_row, run_sql
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 
@@ -47,7 +47,7 @@ def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str
     """What is wrong with the ledger and the detection files, in words; empty when all is right."""
     found = []
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
-        accepted = warehouse.execute("select count(*) from raw.chunks where state = 'accepted'").fetchone()[0]
+        (accepted,) = fetch_row(warehouse, "select count(*) from raw.chunks where state = 'accepted'")
         rejected = warehouse.execute(
             "select chunk_key, reason from raw.chunks where state = 'rejected' order by chunk_seq"
         ).fetchall()
@@ -80,15 +80,16 @@ def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) 
     """
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
         counts = dict(warehouse.execute("select pattern_id, count(*) from detections group by pattern_id").fetchall())
-        (rejected,) = warehouse.execute("select coalesce(sum(rows_rejected), 0)::bigint from raw.chunks").fetchone()
+        (rejected,) = fetch_row(warehouse, "select coalesce(sum(rows_rejected), 0)::bigint from raw.chunks")
         run_sql(warehouse, "publish/landing_to_file")
-        chunks, p50, p95, slowest = warehouse.execute(
+        chunks, p50, p95, slowest = fetch_row(
+            warehouse,
             """
             select count(*), quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.95), max(seconds)
             from landing_to_file
             where state = 'accepted'
-            """
-        ).fetchone()
+            """,
+        )
     lines = ["", *(f"{one.id} {one.action:<11} {counts.get(one.id, 0):5d} detections" for one in patterns())]
     if rejected:
         lines.append(f"{rejected} rows were rejected: see {bucket / settings.output_prefix / 'rejected'}")

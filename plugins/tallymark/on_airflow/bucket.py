@@ -1,6 +1,6 @@
 """The bucket as Airflow's tasks reach it: through a connection, with time-outs and retries."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,14 @@ class ListingHook(BucketHook):
     """What the sensor lists with; it asks again every second, so one that waits long for an answer learns nothing."""
 
     own_config = LISTING_CONFIG
-    places: "Iterable[Place]" = ()
+    places: "Sequence[Place]" = ()
     requester_pays = False
 
-    def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs) -> Iterator[dict]:
+    def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs: Any) -> Iterator[dict]:
         """Entries of listings as S3Hook's, but only of ``places`` (tallymark.intake.listing), below the prefix."""
         for place in self.places:
             yield from entries(
-                self.get_conn(), bucket_name, place.prefix, place.after, place.is_passed, self.requester_pays
+                self.get_conn(), bucket_name or "", place.prefix, place.after, place.is_passed, self.requester_pays
             )
 
 
@@ -59,7 +59,7 @@ class ChunkSensor(S3KeySensor):
 
     aws_hook_class = ListingHook
 
-    def execute(self, context) -> bool:
+    def execute(self, context: Any) -> bool:
         """Whether there is work."""
         try:
             super().execute(context)
@@ -67,18 +67,18 @@ class ChunkSensor(S3KeySensor):
             return False
         return True
 
-    def poke(self, context) -> bool:
+    def poke(self, context: Any) -> bool:
         from tallymark.intake import listing
         from tallymark.warehouse.ledger_index import LedgerIndex
 
-        settings = Settings()
+        settings, hook = Settings(), self.hook
         index = LedgerIndex(settings.warehouse, settings.limits)
-        self.hook.places = listing.places(index, settings.transactions_prefix, settings.full_listing_seconds)
-        self.hook.requester_pays = settings.requester_pays
-        with explained(f"list {self.bucket_key}", self.hook.get_conn(), self.bucket_name, self.aws_conn_id):
+        hook.places = listing.places(index, settings.transactions_prefix, settings.full_listing_seconds)
+        hook.requester_pays = settings.requester_pays
+        with explained(f"list {self.bucket_key}", hook.get_conn(), settings.bucket, self.aws_conn_id):
             # S3KeySensor asks check_fn only when there are keys; what is unfinished needs none.
             found = super().poke(context) or self.check_fn([], **context)
-        if not found and len(self.hook.places) == 1:
+        if not found and len(hook.places) == 1:
             index.note_full_listing()
         return found
 

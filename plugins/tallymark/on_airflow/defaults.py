@@ -1,6 +1,7 @@
 """What the DAGs have in common."""
 
 from datetime import timedelta
+from typing import Any
 
 from tallymark.settings import Settings
 
@@ -8,7 +9,7 @@ from tallymark.settings import Settings
 WAREHOUSE_POOL = "warehouse"
 
 
-def explain(context) -> None:
+def explain(context: dict[str, Any]) -> None:
     """Callback of a try that failed: what happened and what to do are the last lines of its log."""
     from tallymark.publish.report import explain_failure
 

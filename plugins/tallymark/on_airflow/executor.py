@@ -58,7 +58,7 @@ class RestingLocalExecutor(LocalExecutor):
 
     def start(self) -> None:
         super().start()
-        self._stuck_since = None
+        self._stuck_since: float | None = None
         self._note(ended=False)
 
     def sync(self) -> None:

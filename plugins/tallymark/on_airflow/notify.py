@@ -25,7 +25,7 @@ def send(settings: Settings, lines: list[str]) -> bool:
 
 
 def _notifiers(settings: Settings, subject: str, lines: list[str]) -> list[Any]:
-    found = []
+    found: list[Any] = []
     if settings.alert_email and _is_configured(settings.alert_smtp_conn_id):
         from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 

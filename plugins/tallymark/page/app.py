@@ -220,11 +220,11 @@ def file(key: str, snapshot: Snapshot) -> Response:
         raise HTTPException(404, "Only files of detections and of rejected rows can be had here.")
     try:
         stored = snapshot.find(key)
-        content = stored and snapshot.store.get(stored)
+        if stored is None:
+            raise HTTPException(404, "There is no such file in the bucket.")
+        content = snapshot.store.get(stored)
     except BucketError as error:
         raise HTTPException(503, str(error)) from error
-    if content is None:
-        raise HTTPException(404, "There is no such file in the bucket.")
     return _download(iter([content]), key.rpartition("/")[2])
 
 
@@ -243,7 +243,7 @@ def _about(snapshot: Reader) -> dict[str, Any]:
 
 
 def _detection_file(number: int | None) -> str | None:
-    return number and detection_key(settings().output_prefix, number)
+    return detection_key(settings().output_prefix, number) if number else None
 
 
 def _shown(detection: dict[str, Any]) -> dict[str, Any]:

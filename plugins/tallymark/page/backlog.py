@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 LIST_AGAIN_SECONDS = 5.0
 MAX_KEYS = 20_000
-NOTHING_TAKEN = {"chunks": 0, "last_landed_at": None, "last_keys": []}
+NOTHING_TAKEN: dict[str, Any] = {"chunks": 0, "last_landed_at": None, "last_keys": []}
 
 
 class Backlog:

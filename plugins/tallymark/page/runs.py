@@ -38,4 +38,4 @@ def _described(session: Any, run: DagRun) -> dict[str, Any]:
 
 
 def _shown(moment: datetime | None) -> str | None:
-    return moment and moment.isoformat(timespec="milliseconds")
+    return moment.isoformat(timespec="milliseconds") if moment else None

@@ -23,7 +23,9 @@ def only_warnings() -> AbstractContextManager:
 
     fire_event = EventManager.fire_event
 
-    def fire_warning(self, e, level=None, node=None, force_warn_or_error_handling=False) -> None:
+    def fire_warning(
+        self: Any, e: Any, level: Any = None, node: Any = None, force_warn_or_error_handling: bool = False
+    ) -> None:
         if force_warn_or_error_handling or (level or e.level_tag()) in (EventLevel.WARN, EventLevel.ERROR):
             fire_event(self, e, level, node, force_warn_or_error_handling)
 

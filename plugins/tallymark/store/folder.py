@@ -26,9 +26,9 @@ UNFINISHED = ".unfinished/"
 
 @dataclass
 class FolderStore:
-    """A folder whose files are the objects; an ETag is the MD5 of the content, as on S3.
+    r"""A folder whose files are the objects; an ETag is the MD5 of the content, as on S3.
 
-    Keys are UTF-8, as on S3; bytes of a file's name that are not are written as ``\\xNN`` in its key. Symbolic links
+    Keys are UTF-8, as on S3; bytes of a file's name that are not are written as ``\xNN`` in its key. Symbolic links
     are followed. What cannot be read (a broken link, a file or folder without permission) is listed with 0 bytes and
     without an ETag.
 

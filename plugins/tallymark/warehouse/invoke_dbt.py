@@ -33,9 +33,7 @@ def sanity_tests() -> set[str]:
 def update_schema(settings: Settings) -> None:
     """Create or alter the tables that the load and the export write: dbt_project/macros/schema.sql."""
     said: list[str] = []
-    result = invoke(
-        settings, ["run-operation", "update_schema"], parse(settings), hears=lambda event: said.append(event.info.msg)
-    )
+    result = invoke(settings, ["run-operation", "update_schema"], parse(settings), hears=said.append)
     if not result.success:
         why = result.exception or "\n".join(said)
         raise _failed(settings, f"The warehouse {settings.warehouse} could not be set up", why)
@@ -66,7 +64,7 @@ def invoke(
     settings: Settings,
     arguments: list[str],
     manifest: Any = None,
-    hears: Callable[[Any], None] | None = None,
+    hears: Callable[[str], None] | None = None,
     and_then: Callable[[Any, Any], None] | None = None,
 ) -> Any:
     """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
@@ -86,7 +84,9 @@ def invoke(
         # The static parser has threads of its own, without which it hangs in a process that was forked after its use.
         *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
-    callbacks = [lambda event: event.info.level in ("warn", "error") and hears(event)] if hears else []
+    callbacks: list[Callable] = []
+    if hears:
+        callbacks.append(lambda event: event.info.level in ("warn", "error") and hears(event.info.msg))
     if manifest:
         LedgerIndex(settings.warehouse, settings.limits).discard_unless_valid()
     with _own_environment(settings), speedups.quick_dbt(settings.speedups):
