@@ -72,9 +72,9 @@ def _is_there_work(files: list[dict], **context) -> bool:
 
 def _tell_of_failure(context) -> None:
     from tallymark.on_airflow.notify import send
-    from tallymark.publish import alerts
+    from tallymark.publish.alerts import Alerts
 
-    alerts.run_failed(SETTINGS, send, context["run_id"], context["ti"].task_id, context.get("exception"))
+    Alerts(SETTINGS, send).run_failed(context["run_id"], context["ti"].task_id, context.get("exception"))
 
 
 @dag(
@@ -111,11 +111,11 @@ def detect_patterns():
     def load(is_there_work: bool | None, params=None) -> dict | None:
         from tallymark.on_airflow.notify import send
         from tallymark.pipeline.load import load_chunks
-        from tallymark.publish import alerts
+        from tallymark.publish.alerts import Alerts
 
         # None, if somebody marked the sensor as a success by hand.
         if is_there_work is False:
-            alerts.nothing_landed(SETTINGS, send)
+            Alerts(SETTINGS, send).nothing_landed()
             return None
         return load_chunks(SETTINGS, open_bucket(SETTINGS), max_chunks=params["max_chunks"])
 

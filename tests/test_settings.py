@@ -5,7 +5,7 @@ import re
 
 import pytest
 from tallymark.patterns import thresholds
-from tallymark.settings import PAGE, Settings, SettingsError, describe, read_vars
+from tallymark.settings import Settings, SettingsError
 
 
 @pytest.mark.parametrize("name", ["raw.duckdb", "Output.db", "snapshot", "main.duckdb", "temp.duckdb", "system.duckdb"])
@@ -194,8 +194,6 @@ def test_vars_that_are_no_mapping(monkeypatch, vars):
     set_variables(monkeypatch, vars=vars)
     with pytest.raises(SettingsError, match=f"TALLYMARK_VARS is {re.escape(repr(vars))}: it must be JSON like "):
         Settings()
-    with pytest.raises(SettingsError, match=f"VARS is {re.escape(repr(vars))}: it must be YAML like "):
-        read_vars(vars)
 
 
 NUMBER = "it must be a number from 0 to 999999999999 with at most 6 decimals"
@@ -219,10 +217,3 @@ def test_a_threshold_that_does(monkeypatch, value):
     given |= {"upgrade_weight_aggregate": "max"}
     set_variables(monkeypatch, vars=json.dumps(given))
     assert Settings().vars == given
-
-
-def test_the_page_lists_every_setting_and_every_var_as_the_code_has_them():
-    assert PAGE.read_text() == describe(), "make docs writes it"
-    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", describe(), re.MULTILINE))
-    assert list(rows) == [*(f"TALLYMARK_{name.upper()}" for name in Settings.model_fields), *thresholds()]
-    assert all(len(meaning) > 10 for meaning in rows.values())

@@ -98,6 +98,16 @@ def thresholds() -> dict[str, Threshold]:
     return {name: threshold for pattern in patterns() for name, threshold in pattern.thresholds.items()}
 
 
+def faults(vars: Mapping[Any, Any]) -> Iterable[str]:
+    """What is wrong with dbt vars, a sentence each: no pattern has such a threshold, or the value is out of bounds."""
+    known = thresholds()
+    if unknown := [str(name) for name in vars if name not in known]:
+        yield f"unknown vars: {', '.join(unknown)}. The thresholds are: {', '.join(known)}"
+    for name, value in vars.items():
+        if name in known and not known[name].allows(value):
+            yield f"{name} is {value!r}: it must be {known[name].bounds}"
+
+
 def explain_evidence(detection: Mapping[str, Any]) -> str:
     """What a detection or a candidate is based on, as a phrase.
 

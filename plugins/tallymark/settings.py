@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-import yaml
 from croniter import croniter
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tallymark.errors import UserError
-from tallymark.patterns import PROJECT_ROOT, patterns, thresholds
+from tallymark.patterns import PROJECT_ROOT, faults
 
-PAGE = PROJECT_ROOT / "docs" / "settings.md"
 # The file's name without its ending is the name of the database, and is read before these schemas.
 NO_DATABASES = ("raw", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
 # Of the tests and benchmarks.
@@ -30,30 +28,10 @@ MISSING_WORDS = (
 )
 # What Airflow takes for a schedule besides five fields of cron.
 SCHEDULES = {"@continuous", "@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"}
-EXAMPLE = '{"child_min_transactions": 60}'
+VARS_EXAMPLE = '{"child_min_transactions": 60}'
 ENCRYPTIONS = ("", "AES256", "aws:kms", "aws:kms:dsse")
 # What S3 and servers like it take for a bucket's name, or for the ARN of an access point.
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|arn:aws[a-z-]*:s3[a-z-]*:[a-z0-9-]*:[0-9]{12}:[a-zA-Z0-9./:-]+")
-
-INTRODUCTION = """\
-# Settings
-
-Made by `make docs` from [settings.py](../plugins/tallymark/settings.py) and the yml files of the
-[patterns](../dbt_project/patterns).
-
-Settings are environment variables. One that cannot be used, or that nothing is called, is an error that says so; in
-Airflow it is an import error of the DAGs.
-
-| variable | default | meaning |
-| --- | --- | --- |"""
-THRESHOLDS = """
-## Thresholds
-
-dbt vars. Others are given as JSON in `TALLYMARK_VARS`, or as YAML in `VARS=` of `make replay` and `make certify` and in
-`--vars` of dbt. Chunks that an export released keep what was decided on them.
-
-| var | default | allowed | pattern | meaning |
-| --- | --- | --- | --- | --- |"""
 
 
 class SettingsError(UserError, ValueError):
@@ -184,7 +162,7 @@ class Settings(BaseSettings):
     owner_link: str = Field("", description="https: or mailto: link behind the DAGs' owner; empty: none.")
 
     feed_source: Path | None = Field(
-        None, description="File transactions.csv(.gz) that the feed (`python -m tallymark feed`) puts, chunk by chunk."
+        None, description="File transactions.csv(.gz) that the feed (`tallymark feed`) puts, chunk by chunk."
     )
     feed_chunk_rows: int = Field(10_000, ge=1, description="Rows in each chunk of the feed.")
     feed_interval_seconds: float = Field(1.0, ge=0, description="Seconds between the chunks of the feed.")
@@ -213,10 +191,6 @@ class Settings(BaseSettings):
         """The words of ``missing_words`` in lower case."""
         return [word.strip().lower() for word in self.missing_words.split(",") if word.strip()]
 
-    def beside(self, kind: str) -> Path:
-        """A file that belongs to the warehouse and lies beside it; its name begins with the warehouse's whole name."""
-        return self.warehouse.with_name(f"{self.warehouse.name}.{kind}")
-
     @field_validator("warehouse")
     @classmethod
     def _usable_file(cls, path: Path) -> Path:
@@ -233,18 +207,19 @@ class Settings(BaseSettings):
 
     @field_validator("vars", mode="before")
     @classmethod
-    def _from_json(cls, given: Any) -> Any:
-        if not isinstance(given, str):
-            return given
+    def _from_json(cls, given: Any) -> dict:
         try:
-            return _mapping(json.loads(given))
+            found = json.loads(given) if isinstance(given, str) else given
         except ValueError as error:
-            raise ValueError(f"it must be JSON like {EXAMPLE} ({error})") from error
+            raise ValueError(f"it must be JSON like {VARS_EXAMPLE} ({error})") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"it must be JSON like {VARS_EXAMPLE} (there are no names with values in it)")
+        return found
 
     @field_validator("vars")
     @classmethod
     def _known_vars(cls, given: dict) -> dict:
-        if wrong := list(_wrong_vars(given)):
+        if wrong := list(faults(given)):
             raise ValueError("\n".join(wrong))
         return given
 
@@ -334,18 +309,19 @@ def _unknown_variables() -> Iterator[str]:
     names -= {name.upper() for name in Settings.model_fields} | NOT_SETTINGS
     unknown = sorted(f"{prefix}{name}" for name in names if not OF_A_SERVICE.fullmatch(name))
     if unknown:
-        known = ", ".join(map(_variable, Settings.model_fields))
+        known = ", ".join(map(variable, Settings.model_fields))
         yield f"unknown settings: {', '.join(unknown)}. There are: {known}"
 
 
-def _variable(field: str) -> str:
+def variable(field: str) -> str:
+    """The environment variable of a field of Settings."""
     return f"{Settings.model_config['env_prefix']}{field.upper()}"
 
 
 def _as_sentences(found: Mapping[str, Any], given: dict[str, Any]) -> Iterator[str]:
     """Lines about one of pydantic's errors; a field that was not given by the code is named as its variable."""
     field, value = found["loc"][0], found["input"]
-    name = field if field in given else _variable(field)
+    name = field if field in given else variable(field)
     if found["type"] == "value_error":
         said = str(found["ctx"]["error"])
     else:
@@ -353,51 +329,3 @@ def _as_sentences(found: Mapping[str, Any], given: dict[str, Any]) -> Iterator[s
     for line in said.splitlines():
         shown = f"{name} is {str(value) if isinstance(value, Path) else value!r}" if line.startswith("it ") else name
         yield f"{shown}: {line}"
-
-
-def read_vars(text: str) -> dict:
-    """dbt vars as YAML, as command lines take them.
-
-    Raises:
-        SettingsError: when it is no mapping.
-    """
-    try:
-        return _mapping(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError) as error:
-        why = getattr(error, "problem", error)
-        raise SettingsError(f"VARS is {text!r}: it must be YAML like {EXAMPLE} ({why})") from error
-
-
-def _mapping(found: Any) -> dict:
-    if not isinstance(found, dict):
-        raise ValueError("there are no names with values in it")
-    return found
-
-
-def _wrong_vars(given: dict) -> Iterator[str]:
-    known = thresholds()
-    if unknown := [str(name) for name in given if name not in known]:
-        yield f"unknown vars: {', '.join(unknown)}. The thresholds are: {', '.join(known)}"
-    for name, value in given.items():
-        if name in known and not known[name].allows(value):
-            yield f"{name} is {value!r}: it must be {known[name].bounds}"
-
-
-def describe() -> str:
-    """The page docs/settings.md: every setting, and every dbt var."""
-    settings = [
-        f"| `{_variable(name)}` | {_as_code(field.default)} | {field.description} |"
-        for name, field in Settings.model_fields.items()
-    ]
-    rows = [
-        f"| `{name}` | `{threshold.default}` | {threshold.bounds} | {pattern.action} | {threshold.meaning} |"
-        for pattern in patterns()
-        for name, threshold in pattern.thresholds.items()
-    ]
-    return "\n".join([INTRODUCTION, *settings, THRESHOLDS, *rows, ""])
-
-
-def _as_code(default: Any) -> str:
-    if isinstance(default, Path):
-        default = default.relative_to(PROJECT_ROOT)
-    return "" if default in (None, "") else f"`{default}`"

@@ -23,11 +23,12 @@ LOOK = """
 import json, logging, sys
 from pathlib import Path
 from support.site import Site, publish
+from tallymark.cli.settings_page import settings_page
 from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.page import app
 from tallymark.publish import report
-from tallymark.settings import Settings, describe
+from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
 from datetime import datetime, UTC
@@ -52,7 +53,7 @@ print(json.dumps({
     "csv": site.get("/api/detections.csv?pattern=PatId4").text,
     "nearest": site.json("/api/merchants?merchant=M")["nearest"],
     "audit": found_by_the_audit,
-    "settings": describe(),
+    "settings": settings_page(),
     "log": log,
 }))
 """

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from support.many_detections import make_warehouse
@@ -206,7 +207,7 @@ def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_pa
     returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
     assert returned is None
     assert settings.warehouse.read_bytes() == before
-    kept, *_ = json.loads(settings.beside("alerts.json").read_text())
+    kept, *_ = json.loads(Path(f"{settings.warehouse}.alerts.json").read_text())
     assert [kind for kind, _, _ in kept] == ["failed run", "stream stands still"]
     assert kept[0][2].startswith("r1 failed in build: A test failed. ")
 

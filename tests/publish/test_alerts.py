@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import airflow.sdk  # noqa: F401  sets logging up, which must come before a test looks at logs
 import pytest
@@ -43,7 +44,7 @@ def settings(tmp_path) -> Settings:
 def alerts_after_export(settings: Settings) -> None:
     with connect(settings, read_only=True) as warehouse:
         found = alerts.conditions(settings, warehouse)
-    alerts.after_export(settings, send, found)
+    alerts.Alerts(settings, send).after_export(found)
 
 
 def put(settings: Settings, sql: str, *values) -> None:
@@ -140,7 +141,7 @@ def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
     alerts_after_export(settings)
     assert mailbox.texts()[0].startswith("<p>REJECTED CHUNK")
     for _ in range(2):
-        alerts.run_failed(settings, send, "scheduled__1", "build", RuntimeError("Nothing is exported.\nmore"))
+        alerts.Alerts(settings, send).run_failed("scheduled__1", "build", RuntimeError("Nothing is exported.\nmore"))
     assert mailbox.texts() == [
         "<p>FAILED RUN: detect_patterns: scheduled__1 failed in build: Nothing is exported. Nothing is lost; the next "
         "run goes on where it stopped.</p>"
@@ -151,11 +152,11 @@ def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
 
 def test_a_stream_that_stands_still(settings, mailbox):
     put(settings, "delete from raw.chunks where chunk_seq = 3")
-    alerts.nothing_landed(settings, send)
+    alerts.Alerts(settings, send).nothing_landed()
     assert mailbox.texts() == []
     impatient = settings.model_copy(update={"standstill_seconds": 0.01})
     for _ in range(2):
-        alerts.nothing_landed(impatient, send)
+        alerts.Alerts(impatient, send).nothing_landed()
     (text,) = mailbox.texts()
     assert text.startswith("<p>STREAM STANDS STILL: input/transactions/: No chunk has landed for ")
     alerts_after_export(settings)
@@ -165,7 +166,7 @@ def test_a_stream_that_stands_still(settings, mailbox):
 def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch):
     alerts_after_export(settings.model_copy(update={"alert_email": ""}))
     assert mailbox.texts() == []
-    settings.beside("alerts.json").unlink()
+    Path(f"{settings.warehouse}.alerts.json").unlink()
     monkeypatch.delenv("AIRFLOW_CONN_SMTP_DEFAULT")
     alerts_after_export(settings)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
@@ -179,7 +180,7 @@ def test_a_mail_server_that_is_away_loses_no_alert(settings, mailbox, monkeypatc
         connection["extra"]["retry_limit"] = 1
         away.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
         alerts_after_export(settings)
-        alerts.run_failed(settings, send, "r1", "load", None)
+        alerts.Alerts(settings, send).run_failed("r1", "load", None)
     assert caplog.text.count("An alert could not be sent by SmtpNotifier") == 1
     alerts_after_export(settings)
     assert mailbox.texts() == []

@@ -257,6 +257,6 @@ def secrets() -> None:
 @command("tallymark settings >docs/settings.md")
 def settings() -> None:
     """Print all settings and thresholds, as docs/settings.md."""
-    from tallymark.settings import describe
+    from tallymark.cli.settings_page import settings_page
 
-    print(describe(), end="")
+    print(settings_page(), end="")

@@ -81,6 +81,15 @@ class Vars(click.ParamType):
     name = "yaml"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict:
-        from tallymark.settings import read_vars
+        import yaml
 
-        return value if isinstance(value, dict) else read_vars(value)
+        from tallymark.settings import VARS_EXAMPLE
+
+        try:
+            found = value if isinstance(value, dict) else yaml.safe_load(value)
+            why = "there are no names with values in it"
+        except yaml.YAMLError as error:
+            found, why = None, getattr(error, "problem", str(error))
+        if not isinstance(found, dict):
+            raise UserError(f"VARS is {value!r}: it must be YAML like {VARS_EXAMPLE} ({why})")
+        return found

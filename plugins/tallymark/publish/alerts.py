@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
@@ -70,77 +69,81 @@ def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list
     return [Condition(*row) for row in found.fetchall()]
 
 
-def after_export(settings: Settings, send: Send, found: Iterable[Condition]) -> None:
-    """A run exported: whatever is not among the conditions found is over."""
-    _update(settings, send, found, lambda kind: True)
+class Alerts:
+    """Tells recipients when a condition begins and when it is over.
 
+    What could not be sent is sent later. Nothing of it fails a run.
+    """
 
-def run_failed(settings: Settings, send: Send, run_id: str, task_id: str, error: BaseException | None) -> None:
-    """A run failed. That is over with the next one that ends well."""
-    reason = next(iter(machine.message(error).splitlines()), "") if error else "its process was killed or timed out."
-    message = f"{run_id} failed in {task_id}: {reason} Nothing is lost; the next run goes on where it stopped."
-    _update(settings, send, [Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
+    def __init__(self, settings: Settings, send: Send):
+        self._settings = settings
+        self._send = send
+        self._file = settings.warehouse.with_name(f"{settings.warehouse.name}.alerts.json")
 
+    def after_export(self, found: Iterable[Condition]) -> None:
+        """A run exported: whatever is not among the conditions found is over."""
+        self._update(found, lambda kind: True)
 
-def nothing_landed(settings: Settings, send: Send) -> None:
-    """A run had nothing to do; alerts when no chunk was taken for ``standstill_seconds``, or since the first run."""
-    if not settings.warehouse.exists():
-        with connect(settings):
-            log.info("The warehouse %s was created.", settings.warehouse)
-    index = LedgerIndex(settings.warehouse, settings.limits)
-    taken_at = index.taken_at()
-    if taken_at is None:
-        return
-    idle = time.time() - taken_at
-    message = f"No chunk has landed for {idle / 60:.0f} minutes."
-    if not index.last_keys(1):
-        message += (
-            f" Tallymark has never seen one: check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) and the "
-            f"prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
-        )
-    standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
-    found = [standstill] if idle > settings.standstill_seconds else []
-    _update(settings, send, found, lambda kind: kind == FAILED_RUN and not index.has_unfinished_work())
+    def run_failed(self, run_id: str, task_id: str, error: BaseException | None) -> None:
+        """A run failed. That is over with the next one that ends well."""
+        said = machine.message(error) if error else "its process was killed or timed out."
+        reason = next(iter(said.splitlines()), "")
+        message = f"{run_id} failed in {task_id}: {reason} Nothing is lost; the next run goes on where it stopped."
+        self._update([Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
 
-
-def _update(settings: Settings, send: Send, found: Iterable[Condition], is_over: Callable[[str], bool]) -> None:
-    """Note what began and, among the kinds that can be over, what is; say it, now or when that works again."""
-    try:
-        kept = _read(settings)
-        known = {condition[:2]: condition for condition in kept.going_on}
-        current = {condition[:2]: condition for condition in found}
-        over = [condition for name, condition in known.items() if name not in current and is_over(condition.kind)]
-        began = [condition for name, condition in current.items() if name not in known]
-        news = [f"{condition.kind.upper()}: {condition.about}: {condition.message}" for condition in began]
-        news += [f"OVER: {condition.kind}: {condition.about}" for condition in over]
-        for line in news:
-            log.warning("ALERT %s", line)
-        going_on = [condition for condition in known.values() if condition not in over] + began
-        unsaid = (kept.unsaid + news)[-MAX_UNSAID:]
-        if news:
-            _write(settings, State(going_on, unsaid, kept.not_before))
-        if unsaid and time.time() >= kept.not_before:
-            said = send(settings, unsaid)
-            _write(
-                settings, State(going_on, [], 0) if said else State(going_on, unsaid, time.time() + TRY_AGAIN_SECONDS)
+    def nothing_landed(self) -> None:
+        """A run had nothing to do; that no chunk was taken for ``standstill_seconds`` is a condition."""
+        settings = self._settings
+        if not settings.warehouse.exists():
+            with connect(settings):
+                log.info("The warehouse %s was created.", settings.warehouse)
+        index = LedgerIndex(settings.warehouse, settings.limits)
+        taken_at = index.taken_at()
+        if taken_at is None:
+            return
+        idle = time.time() - taken_at
+        message = f"No chunk has landed for {idle / 60:.0f} minutes."
+        if not index.last_keys(1):
+            message += (
+                f" Tallymark has never seen one: check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) and "
+                f"the prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
             )
-    except Exception:
-        log.exception("Failed to process alerts")
+        standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
+        found = [standstill] if idle > settings.standstill_seconds else []
+        self._update(found, lambda kind: kind == FAILED_RUN and not index.has_unfinished_work())
 
+    def _update(self, found: Iterable[Condition], is_over: Callable[[str], bool]) -> None:
+        """Note what began and, among the kinds that can be over, what is; say it, now or when that works again."""
+        try:
+            kept = self._read()
+            known = {condition[:2]: condition for condition in kept.going_on}
+            current = {condition[:2]: condition for condition in found}
+            over = [condition for name, condition in known.items() if name not in current and is_over(condition.kind)]
+            began = [condition for name, condition in current.items() if name not in known]
+            news = [f"{condition.kind.upper()}: {condition.about}: {condition.message}" for condition in began]
+            news += [f"OVER: {condition.kind}: {condition.about}" for condition in over]
+            for line in news:
+                log.warning("ALERT %s", line)
+            going_on = [condition for condition in known.values() if condition not in over] + began
+            unsaid = (kept.unsaid + news)[-MAX_UNSAID:]
+            if news:
+                self._write(State(going_on, unsaid, kept.not_before))
+            if unsaid and time.time() >= kept.not_before:
+                said = self._send(self._settings, unsaid)
+                self._write(
+                    State(going_on, [], 0) if said else State(going_on, unsaid, time.time() + TRY_AGAIN_SECONDS)
+                )
+        except Exception:
+            log.exception("Failed to process alerts")
 
-def _read(settings: Settings) -> State:
-    try:
-        going_on, unsaid, not_before = json.loads(_file(settings).read_text())
-    except (FileNotFoundError, ValueError):
-        return State([], [], 0)
-    return State([Condition(*fields) for fields in going_on], unsaid, not_before)
+    def _read(self) -> State:
+        try:
+            going_on, unsaid, not_before = json.loads(self._file.read_text())
+        except (FileNotFoundError, ValueError):
+            return State([], [], 0)
+        return State([Condition(*fields) for fields in going_on], unsaid, not_before)
 
-
-def _write(settings: Settings, state: State) -> None:
-    unfinished = settings.beside("alerts.unfinished")
-    unfinished.write_text(json.dumps(state))
-    unfinished.replace(_file(settings))
-
-
-def _file(settings: Settings) -> Path:
-    return settings.beside("alerts.json")
+    def _write(self, state: State) -> None:
+        unfinished = self._file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(state))
+        unfinished.replace(self._file)

@@ -68,7 +68,7 @@ def report_run(
     except Exception:
         log.exception("Failed to read back what this run did")
         return Files([], 0)
-    alerts.after_export(settings, send, conditions)
+    alerts.Alerts(settings, send).after_export(conditions)
     return Files([key for key, _ in put], sum(rows for _, rows in put))
 
 
