@@ -132,7 +132,8 @@ def detect_patterns():
     )
     def export(built: dict | None, params=None, dag_run=None, outlet_events=None) -> dict | None:
         from tallymark.on_airflow.notify import send
-        from tallymark.publish.report import export_and_report, report_dry_run
+        from tallymark.pipeline.export import export_and_report
+        from tallymark.publish.report import report_dry_run
 
         if built is None:
             return None

@@ -35,8 +35,4 @@ select
     first_detection_id,
     last_detection_id
 from files
-where
-    row_count not between 1 and 50
-    or row_count <> last_detection_id - first_detection_id + 1
-    or file_number <> file_number_before + 1
-    or first_detection_id <> last_detection_id_before + 1
+where {{ is_out_of_order() }}

@@ -12,7 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 from support.loading import GOOD, put, query
-from tallymark.intake.csv_lines import RejectedError, read_layout
+from tallymark.intake.csv_lines import read_layout
+from tallymark.intake.errors import RejectedError
 from tallymark.intake.importance import IMPORTANCE
 from tallymark.intake.rows import TRANSACTIONS
 from tallymark.pipeline.load import load_chunks

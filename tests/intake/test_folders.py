@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.loading import GOOD, put, query
 from tallymark.intake import folders
-from tallymark.intake.csv_lines import RejectedError
+from tallymark.intake.errors import RejectedError
 from tallymark.intake.listing import waiting_chunks
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings

@@ -27,7 +27,7 @@ from tallymark.cli.settings_page import settings_page
 from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.page import app
-from tallymark.publish import report
+from tallymark.pipeline import export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
@@ -39,7 +39,7 @@ settings, store = Settings(warehouse=out / "warehouse.duckdb"), FolderStore(out)
 site = Site(app, settings, out)
 log = []
 report.log.info = lambda line, *values: log.append(line % values)
-report.export_and_report(settings, store, lambda *_: True, datetime(2026, 1, 1, tzinfo=UTC))
+export.export_and_report(settings, store, lambda *_: True, datetime(2026, 1, 1, tzinfo=UTC))
 audit(settings, store)
 with connect(settings) as warehouse:
     warehouse.execute("update detections set chunk_amount = chunk_amount + 1 where pattern_id = 'PatId4'")

@@ -12,7 +12,8 @@ import duckdb
 import pytest
 from support.loading import CASES, FIRST, GOOD, put, query
 from support.streams import HEADER
-from tallymark.intake import csv_lines, ledger, listing
+from tallymark.intake import ledger, listing
+from tallymark.intake.gzipped import RejectedError, unpack
 from tallymark.intake.listing import waiting_chunks
 from tallymark.intake.rejected import RejectedFiles
 from tallymark.outbox import files
@@ -496,8 +497,8 @@ def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
 
 def test_a_gzip_bomb_is_not_unpacked():
     bomb = gzip.compress(bytes(50_000_000))
-    with pytest.raises(csv_lines.RejectedError, match="unpacks to more bytes than"):
-        csv_lines.unpack("chunk_1.csv.gz", bomb, 1000)
+    with pytest.raises(RejectedError, match="unpacks to more bytes than"):
+        unpack("chunk_1.csv.gz", bomb, 1000)
 
 
 def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypatch):
@@ -543,10 +544,10 @@ def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
             file.write(bytes(2**26))
     assert bomb.stat().st_size < 2_000_000
     script = (
-        "import resource, sys; from pathlib import Path; from tallymark.intake import csv_lines\n"
+        "import resource, sys; from pathlib import Path; from tallymark.intake.gzipped import RejectedError, unpack\n"
         "body, before = Path(sys.argv[1]).read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: csv_lines.unpack('bomb.gz', body, 2**25)\n"
-        "except csv_lines.RejectedError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+        "try: unpack('bomb.gz', body, 2**25)\n"
+        "except RejectedError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT / "plugins")}
     done = subprocess.run([sys.executable, "-c", script, str(bomb)], env=environment, capture_output=True, timeout=600)

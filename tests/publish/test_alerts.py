@@ -17,8 +17,9 @@ from support.servers import Mailbox, SmtpServer
 from support.streams import csv_text, write_chunk
 from tallymark.local.replay import replay
 from tallymark.on_airflow.notify import send
+from tallymark.pipeline.export import export_and_report
 from tallymark.publish import alerts
-from tallymark.publish.report import export_and_report, report_dry_run
+from tallymark.publish.report import report_dry_run
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect

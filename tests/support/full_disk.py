@@ -11,7 +11,7 @@ from pathlib import Path
 from tallymark.cli import main
 from tallymark.intake import ledger
 from tallymark.local import replay
-from tallymark.outbox.files import replan
+from tallymark.outbox.planned_files import replan
 from tallymark.pipeline import build, export
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore

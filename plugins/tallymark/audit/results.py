@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from tallymark.outbox.detections import is_detection_key
-from tallymark.outbox.spreadsheet import restored
+from tallymark.outbox.safe_csv import restored
 from tallymark.pipeline.build import failing_rows
 from tallymark.settings import Settings
 from tallymark.store import ObjectChangedError, Store, StoredObject

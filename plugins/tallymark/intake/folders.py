@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tallymark.intake.csv_lines import RejectedError
+from tallymark.intake.errors import RejectedError
 from tallymark.store import Get, StoredObject
 
 SUCCESS = "_SUCCESS"

@@ -10,7 +10,7 @@ import duckdb
 from tallymark.errors import UserError
 from tallymark.intake import folders
 from tallymark.intake.chunks import Ignored, misnamed
-from tallymark.intake.csv_lines import RejectedError
+from tallymark.intake.errors import RejectedError
 from tallymark.intake.ledger import forget_readable, record_unreadable
 from tallymark.intake.reading import Attempts, Content, fetch
 from tallymark.intake.rejected import RejectedFiles

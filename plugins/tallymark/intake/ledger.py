@@ -103,6 +103,25 @@ def compare(
     return "conflict" if warehouse.execute(was_accepted, [chunk.key]).fetchone() else "new"
 
 
+def rejected(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[tuple[str, str]]:
+    """Keys of chunks that were rejected whole, in order of ``chunk_seq``, and what their open issues say.
+
+    Args:
+        since: the ``chunk_seq`` of the first one.
+    """
+    run_sql(warehouse, "intake/open_issues")
+    return warehouse.execute(
+        """
+        select issues.about, issues.message
+        from open_issues($now) as issues
+        join raw.chunks on issues.about = chunks.chunk_key
+        where issues.kind = 'rejected chunk' and chunks.state = 'rejected' and chunks.chunk_seq >= $since
+        order by chunks.chunk_seq
+        """,
+        {"now": utc_now(), "since": since},
+    ).fetchall()
+
+
 def warnings(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
     """Warnings about chunks that were accepted: one is late, or has the content of a chunk with another key.
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tallymark.intake.chunks import Chunk
-from tallymark.intake.csv_lines import Columns, CsvObject, RejectedError, read_csv_objects
+from tallymark.intake.csv_lines import Columns, CsvObject, read_csv_objects
+from tallymark.intake.errors import RejectedError
 from tallymark.intake.folders import committed_parts
 from tallymark.intake.ledger import Entry
 from tallymark.intake.rows import TRANSACTIONS

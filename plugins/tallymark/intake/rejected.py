@@ -5,7 +5,8 @@ import hashlib
 import duckdb
 
 from tallymark.intake.chunks import chunk_name
-from tallymark.outbox.files import as_csv, replan
+from tallymark.outbox.planned_files import replan
+from tallymark.outbox.safe_csv import as_csv
 from tallymark.settings import Settings
 
 # The longest key of S3, and the longest file name of most file systems.

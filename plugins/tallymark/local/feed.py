@@ -13,7 +13,8 @@ from pathlib import Path
 from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential
 
 from tallymark.errors import UserError
-from tallymark.intake.csv_lines import RejectedError, read_layout
+from tallymark.intake.csv_lines import read_layout
+from tallymark.intake.errors import RejectedError
 from tallymark.intake.rows import TRANSACTIONS
 from tallymark.settings import Settings
 from tallymark.store import BucketError, Store

@@ -1,14 +1,17 @@
-"""The content of a detection file."""
+"""Detection files: which detections go into which file, its number, name and content."""
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tallymark.outbox.files import as_csv
+from tallymark.outbox.planned_files import plan
+from tallymark.outbox.safe_csv import as_csv
+from tallymark.settings import Settings
+from tallymark.warehouse.connection import fetch_row, utc_now
 
 ROWS_PER_FILE = 50
 COLUMNS = ("YStartTime", "detectionTime", "patternId", "ActionType", "customerName", "MerchantId")
@@ -48,6 +51,46 @@ def read_detections(warehouse: duckdb.DuckDBPyConnection, first_id: int, last_id
         {"first_id": first_id, "last_id": last_id},
     )
     return [Detection(*row) for row in rows.fetchall()]
+
+
+def without_file(warehouse: duckdb.DuckDBPyConnection) -> list[Detection]:
+    """Detections that no file was decided on for."""
+    (last_id,) = fetch_row(warehouse, "select coalesce(max(last_detection_id), 0) from output.files")
+    return read_detections(warehouse, last_id + 1)
+
+
+def plan_detections(warehouse: duckdb.DuckDBPyConnection, settings: Settings, files_before: int) -> tuple[int, int]:
+    """Give detections their files, numbers and contents, in order of ``detection_id``.
+
+    Args:
+        files_before: the number of the last file that was decided on.
+
+    Returns:
+        Numbers of files and of detections in them.
+    """
+    chosen = without_file(warehouse)
+    remainder = chosen[len(chosen) - len(chosen) % ROWS_PER_FILE :]
+    if remainder and utc_now() < remainder[0].detected_at + timedelta(seconds=settings.hold_remainder_seconds):
+        chosen = chosen[: -len(remainder)]
+    zone = ZoneInfo(settings.time_zone)
+    starts = range(0, len(chosen), ROWS_PER_FILE)
+    for file_number, start in enumerate(starts, start=files_before + 1):
+        rows = chosen[start : start + ROWS_PER_FILE]
+        key = detection_key(settings.output_prefix, file_number)
+        ids = (rows[0].detection_id, rows[-1].detection_id)
+        plan(
+            warehouse,
+            key,
+            detections_csv(rows, zone),
+            file_number=file_number,
+            row_count=len(rows),
+            first_detection_id=ids[0],
+            last_detection_id=ids[1],
+        )
+        warehouse.execute(
+            "update detections set file_number = ? where detection_id between ? and ?", [file_number, *ids]
+        )
+    return len(starts), len(chosen)
 
 
 def detections_csv(rows: Iterable[Detection], zone: ZoneInfo) -> bytes:

@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from tallymark.outbox.detections import detection_key
-from tallymark.outbox.files import as_csv
+from tallymark.outbox.safe_csv import as_csv
 from tallymark.page import runs
 from tallymark.page.backlog import Backlog
 from tallymark.page.reader import Reader

@@ -1,14 +1,15 @@
 """From the detections of a build that passed its tests to files in the bucket."""
 
-from datetime import UTC, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 
 from tallymark.errors import UserError
 from tallymark.outbox import manifest
-from tallymark.outbox.detections import ROWS_PER_FILE, Detection, detection_key, detections_csv, read_detections
-from tallymark.outbox.files import plan, put_planned, replan
+from tallymark.outbox.detections import plan_detections, without_file
+from tallymark.outbox.planned_files import plan, put_planned, replan
+from tallymark.publish.alerts import Send
+from tallymark.publish.report import Files, report_run
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse.connection import connect, fetch_row, run_sql, transaction, utc_now
@@ -33,11 +34,23 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
         WarehouseError: as ``connect`` does.
     """
     with connect(settings) as warehouse:
-        return export_from(warehouse, settings, store)
+        return _export(warehouse, settings, store)
 
 
-def export_from(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Store) -> dict[str, int]:
-    """Do what ``export_detections`` does with an open warehouse."""
+def export_and_report(settings: Settings, store: Store, send: Send, since: datetime) -> tuple[dict[str, int], Files]:
+    """Export, and report what the run did, over one connection to the warehouse.
+
+    Returns:
+        What ``export_detections`` returns, and the files that the run put.
+
+    Raises:
+        What ``export_detections`` raises.
+    """
+    with connect(settings) as warehouse:
+        return _export(warehouse, settings, store), report_run(warehouse, settings, store, send, since)
+
+
+def _export(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Store) -> dict[str, int]:
     with transaction(warehouse):
         files_before, chunk_before = fetch_row(
             warehouse,
@@ -48,11 +61,11 @@ def export_from(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store:
             """,
         )
         is_news = _release(warehouse, chunk_before)
-        files, detections = _plan_detections(settings, warehouse, files_before)
+        files, detections = plan_detections(warehouse, settings, files_before)
         if is_news or files:
             _plan_manifest(settings, warehouse, chunk_before, files_before)
     put_planned(store, warehouse)
-    waiting = _without_file(warehouse)
+    waiting = without_file(warehouse)
     run_sql(warehouse, "intake/open_issues")
     (open_issues,) = fetch_row(warehouse, "select count(*) from open_issues(?)", [utc_now()])
     index = LedgerIndex(settings.warehouse, settings.limits)
@@ -97,38 +110,6 @@ def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
     )
     warehouse.execute("insert into output.releases values (?, ?)", [last, utc_now()])
     return True
-
-
-def _without_file(warehouse: duckdb.DuckDBPyConnection) -> list[Detection]:
-    (last_id,) = fetch_row(warehouse, "select coalesce(max(last_detection_id), 0) from output.files")
-    return read_detections(warehouse, last_id + 1)
-
-
-def _plan_detections(settings: Settings, warehouse: duckdb.DuckDBPyConnection, files_before: int) -> tuple[int, int]:
-    """Give detections their files, in order of detection_id; returns numbers of files and of detections."""
-    chosen = _without_file(warehouse)
-    remainder = chosen[len(chosen) - len(chosen) % ROWS_PER_FILE :]
-    if remainder and utc_now() < remainder[0].detected_at + timedelta(seconds=settings.hold_remainder_seconds):
-        chosen = chosen[: -len(remainder)]
-    zone = ZoneInfo(settings.time_zone)
-    starts = range(0, len(chosen), ROWS_PER_FILE)
-    for file_number, start in enumerate(starts, start=files_before + 1):
-        rows = chosen[start : start + ROWS_PER_FILE]
-        key = detection_key(settings.output_prefix, file_number)
-        ids = (rows[0].detection_id, rows[-1].detection_id)
-        plan(
-            warehouse,
-            key,
-            detections_csv(rows, zone),
-            file_number=file_number,
-            row_count=len(rows),
-            first_detection_id=ids[0],
-            last_detection_id=ids[1],
-        )
-        warehouse.execute(
-            "update detections set file_number = ? where detection_id between ? and ?", [file_number, *ids]
-        )
-    return len(starts), len(chosen)
 
 
 def _plan_manifest(

@@ -12,14 +12,14 @@ import duckdb
 
 from tallymark.intake import ledger, listing
 from tallymark.intake.chunks import Chunk, find_chunks, find_ignored, find_misnamed
-from tallymark.intake.csv_lines import RejectedError
+from tallymark.intake.errors import RejectedError
 from tallymark.intake.folders import is_input, natural_order, settled_before
 from tallymark.intake.importance import ImportanceLoader, ImportanceSet, find_set, ignored_importance
 from tallymark.intake.reading import Attempts, ChunkReader, ReadChunk
 from tallymark.intake.rejected import RejectedFiles
 from tallymark.intake.rows import insert_transactions, validated, warnings_on_ids
 from tallymark.outbox import manifest
-from tallymark.outbox.files import put_planned
+from tallymark.outbox.planned_files import put_planned
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
 from tallymark.warehouse.connection import connect, transaction
@@ -194,14 +194,12 @@ class _Load:
         for warning in warnings:
             log.warning(warning)
         for read, outcome in zip(group, outcomes, strict=True):
-            key, limit = read.entry.chunk.key, read.entry.limit
-            if outcome.reason:
-                or_setting = f", or change the setting {limit.setting}" if limit else ""
-                log.error(
-                    "REJECTED: %s %s. Put a corrected object under the same key%s.", key, outcome.reason, or_setting
-                )
-            else:
+            if not outcome.reason:
+                key = read.entry.chunk.key
                 log.info("%s: %d rows accepted, %d rejected", key, outcome.accepted, outcome.rejected)
+        if any(outcome.reason for outcome in outcomes):
+            for key, message in ledger.rejected(warehouse, since=first):
+                log.error("REJECTED: %s %s", key, message)
         accepted = [outcome for outcome in outcomes if not outcome.reason]
         return {
             "chunks_accepted": len(accepted),

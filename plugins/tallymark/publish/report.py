@@ -9,7 +9,6 @@ import duckdb
 
 from tallymark import machine
 from tallymark.patterns import explain_evidence
-from tallymark.pipeline.export import export_from
 from tallymark.publish import alerts, snapshot
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -33,21 +32,6 @@ class Files:
 
     keys: list[str]
     detections: int
-
-
-def export_and_report(
-    settings: Settings, store: Store, send: alerts.Send, since: datetime
-) -> tuple[dict[str, int], Files]:
-    """Export, and report what the run did, over one connection to the warehouse.
-
-    Returns:
-        What ``export_detections`` returns, and the files that the run put.
-
-    Raises:
-        What ``export_detections`` raises.
-    """
-    with connect(settings) as warehouse:
-        return export_from(warehouse, settings, store), report_run(warehouse, settings, store, send, since)
 
 
 def report_run(

@@ -19,7 +19,8 @@ import duckdb
 
 from tallymark.errors import UserError
 from tallymark.intake.chunks import Chunk, find_chunks
-from tallymark.intake.csv_lines import CsvObject, RejectedError
+from tallymark.intake.csv_lines import CsvObject
+from tallymark.intake.errors import RejectedError
 from tallymark.intake.importance import ImportanceLoader
 from tallymark.intake.ledger import create_ledger_views
 from tallymark.intake.reading import fetch_chunk
@@ -27,7 +28,7 @@ from tallymark.intake.rejected import RejectedFiles
 from tallymark.intake.rows import TRANSACTIONS, insert_transactions, validated
 from tallymark.outbox import manifest
 from tallymark.outbox.detections import detections_csv, read_detections
-from tallymark.outbox.files import plan, put_planned
+from tallymark.outbox.planned_files import plan, put_planned
 from tallymark.pipeline.build import build_models
 from tallymark.progress import Show, ignore
 from tallymark.settings import Settings

@@ -17,8 +17,8 @@ from airflow.dag_processing.dagbag import BundleDagBag
 
 from tallymark.on_airflow.bucket import BucketHook, ListingHook
 from tallymark.pipeline.build import build_models
+from tallymark.pipeline.export import export_and_report
 from tallymark.pipeline.load import load_chunks
-from tallymark.publish.report import export_and_report
 from tallymark.settings import PROJECT_ROOT, Settings, SettingsError
 from tallymark.speedups.s3 import share_descriptions
 from tallymark.store.folder import FolderStore

@@ -5,7 +5,11 @@ with rejected_chunks as (
     select
         'rejected chunk' as kind,
         chunk_key as about,
-        arg_max(reason, chunk_seq) || '. Put a corrected object under the same key.' as message,
+        arg_max(
+            reason || '. Put a corrected object under the same key'
+            || coalesce(', or change the setting ' || limit_setting, '') || '.',
+            chunk_seq
+        ) as message,
         max(loaded_at) as seen_at,
         max(chunk_seq) as chunk_seq
     from raw.chunks

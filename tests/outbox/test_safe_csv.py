@@ -5,7 +5,7 @@ import random
 
 from support.streams import HEADER
 from tallymark.local.replay import replay
-from tallymark.outbox.spreadsheet import defused, restored
+from tallymark.outbox.safe_csv import defused, restored
 
 SPECIAL = "'\"=+-@\t\r\n＝＋－＠ aB;,|"  # noqa: RUF001
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "'=1", "''=cmd|' /C calc'!A0", "＝1"]  # noqa: RUF001

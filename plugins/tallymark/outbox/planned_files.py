@@ -4,18 +4,14 @@
 transactional outbox). Whatever is killed in between, the same bytes are put again under the same key.
 """
 
-import csv
 import hashlib
-import io
 import logging
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import duckdb
 
 from tallymark.outbox.manifest import LATEST
-from tallymark.outbox.spreadsheet import defused
 from tallymark.store import Store
 from tallymark.warehouse.connection import utc_now
 
@@ -76,11 +72,3 @@ def put_planned(store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
         put(key, body)
         warehouse.execute("update output.files set put_at = ?, body = null where file_key = ?", [utc_now(), key])
         log.info("put %s%s", key, "" if rows is None else f" ({rows} rows)")
-
-
-def as_csv(rows: Iterable[Sequence]) -> bytes:
-    """Lines of a CSV file, its header among them, whose values do no harm in a spreadsheet."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([defused(value) if isinstance(value, str) else value for value in row] for row in rows)
-    return text.getvalue().encode()
