@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from support.gate import in_gate
 from support.oracle import Row
 from support.streams import detected, exported, write_chunk, write_importance
 from tallymark.local.replay import replay
@@ -92,6 +93,7 @@ def test_by_hand_with_unit_tests_on_an_empty_warehouse(tmp_path):
     assert done.stdout.count("PASS") > 40
 
 
+@pytest.mark.system
 def test_by_hand_where_no_warehouse_is_yet(tmp_path):
     done = dbt(tmp_path / "warehouse.duckdb", "build", "--exclude-resource-type", "unit_test")
     assert done.returncode == 0, done.stdout
@@ -119,7 +121,7 @@ def test_by_hand_on_the_pipelines_warehouse(data, settings):
     assert [detection[:4] for detection in after[len(before) :]] == [(7, "PatId2", "M9", "C0")]
 
 
-@pytest.mark.parametrize("interrupted_after", [pytest.param(1, marks=pytest.mark.system), 3])
+@pytest.mark.parametrize("interrupted_after", in_gate([1, 3], 3))
 def test_a_full_refresh_in_mid_stream(data, settings, tmp_path, bucket, interrupted_after):
     """State made anew, and thrown away, before the rest of the stream: the same as undisturbed."""
     replay(data, tmp_path / "undisturbed", batch=1, vars=THRESHOLDS)
@@ -204,8 +206,9 @@ def undisturbed(data, tmp_path) -> list:
     return detected(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize(("test", "fault", "repair"), PLANTED.values(), ids=PLANTED)
-def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed, test, fault, repair):
+@pytest.mark.parametrize("planted", in_gate(PLANTED, "a row of another chunk", "a customer lost from the distribution"))
+def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed, planted):
+    test, fault, repair = PLANTED[planted]
     one_batch_goes_out(settings, bucket)
     load_chunks(settings, bucket)
     with connect(settings) as warehouse:
@@ -218,17 +221,16 @@ def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed
     assert detected(settings.warehouse.parent) == undisturbed
 
 
-@pytest.mark.parametrize(("test", "path", "right", "wrong"), BROKEN.values(), ids=BROKEN)
-def test_a_fault_in_a_model_holds_the_export_back(
-    settings, bucket, undisturbed, test, path, right, wrong, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("broken", in_gate(BROKEN, "customers twice", "whoever is near"))
+def test_a_fault_in_a_model_holds_the_export_back(settings, bucket, undisturbed, broken, tmp_path, monkeypatch):
+    test, path, right, wrong = BROKEN[broken]
     one_batch_goes_out(settings, bucket)
     load_chunks(settings, bucket)
-    with monkeypatch.context() as broken:
+    with monkeypatch.context() as patched:
         model = project_copy(tmp_path) / "models" / path
         assert right in model.read_text()
         model.write_text(model.read_text().replace(right, wrong))
-        broken.setattr(invoke_dbt, "DBT_PROJECT", tmp_path / "project")
+        patched.setattr(invoke_dbt, "DBT_PROJECT", tmp_path / "project")
         invoke_dbt._parsed.clear()
         nothing_goes_out(settings, bucket, test)
     invoke_dbt._parsed.clear()

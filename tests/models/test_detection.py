@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.gate import in_gate
 from support.oracle import Row, detect
 from support.streams import THRESHOLDS, csv_text, detected, read_banksim, write_chunk, write_importance
 from tallymark.audit.results import audit
@@ -94,7 +95,7 @@ def tight_sets(tight_project, monkeypatch) -> None:
 SEEDS = [seed for seed in range(20) if seed not in (0, 3, 6)]
 
 
-@pytest.mark.parametrize("seed", [*SEEDS[:5], *(pytest.param(seed, marks=pytest.mark.system) for seed in SEEDS[5:])])
+@pytest.mark.parametrize("seed", in_gate(SEEDS, *SEEDS[:3]))
 def test_random_streams(tmp_path, seed, tight_sets):
     """Micro-batches of random sizes; the last chunks of the stream turn up late, under the lowest numbers."""
     chance = random.Random(seed)
@@ -115,9 +116,7 @@ def test_random_streams(tmp_path, seed, tight_sets):
     assert detected(out) == expected
 
 
-@pytest.mark.parametrize(
-    ("seed", "chunks"), [(0, 3), *(pytest.param(seed, 6, marks=pytest.mark.system) for seed in (0, 1, 2))]
-)
+@pytest.mark.parametrize(("seed", "chunks"), in_gate([(0, 3), (0, 6), (1, 6), (2, 6)], (0, 3)))
 def test_lightest_customers_while_everything_changes(tmp_path, seed, chunks, tight_sets):
     """Customers join all the time; the importance and then the aggregate and the percent change in mid-stream."""
     chance = random.Random(f"lightest {seed}")
@@ -146,7 +145,7 @@ def test_lightest_customers_while_everything_changes(tmp_path, seed, chunks, tig
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("aggregate", AGGREGATES)
+@pytest.mark.parametrize("aggregate", in_gate(AGGREGATES, "avg", "max"))
 def test_every_weight_aggregate(tmp_path, aggregate):
     chance = random.Random(f"weights {aggregate}")
     customers = [f"C{i}" for i in range(40)]

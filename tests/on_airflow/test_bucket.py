@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support.gate import in_gate
 from tallymark.settings import PROJECT_ROOT, Settings
 
 KEYS = {"conn_type": "aws", "login": "key", "password": "a secret", "extra": {"region_name": "us-east-1"}}
@@ -87,7 +88,9 @@ def test_keys_that_change_while_the_connection_stays_are_looked_up_each_time(cli
     assert client(connection) is not client(connection)
 
 
-@pytest.mark.parametrize(("connection", "says"), [(KEYS, "MADE 2 True"), (None, "MADE 0 False")])
+@pytest.mark.parametrize(
+    ("connection", "says"), in_gate([(KEYS, "MADE 2 True"), (None, "MADE 0 False")], (KEYS, "MADE 2 True"))
+)
 def test_tasks_inherit_the_clients_if_the_connection_is_in_the_environment(tmp_path, connection, says):
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path),

@@ -16,7 +16,7 @@ from tallymark.intake import ledger, listing
 from tallymark.intake.gzipped import RejectedError, unpack
 from tallymark.intake.listing import waiting_chunks
 from tallymark.intake.rejected import RejectedFiles
-from tallymark.outbox import files
+from tallymark.outbox import planned_files
 from tallymark.pipeline import load
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections

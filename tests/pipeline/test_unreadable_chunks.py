@@ -7,6 +7,7 @@ import pytest
 from botocore.config import Config
 from support import servers
 from support.faulty_s3 import Fault, FaultyS3, faulty_s3
+from support.gate import in_gate
 from support.loading import GOOD, query
 from tallymark.intake import ledger
 from tallymark.intake.listing import waiting_chunks
@@ -83,7 +84,7 @@ class Bucket:
         LedgerIndex(self.settings.warehouse, self.settings.limits).discard()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", in_gate(KINDS, "refused_403", "cut"))
 def test_an_unreadable_chunk_holds_up_no_other(bucket, kind, caplog):
     for number in (1, 2, 3):
         bucket.put(f"transactions/chunk_{number}", GOOD)
@@ -145,7 +146,7 @@ def test_a_passing_fault_changes_no_order(bucket):
     assert [key[-1] for (key,) in keys] == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", in_gate(KINDS, "archived_403", "shortened"))
 def test_the_last_good_customer_importance_stays_in_force(bucket, kind, caplog):
     bucket.put("customers/all.csv", WEIGHTS.format(1))
     bucket.put("transactions/chunk_1", GOOD)

@@ -93,6 +93,7 @@ def listens(processes: list[psutil.Process]) -> set[tuple[int, str]]:
     return {(each.laddr.port, each.laddr.ip) for each in found if each.status == psutil.CONN_LISTEN}
 
 
+@pytest.mark.system
 def test_the_commands_for_a_real_bucket(checkout):
     """From nothing to a detection file and a login, on loopback, and nothing of it shows in git."""
     folder = checkout.parent / "s3"

@@ -22,14 +22,15 @@ from tallymark.recovery.verify import verify
 from tallymark.store.folder import FolderStore
 
 RANDOM_KILLS = int(os.environ.get("TALLYMARK_KILLS", 8))
-NODES = range(1, 27) if figures.WANTED else range(1, 27, 5)
-HITS = {
+NUMBERS = {
     "object fetched": (1, 2),
     "file put, not noted": (1, 2, 3, 4),
     "some files noted, not others": (2, 3, 4),
-    crash.BETWEEN_NODES: NODES,
+    crash.BETWEEN_NODES: range(1, 27) if figures.WANTED else range(1, 27, 5),
 }
-NAMED = [(point, hit) for point in crash.POINTS for hit in HITS.get(point, (1,))]
+HITS = {point: NUMBERS.get(point, (1,)) for point in crash.POINTS}
+EVERY_HIT = [(point, hit) for point, hits in HITS.items() for hit in hits]
+ONE_HIT = [(point, hits[len(hits) // 2]) for point, hits in HITS.items()]
 KILLS: Counter[str] = Counter()
 
 
@@ -82,9 +83,12 @@ def stream(tmp_path, processes) -> Stream:
     return Stream(tmp_path, processes)
 
 
-def test_killed_at_every_point(stream):
+@pytest.mark.parametrize(
+    "points", [pytest.param(EVERY_HIT, marks=pytest.mark.system), pytest.param(ONE_HIT, id="one hit each")]
+)
+def test_killed_at_every_point(stream, points):
     """Each time two chunks have landed, so that every point is reached once at least."""
-    for point, hit in NAMED:
+    for point, hit in points:
         stream.land()
         stream.land()
         assert stream.end(stream.start(point, hit)), f"{point}, time {hit}: was not reached"

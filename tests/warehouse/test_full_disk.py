@@ -15,6 +15,7 @@ import duckdb
 import pytest
 from support import full_disk
 from support.four_chunks import VARS, rows_of, settings
+from support.gate import in_gate
 from support.streams import detected, exported, write_chunk
 from tallymark import machine
 from tallymark.local.replay import replay
@@ -119,7 +120,10 @@ def test_free_bytes_of_a_folder_that_is_not_there(tmp_path):
 # --- Writes that fail: the process can write no more from a point on. ---
 
 
-@pytest.mark.parametrize("point", full_disk.POINTS)
+@pytest.mark.parametrize(
+    "point",
+    in_gate(full_disk.POINTS, "chunk committed", "second export, not committed", "file put, not noted"),
+)
 def test_a_write_that_fails(stream, data, out, processes, point):
     """One sentence, whatever could not be written, and nothing is lost."""
     code, stderr = sent_by(processes, full_disk.run, data, out, json.dumps(VARS), point)

@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import yaml
+from support.gate import in_gate
 from support.oracle import Row
 from support.project import use_copy
 from support.streams import detected, write_chunk
@@ -166,14 +167,7 @@ BY_HAND = {
 }
 
 
-# Those that nothing else in the gate runs; the rest is variants of them.
-IN_THE_GATE = ("build --empty", "run --full-refresh", "run --select child+")
-
-
-@pytest.mark.parametrize(
-    "command",
-    [command if command in IN_THE_GATE else pytest.param(command, marks=pytest.mark.system) for command in BY_HAND],
-)
+@pytest.mark.parametrize("command", in_gate(BY_HAND, "build --empty", "run --select child+"))
 def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_path, command):
     before = facts(released)
     by_hand = released.model_copy(update={"vars": BY_HAND[command]})
@@ -232,7 +226,7 @@ def test_a_var_that_nothing_is_called_is_an_error_that_names_those_that_are(tmp_
 def test_dbt_by_hand_refuses_an_unknown_var(settings):
     said = []
     wrong = settings.model_copy(update={"vars": {"child_min_transaction": 60}})
-    assert not invoke_dbt.invoke(wrong, ["run"], hears=lambda event: said.append(event.info.msg)).success
+    assert not invoke_dbt.invoke(wrong, ["run"], hears=said.append).success
     assert "unknown vars: child_min_transaction. " in "".join(said)
     assert "child_min_transactions, dei_min_female_customers" in "".join(said)
     assert invoke_dbt.invoke(settings.model_copy(update={"vars": VARS}), ["run"]).success
