@@ -28,6 +28,7 @@ from tallymark.audit.results import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.page import app
 from tallymark.pipeline import export
+from tallymark.publish import report
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect

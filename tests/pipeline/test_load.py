@@ -193,9 +193,9 @@ def test_each_try_at_a_chunk_has_a_file_of_its_own(settings, bucket):
 
 def test_a_file_is_planned_once(settings):
     with connect(settings) as warehouse:
-        files.plan(warehouse, "output/rejected/chunk_1.csv", b"")
+        planned_files.plan(warehouse, "output/rejected/chunk_1.csv", b"")
         with pytest.raises(duckdb.ConstraintException, match="Duplicate key"):
-            files.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
+            planned_files.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
 
 
 def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypatch):
