@@ -129,7 +129,7 @@ def test_without_speedups(plain_airflow, running):
         stack.bucket.client.put_object(Bucket=stack.settings.bucket, Key=key, Body=body.encode())
 
     def is_done(chunks: int) -> bool:
-        index = LedgerIndex(stack.settings)
+        index = LedgerIndex(stack.settings.warehouse, stack.settings.limits)
         return len(index.last_keys(100)) == chunks and not index.is_open()
 
     lines = [f"{customer},{merchant},{weight},es_food,0" for customer, merchant, weight in importance]
