@@ -17,7 +17,7 @@ from tallymark.patterns import DBT_PROJECT
 from tallymark.speedups import dbt as speedups
 from tallymark.warehouse import invoke_dbt
 
-from benchmarks.common import BENCH, find_data, fresh, lay_out, micro_batch, new_objects, warm_up
+from benchmarks.common import BENCH, find_data, fresh, lay_out, micro_batch, warm_up
 
 CHUNKS = 34
 # They parse the project, and detect what is there from the beginning.
@@ -29,14 +29,13 @@ def main(names: list[str]) -> None:
     warm_up(data)
     for name in names or WITHOUT:
         roots = {True: fresh("speedups-on"), False: fresh("speedups-off")}
-        for root in roots.values():
-            lay_out(root, data, CHUNKS)
+        chunks = {is_on: lay_out(root, data)[:CHUNKS] for is_on, root in roots.items()}
         seconds: dict[bool, list[float]] = {True: [], False: []}
-        for number in range(1, CHUNKS + 1):
+        for number in range(CHUNKS):
             for is_on in sorted((True, False), reverse=number % 2 == 0):
                 start = time.process_time()
                 with nullcontext() if is_on else WITHOUT[name]():
-                    micro_batch(roots[is_on], 1, new_objects(roots[is_on], number))
+                    micro_batch(roots[is_on], [chunks[is_on][number]])
                 seconds[is_on].append(time.process_time() - start)
         on, off = (seconds[is_on][UNCOUNTED:] for is_on in (True, False))
         saved = median(without - within for within, without in zip(on, off, strict=True))
