@@ -37,7 +37,7 @@ SETTINGS = Settings()
 def audit_patterns():
     @task(doc_md="Recomputes everything and compares. A difference is final; only an outage is tried again.")
     def audit() -> dict:
-        from tallymark.audit.results import AuditError, audit
+        from tallymark.audit import AuditError, audit
 
         try:
             return audit(SETTINGS, open_bucket(SETTINGS))

@@ -37,7 +37,7 @@ local_stack.START_TIMEOUT_SECONDS = 600
 snapshot.PUT_SECONDS = 600
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def processes(tmp_path_factory):
     """Where processes come from that have imported and parsed everything already, as Airflow's tasks do."""
     paths = os.pathsep.join(str(PROJECT_ROOT / folder) for folder in ("plugins", "tests"))
@@ -46,7 +46,10 @@ def processes(tmp_path_factory):
     warehouse = tmp_path_factory.mktemp("parsed") / "warehouse.duckdb"
     variables = {"TALLYMARK_VARS": json.dumps(VARS), "TALLYMARK_WAREHOUSE": str(warehouse)}
     with patch.dict(os.environ, variables, PYTHONPATH=paths):
-        yield context
+        first = context.Process(target=int)
+        first.start()
+        first.join()
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from botocore.config import Config
 from support import servers
 from support.oracle import Row
 from support.streams import write_chunk
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.doctor import Finding, Verdict, warehouse
 from tallymark.doctor.bucket import check_bucket, probe_key
 from tallymark.doctor.warehouse import check_warehouse

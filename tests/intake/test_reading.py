@@ -7,7 +7,7 @@ import pytest
 from support import servers
 from support.gate import in_gate
 from support.loading import GOOD, query
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.intake.listing import waiting_chunks
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections

@@ -9,7 +9,7 @@ import pytest
 from support.loading import GOOD, put
 from support.oracle import Row
 from support.streams import write_chunk, write_importance
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.intake import csv_lines, rows
 from tallymark.intake.chunks import find_chunks
 from tallymark.intake.listing import waiting_chunks

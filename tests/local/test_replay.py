@@ -5,7 +5,7 @@ import gzip
 import pytest
 from support.oracle import Row
 from support.streams import detected, exported, write_chunk
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.cli import main
 from tallymark.local import replay as replay_module
 from tallymark.local.generate import generate

@@ -9,7 +9,7 @@ import pytest
 from support.gate import in_gate
 from support.oracle import Row, detect
 from support.streams import THRESHOLDS, csv_text, detected, read_banksim, write_chunk, write_importance
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.local.replay import replay
 from tallymark.patterns import DBT_PROJECT
 from tallymark.settings import Settings

@@ -24,7 +24,7 @@ import json, logging, sys
 from pathlib import Path
 from support.site import Site, publish
 from tallymark.cli.settings_page import settings_page
-from tallymark.audit.results import AuditError, audit
+from tallymark.audit import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.page import app
 from tallymark.pipeline import export

@@ -12,7 +12,7 @@ import pytest
 from support import servers
 from support.many_detections import make
 from support.streams import HEADER
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.doctor import Verdict
 from tallymark.doctor.bucket import check_bucket
 from tallymark.local import feed

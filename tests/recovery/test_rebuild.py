@@ -12,7 +12,7 @@ import pytest
 from support.four_chunks import VARS, rows_of, settings
 from support.oracle import Row
 from support.streams import detected, write_chunk, write_importance
-from tallymark.audit.results import AuditError, audit
+from tallymark.audit import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.outbox.manifest import ManifestError, latest
 from tallymark.pipeline.build import build_models
@@ -211,24 +211,6 @@ def test_files_of_what_was_rejected_are_found_again(data, out):
     assert contents(out) == before
     assert files(out) == files_before
     audit(settings(out), FolderStore(data, target=out))
-
-
-def test_a_bucket_of_a_version_that_wrote_no_file_for_what_was_rejected_whole(data, out):
-    """So the corrected chunk has the name; the other one gets a file now, under a name of its own."""
-    rejected_twice(data, out)
-    rejected = out / "output/rejected"
-    (rejected / "chunk_5-7.csv").replace(rejected / "chunk_5.csv")
-    (rejected / "chunk_2x.csv").unlink()
-    before, files_before = rejected_files(out), files(out)
-    lose_warehouse(out)
-    store = FolderStore(data, target=out)
-    rebuild(settings(out), store)
-    assert rejected_files(out) == sorted([*before, "chunk_2x.csv", "chunk_5-6.csv"])
-    assert files(out).items() >= files_before.items()
-    assert "no header" in (rejected / "chunk_5-6.csv").read_text()
-    audit(settings(out), store)
-    write_chunk(data, "chunk_6", rows_of(6))
-    replay(data, out, vars=VARS)
 
 
 def test_a_file_of_a_chunk_that_was_never_exported_is_not_written_again(data, out):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from support.four_chunks import VARS, rows_of, settings
 from support.streams import detected, exported, write_chunk, write_importance
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.local.replay import replay
 from tallymark.speedups import dbt as speedups
 from tallymark.speedups import held

@@ -21,7 +21,7 @@ import pytest
 from support import figures
 from support.four_chunks import VARS, rows_of, settings
 from support.streams import HEADER, csv_text, detected, exported, write_importance
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.local import stack as local_stack
 from tallymark.local.processes import stop
 from tallymark.local.replay import replay

@@ -16,7 +16,7 @@ import pytest
 from support import crash, figures
 from support.four_chunks import VARS, rows_of, settings
 from support.streams import detected, exported, write_chunk, write_importance
-from tallymark.audit.results import audit
+from tallymark.audit import audit
 from tallymark.local.replay import replay
 from tallymark.recovery.verify import verify
 from tallymark.store.folder import FolderStore

@@ -333,6 +333,7 @@ def sensor_says(bucket: Bucket, tmp_path: Path, **config: float) -> dict:
     return json.loads(found[0].removeprefix("SAYS "))
 
 
+@pytest.mark.system
 def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
     """It does not skip, which would look like a minute without a chunk."""
     bucket.proxy.faults = [Fault("refused_403")]
@@ -350,6 +351,7 @@ def test_the_sensor_takes_a_listing_without_etags(bucket, tmp_path):
     assert not [request for request in bucket.proxy.requests if request.startswith("HEAD")]
 
 
+@pytest.mark.system
 def test_the_sensor_pays(bucket, tmp_path, monkeypatch):
     put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("wants_payer", LISTING)]
@@ -374,6 +376,7 @@ def test_the_sensor_finds_a_chunk_after_an_outage(bucket, tmp_path):
     assert bucket.proxy.done == ["error_503"] * 2
 
 
+@pytest.mark.system
 def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
     """Once behind the last chunk that was taken, though many others sort there too, and once for one digit more."""
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")

@@ -10,7 +10,7 @@ from support.gate import in_gate
 from support.oracle import Row
 from support.project import use_copy
 from support.streams import detected, write_chunk
-from tallymark.audit.results import AuditError, audit
+from tallymark.audit import AuditError, audit
 from tallymark.local.replay import replay
 from tallymark.pipeline.build import BuildError, build_models
 from tallymark.pipeline.export import export_detections

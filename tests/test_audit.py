@@ -10,8 +10,7 @@ import duckdb
 import pytest
 from support.oracle import Row
 from support.streams import read_banksim, write_chunk, write_importance
-from tallymark.audit import results
-from tallymark.audit.results import AuditError, audit
+from tallymark.audit import AuditError, audit, results
 from tallymark.local.replay import replay
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
