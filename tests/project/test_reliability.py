@@ -12,7 +12,7 @@ def test_the_tests_that_keep_a_promise_are_there():
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE.read_text())
     assert len(named) > 50
     for file, test in named:
-        [path] = (PROJECT_ROOT / "tests").glob(f"*/{file}")
+        [path] = (PROJECT_ROOT / "tests").rglob(file)
         assert re.search(rf"^def {test}\(", path.read_text(), re.MULTILINE), test
     for test in re.findall(r"`(\w+)` in every build", PAGE.read_text()):
         assert (DBT_PROJECT / "tests" / f"{test}.sql").exists(), test
