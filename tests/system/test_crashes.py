@@ -26,11 +26,13 @@ NUMBERS = {
     "object fetched": (1, 2),
     "file put, not noted": (1, 2, 3, 4),
     "some files noted, not others": (2, 3, 4),
-    crash.BETWEEN_NODES: range(1, 27) if figures.WANTED else range(1, 27, 5),
+    # More than a build has: the last one is not reached.
+    crash.BETWEEN_NODES: range(1, 100, 1 if figures.WANTED else 5),
 }
 HITS = {point: NUMBERS.get(point, (1,)) for point in crash.POINTS}
 EVERY_HIT = [(point, hit) for point, hits in HITS.items() for hit in hits]
-ONE_HIT = [(point, hits[len(hits) // 2]) for point, hits in HITS.items()]
+ONE_HIT = [(point, hits[1] if len(hits) > 1 else hits[0]) for point, hits in HITS.items()]
+FEWEST_NODES = 17
 KILLS: Counter[str] = Counter()
 
 
@@ -91,7 +93,9 @@ def test_killed_at_every_point(stream, points):
     for point, hit in points:
         stream.land()
         stream.land()
-        assert stream.end(stream.start(point, hit)), f"{point}, time {hit}: was not reached"
+        if not stream.end(stream.start(point, hit)):
+            assert point == crash.BETWEEN_NODES and hit > FEWEST_NODES, f"{point}, time {hit}: was not reached"
+            break
         KILLS[point] += 1
     stream.must_be_as_if_undisturbed()
 
