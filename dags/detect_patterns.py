@@ -123,7 +123,8 @@ def detect_patterns():
     def build(loaded: dict | None) -> dict | None:
         from tallymark.pipeline.build import build_models
 
-        return None if loaded is None else build_models(SETTINGS)
+        staging = open_bucket(SETTINGS) if SETTINGS.lake_staging else None
+        return None if loaded is None else build_models(SETTINGS, store=staging)
 
     @task(
         multiple_outputs=False,

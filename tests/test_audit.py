@@ -11,6 +11,7 @@ import pytest
 from support.oracle import Row
 from support.streams import read_banksim, write_chunk, write_importance
 from tallymark.audit import AuditError, audit
+from tallymark.lake import in_warehouse
 from tallymark.local.replay import replay
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
@@ -77,12 +78,10 @@ def test_nothing_is_found_where_nothing_is_wrong(copy):
 
 
 def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
-    from tallymark import audit as module
-
-    invoke = module.invoke
+    invoke = in_warehouse.invoke
     left_out = ["--exclude", "child_detections_are_those_of_the_raw_rows"]
     monkeypatch.setattr(
-        module, "invoke", lambda settings, arguments, *more: invoke(settings, arguments + left_out, *more)
+        in_warehouse, "invoke", lambda settings, arguments, *more: invoke(settings, arguments + left_out, *more)
     )
     with pytest.raises(
         AuditError, match=r"found 1 differences:\nchild_detections_are_those_of_the_raw_rows: did not run$"

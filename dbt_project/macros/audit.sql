@@ -31,6 +31,6 @@
             '(' ~ exact_units(weights ~ '.sum_weight') ~ ' % ' ~ weights ~ '.importance_rows) * 1000000000000000000',
             weights ~ '.importance_rows'
         ) }}
-        else 0
+        else cast(0 as {{ whole_number_type() }})
     end as weight_key_remainder
 {% endmacro %}

@@ -16,15 +16,41 @@
 {% endmacro %}
 
 
-{#- Candidates of all patterns. Columns that a pattern lacks are null. -#}
+{#- Candidates of all patterns. Columns of evidence that a pattern lacks are null. -#}
 {% macro candidates_of_all_patterns() %}
-    {%- set queries = [] -%}
-    {%- for name in pattern_names() -%}
-        {%- do queries.append(
-            "select '" ~ pattern(name).id ~ "' as pattern_id, '" ~ pattern(name).action ~ "' as action_type, * from " ~ ref(name)
-        ) -%}
+    {%- set evidence = evidence_types() -%}
+    {%- for name in pattern_names() %}
+    select
+        '{{ pattern(name).id }}' as pattern_id,
+        '{{ pattern(name).action }}' as action_type,
+        chunk_seq,
+        merchant,
+        customer,
+        {%- for column, type in evidence.items() %}
+        cast({{ column if column in evidence_types(name) else 'null' }} as {{ type }}) as {{ column }},
+        {%- endfor %}
+        is_met,
+        is_last_of_batch,
+        distance
+    from {{ ref(name) }}
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
+{% endmacro %}
+
+
+{#- The columns of the evidence, of one pattern or of all, and their types: those that the yml declares. Empty where
+    `pattern` is. -#}
+{% macro evidence_types(name=none) %}
+    {%- set types = {} -%}
+    {%- for pattern_name in ([name] if name else pattern_names()) if graph.nodes -%}
+        {%- for column in graph.nodes['model.' ~ project_name ~ '.' ~ pattern_name].columns.values() -%}
+            {%- if not column.data_type -%}
+                {{ exceptions.raise_compiler_error(pattern_name ~ '.yml gives the column ' ~ column.name ~ ' no data_type') }}
+            {%- endif -%}
+            {%- do types.update({column.name: column.data_type}) -%}
+        {%- endfor -%}
     {%- endfor -%}
-    {{- union_all_by_name(queries) -}}
+    {{- return(types) -}}
 {% endmacro %}
 
 

@@ -2,10 +2,17 @@
 {% macro all_rows_of(relation) %}{{ relation.render() }}{% endmacro %}
 
 
-{#- The last chunk that an export released, as a subquery; 0: none. -#}
+{#- The last chunk that an export released; 0: none. -#}
 {% macro last_released_chunk() %}
+    {{- return(adapter.dispatch('last_released_chunk', 'tallymark')()) -}}
+{% endmacro %}
+
+{% macro default__last_released_chunk() %}
     (select coalesce(max(chunk_seq), 0) from {{ all_rows_of(source('output', 'releases')) }})
 {%- endmacro %}
+
+{#- As a number, which Spark can compare with the statistics of files, so that it reads those of the batch only. -#}
+{% macro spark__last_released_chunk() %}{{ env_var('LAKE_RELEASED', '0') }}{% endmacro %}
 
 
 {#- For a post-hook: gives a table of released facts the columns that a model has and it lacks, so that the export finds

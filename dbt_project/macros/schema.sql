@@ -43,8 +43,25 @@
 {% endmacro %}
 
 
-{#- After any run of models, the last build that passed its sanity tests proves nothing. -#}
-{% macro forget_passed_build() %}
+{#- Before any command: the tables are there, and so are the rows; and after any run of models, the last build that passed
+    its sanity tests proves nothing. On Spark, the rows of the batch are handed over before: macros/lake. -#}
+{% macro prepare_warehouse() %}
+    {{- return(adapter.dispatch('prepare_warehouse', 'tallymark')()) -}}
+{% endmacro %}
+
+{% macro default__prepare_warehouse() %}
+    {%- if execute -%}{%- do must_be_exact() -%}{%- endif -%}
+{% endmacro %}
+
+{% macro duckdb__prepare_warehouse() %}
+    {{ update_schema() }}
+    {% set lake = run_query('select schema_name from lake.about').rows if execute else [] %}
+    {% if lake and not env_var('LAKE_BUILD', '') %}
+        {{ exceptions.raise_compiler_error(
+            'The raw rows of this warehouse are on Spark, in the schema ' ~ lake[0][0]
+            ~ ': set TALLYMARK_ENGINE to the engine that it had before. Nothing was changed.'
+        ) }}
+    {% endif %}
     {% if execute and flags.WHICH in ('build', 'run') %}
     {% do run_query('delete from output.passed_builds') %}
     {% endif %}

@@ -44,15 +44,38 @@
 {% endmacro %}
 
 
-{#- The table lightest_customers as this run found it. -#}
+{#- The table lightest_customers as this run found it; without rows when there is none yet, or when it is about to be
+    made anew. -#}
 {% macro lightest_customers_before_the_batch() %}
-    {{- state_table('lightest_customers') -}}
+    {%- set state = state_table('lightest_customers') -%}
+    {%- if load_cached_relation(state) and not flags.FULL_REFRESH -%}
+        {{ state }}
+    {%- else -%}
+        (
+            select
+                *,
+                0 as customers_with_weight,
+                0 as heaviest_key,
+                0 as heaviest_key_remainder,
+                false as is_complete,
+                '' as weight_aggregate,
+                0 as last_chunk_seq
+            from {{ ref('batch_newcomers') }}
+            where false
+        )
+    {%- endif -%}
 {% endmacro %}
 
 
 {#- A table of a model that a reference to the model would make a cycle with. -#}
 {% macro state_table(name) %}
-    {{- return(api.Relation.create(database=target.database, schema=target.schema, identifier=name)) -}}
+    {{- return(table_in(target.schema, name)) -}}
+{% endmacro %}
+
+
+{#- A table by its names, in the database of the target, if it has one. -#}
+{% macro table_in(schema, name) %}
+    {{- return(api.Relation.create(database=target.database or target.catalog or none, schema=schema, identifier=name)) -}}
 {% endmacro %}
 
 

@@ -19,6 +19,6 @@
             as weight_key_remainder
     {%- else -%}
         {{ exact_units(threshold_value('upgrade_weight_aggregate') ~ '_weight') }} as weight_key,
-        0 as weight_key_remainder
+        cast(0 as {{ whole_number_type() }}) as weight_key_remainder
     {%- endif -%}
 {% endmacro %}

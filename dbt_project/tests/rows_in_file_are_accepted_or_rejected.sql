@@ -14,6 +14,7 @@ accepted as (
     select batch.chunk_seq, count(*) as row_count
     from {{ source('raw', 'transactions') }} as transactions
     inner join batch on transactions.chunk_seq = batch.chunk_seq
+    where transactions.chunk_seq > {{ last_released_chunk() }}
     group by batch.chunk_seq
 ),
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from tallymark.lake import Lake, open_lake
 from tallymark.outbox.detections import is_detection_key
 from tallymark.outbox.safe_csv import restored
 from tallymark.pipeline.build import failing_rows
 from tallymark.settings import Settings
 from tallymark.store import ObjectChangedError, Store, StoredObject
 from tallymark.warehouse.connection import connect, fetch_row
-from tallymark.warehouse.invoke_dbt import invoke, parse
 
 log = logging.getLogger(__name__)
 DIFFERENCES_SHOWN = 50
@@ -53,7 +53,7 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
                 found += _file_differences(store, warehouse, key, listed.get(key))
         known = {key for key, *_ in kept}
         if is_built:
-            failed, tests = _failed_tests(settings)
+            failed, tests = _failed_tests(open_lake(settings, store))
             found += failed
     else:
         known = set()
@@ -77,15 +77,13 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
     return done
 
 
-def _failed_tests(settings: Settings) -> tuple[list[str], int]:
-    project = parse(settings)
-    result = invoke(settings, ["test", "--select", "tag:audit"], project)
-    nodes = [node for node in result.result or [] if node.node.resource_type == "test"]
-    failed = [
-        f"{node.node.name}: {node.message}{failing_rows(settings, node)}" for node in nodes if node.status != "pass"
-    ]
+def _failed_tests(lake: Lake) -> tuple[list[str], int]:
+    result, nodes = lake.audit()
+    nodes = [node for node in nodes if node.node.resource_type == "test"]
+    failed = [f"{node.node.name}: {node.message}{failing_rows(lake, node)}" for node in nodes if node.status != "pass"]
     if not result.success and not failed:
         return [f"the dbt tests could not be run: {result.exception}"], len(nodes)
+    project = lake.manifest()
     wanted = {node.name for node in project.nodes.values() if node.resource_type == "test" and "audit" in node.tags}
     failed += [f"{name}: did not run" for name in sorted(wanted - {node.node.name for node in nodes})]
     return failed, len(nodes)

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
@@ -16,7 +16,7 @@ from tallymark.errors import UserError
 from tallymark.patterns import PROJECT_ROOT, faults
 
 # The file's name without its ending is the name of the database, and is read before these schemas.
-NO_DATABASES = ("raw", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
+NO_DATABASES = ("raw", "lake", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
 # Of the tests and benchmarks.
 NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_KILLS", "SCREENSHOTS"}
 # What Kubernetes and Docker tell of a service that is called tallymark.
@@ -89,6 +89,22 @@ class Settings(BaseSettings):
 
     warehouse: Path = Field(
         PROJECT_ROOT / "warehouse.duckdb", description="The DuckDB file; only one process writes it."
+    )
+    engine: Literal["duckdb", "spark", "databricks"] = Field(
+        "duckdb", description="What holds raw rows and state and runs the models ([spark.md](spark.md))."
+    )
+    lake_schema: str = Field(
+        "tallymark",
+        pattern="^[a-z][a-z0-9_]*$",
+        description="Beginning of the name of each schema on Spark; each warehouse adds a number of its own.",
+    )
+    lake_location: str = Field(
+        "", description="URI below which Spark creates these schemas; empty: where its metastore does."
+    )
+    lake_staging: str = Field(
+        "",
+        description="URI under which Spark reads the bucket, such as `s3a://my-bucket`: rows travel through objects "
+        "below the output prefix. Empty: through a folder beside the warehouse, which Spark finds under the same path.",
     )
     min_free_bytes: int = Field(
         64 * 2**20,

@@ -11,6 +11,7 @@ import pytest
 from support.oracle import Row
 from support.project import use_copy
 from support.streams import exported, write_chunk
+from tallymark.lake import in_warehouse
 from tallymark.pipeline import build
 from tallymark.pipeline.build import BuildError, build_models
 from tallymark.pipeline.export import ExportError, export_detections
@@ -174,7 +175,7 @@ def test_what_was_left_out_of_a_build_is_named(loaded, bucket, monkeypatch, left
 
 @pytest.mark.parametrize("status", ["skipped", "warn", "no-op"])
 def test_a_test_that_did_not_pass_is_named(loaded, bucket, monkeypatch, status):
-    invoke = build.invoke
+    invoke = in_warehouse.invoke
 
     def altered(settings, arguments, manifest, and_then):
         def alter(nodes, warehouse):
@@ -185,7 +186,7 @@ def test_a_test_that_did_not_pass_is_named(loaded, bucket, monkeypatch, status):
 
         return invoke(settings, arguments, manifest, and_then=alter)
 
-    monkeypatch.setattr(build, "invoke", altered)
+    monkeypatch.setattr(in_warehouse, "invoke", altered)
     nothing_goes_out(loaded, bucket, rf"did not run everything: test files_are_in_order \({status}\)\. Each model")
 
 
@@ -242,7 +243,7 @@ def test_a_fault_of_the_machine_is_no_advice_to_refresh(loaded, monkeypatch):
     node = SimpleNamespace(resource_type="model", name="merchants", unique_id="model.merchants")
     failed = SimpleNamespace(node=node, status="error", message=says, failures=None, execution_time=0.1)
     result = SimpleNamespace(success=False, result=[failed], exception=None)
-    monkeypatch.setattr(build, "invoke", lambda *_, **__: result)
+    monkeypatch.setattr(in_warehouse, "invoke", lambda *_, **__: result)
     with pytest.raises(RuntimeError, match=r"^The disk is full: .*\. Free some space on it") as raised:
         build_models(loaded)
     assert not re.search("full-refresh|rebuild", str(raised.value))

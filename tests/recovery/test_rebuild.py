@@ -285,7 +285,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
     store = FolderStore(data, target=out)
     for step in ("build_models", "ImportanceLoader", "_move_into_place"):
         with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr(f"tallymark.recovery.rebuild.{step}", lambda *_: 1 / 0)
+            patch.setattr(f"tallymark.recovery.rebuild.{step}", lambda *_, **__: 1 / 0)
             rebuild(settings(out), store)
         assert not (out / "warehouse.duckdb").exists()
     (out / "warehouse.rebuilding.duckdb").write_bytes(b"left by a rebuild that was killed")

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ THRESHOLDS = {
     "child_min_transactions": 5,
     "dei_min_female_customers": 3,
 }
+AGGREGATES = ("sum", "avg", "min", "max")
 HEADER = "step,customer,age,gender,zipcodeOri,merchant,zipMerchant,category,amount,fraud"
 
 
@@ -80,3 +82,54 @@ def read_banksim(banksim: Path) -> tuple[list[Row], list[tuple[str, str, str]]]:
     rows = [Row(r["customer"], r["merchant"], r["gender"], r["amount"]) for r in read("transactions.csv.gz")]
     importance = [(r["Source"], r["Target"], r["Weight"]) for r in read("customer_importance.csv.gz")]
     return rows, importance
+
+
+def random_stream(chance: random.Random) -> tuple[list[list[Row]], list[tuple[str, str, str]], dict]:
+    """A small stream in which ties and thresholds that are just met are common: chunks, importance, vars."""
+    customers = [f"C{i}" for i in range(chance.choice((3, 8, 30)))]
+    merchants = [f"M{i}" for i in range(chance.choice((1, 2, 4)))]
+    gender = {customer: chance.choice(("F", "M", "f", " M", "E", "")) for customer in customers}
+    activity = [chance.paretovariate(1) for _ in customers]
+    amounts = chance.choice((["22.5", "22.4999", "22.5001"], ["0", "1", "45"], ["1E1", "2.35E1", "23.0000"]))
+
+    def row() -> Row:
+        customer = chance.choices(customers, activity)[0]
+        # Now and then somebody is seen with another gender.
+        seen = gender[customer] if chance.random() < 0.95 else "F"
+        return Row(customer, chance.choice(merchants), seen, chance.choice(amounts))
+
+    chunks = [[row() for _ in range(chance.choice((0, 1, 10, 60)))] for _ in range(chance.randint(3, 12))]
+    importance = [
+        (chance.choice(customers), chance.choice(merchants), chance.choice(("0.1", "0.2", "0.3", "-1", "1e-18")))
+        for _ in range(chance.choice((0, 5, 200)))
+    ]
+    thresholds = {
+        "upgrade_min_merchant_transactions": chance.choice((0, 5, 40)),
+        "upgrade_top_percent": chance.choice((1, 0.5, 10, 25, 33.3, 50, 100)),
+        "upgrade_bottom_percent": chance.choice((1, 0.5, 10, 25, 33.3, 50, 100)),
+        "upgrade_weight_aggregate": chance.choice(AGGREGATES),
+        "child_max_average_amount": chance.choice((22.5, 23, 10, 0.5)),
+        "child_min_transactions": chance.choice((1, 2, 5)),
+        "dei_min_female_customers": chance.choice((0, 1, 3)),
+    }
+    return chunks, importance, thresholds
+
+
+def write_in_some_way(chance: random.Random, data: Path, number: int, rows: list[Row]) -> None:
+    """A chunk as one object or as a folder of parts, packed or not, with one or the other quote or none."""
+    text = csv_text(rows, quote=chance.choice(("'", '"', "")))
+    folder = data / "input/transactions"
+    folder.mkdir(parents=True, exist_ok=True)
+    match chance.randrange(4):
+        case 0:
+            (folder / f"chunk_{number}").write_text(text)
+        case 1:
+            (folder / f"chunk_{number}.csv").write_text(text.replace("\n", "\r\n"))
+        case 2:
+            (folder / f"chunk_{number}.csv.gz").write_bytes(gzip.compress(text.encode()))
+        case 3:
+            (folder / f"chunk_{number}").mkdir()
+            half = len(rows) // 2
+            (folder / f"chunk_{number}" / "part-00000.csv").write_text(csv_text(rows[:half]))
+            (folder / f"chunk_{number}" / "part-00001.csv").write_text(csv_text(rows[half:]))
+            (folder / f"chunk_{number}" / "_SUCCESS").touch()

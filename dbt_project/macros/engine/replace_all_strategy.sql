@@ -1,4 +1,13 @@
-{#- The incremental strategy replace_all: new rows replace all rows. Unlike a table, such a model may read itself. -#}
+{#- How new rows replace all rows of a table at once. Unlike a table, such a model may read itself. -#}
+{% macro replace_all_strategy() %}
+    {{- return(adapter.dispatch('replace_all_strategy', 'tallymark')()) -}}
+{% endmacro %}
+
+{% macro default__replace_all_strategy() %}{{ return('insert_overwrite') }}{% endmacro %}
+
+{% macro duckdb__replace_all_strategy() %}{{ return('replace_all') }}{% endmacro %}
+
+
 {% macro get_incremental_replace_all_sql(arguments) %}
     delete from {{ arguments.target_relation }};
     insert into {{ arguments.target_relation }} by name select * from {{ arguments.temp_relation }}

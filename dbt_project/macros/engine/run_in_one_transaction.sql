@@ -1,9 +1,5 @@
 {#- Run statements so that all of them count, or none. -#}
 {% macro run_in_one_transaction(statements) %}
-    {{- return(adapter.dispatch('run_in_one_transaction', 'tallymark')(statements)) -}}
-{% endmacro %}
-
-{% macro default__run_in_one_transaction(statements) %}
     {% call statement(auto_begin=True) %}
         {{ statements | join(';\n') }}
     {% endcall %}

@@ -1,6 +1,2 @@
 {#- The time of the transaction in UTC, as a timestamp without time zone. For hooks: no model has a clock. -#}
-{% macro utc_now() %}
-    {{- return(adapter.dispatch('utc_now')()) -}}
-{% endmacro %}
-
-{% macro default__utc_now() %}cast(now() at time zone 'UTC' as timestamp){% endmacro %}
+{% macro utc_now() %}cast(now() at time zone 'UTC' as timestamp){% endmacro %}

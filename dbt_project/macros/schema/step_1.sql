@@ -20,6 +20,9 @@
             loaded_at timestamp',
         'raw.customer_importance': 'importance_version bigint, customer varchar, merchant varchar,
             weight decimal(38, 18)',
+        'lake.about': 'schema_name varchar',
+        'lake.loads': 'load_id varchar, chunk_seq bigint, importance_version bigint',
+        'lake.builds': 'build varchar, begun_at timestamp, released bigint, last_chunk_seq bigint, is_finished boolean',
         'output.files': 'file_key varchar primary key, file_number bigint unique, row_count bigint,
             first_detection_id bigint, last_detection_id bigint, manifest_number bigint, chunk_seq bigint,
             sha256 varchar, body blob, planned_at timestamp, put_at timestamp',
@@ -30,7 +33,10 @@
             merchant varchar not null, customer varchar not null, unique (pattern_id, merchant, customer)',
         target.schema ~ '.chunk_thresholds': 'chunk_seq bigint primary key',
     } %}
-    {% set statements = ['create schema if not exists raw', 'create schema if not exists output'] %}
+    {% set statements = [] %}
+    {% for name in ('raw', 'lake', 'output') %}
+        {% do statements.append('create schema if not exists ' ~ name) %}
+    {% endfor %}
     {% for name, columns in tables.items() %}
         {% do statements.append('create table ' ~ name ~ ' (' ~ columns ~ ')') %}
     {% endfor %}

@@ -2,11 +2,13 @@ with batch as (
     select * from {{ ref('batch_chunks') }}
 ),
 
--- Cut down to the batch before anything else: DuckDB would group all raw rows first.
+-- Cut down to the batch before anything else: DuckDB would group all raw rows first. Spark skips files by the first
+-- condition only.
 transactions as (
     select transactions.*
     from {{ ref('stg_transactions') }} as transactions
     inner join batch on transactions.chunk_seq = batch.chunk_seq
+    where transactions.chunk_seq > {{ last_released_chunk() }}
 ),
 
 activity as (

@@ -54,7 +54,7 @@ final as (
         ) as detection_id,
         y_started_at,
         cast(null as timestamp) as detected_at,
-        {{ all_columns_except('made', ['y_started_at', 'occurrence', 'is_met', 'is_last_of_batch', 'distance']) }}
+        made.* exclude (y_started_at, occurrence, is_met, is_last_of_batch, distance)
     from made
 )
 

@@ -1,16 +1,11 @@
-{{ config(materialized='incremental', incremental_strategy='replace_all') }}
--- depends_on: {{ ref('lightest_so_far') }}
+{{ config(materialized='incremental', incremental_strategy=replace_all_strategy(), schema=none) }}
 
 with merchants as (
     select * from {{ ref('upgrade_merchants') }}
 ),
 
 so_far as (
-    select *
-    from {{
-        ref('lightest_so_far') if is_incremental()
-        else '(select *, 0 as customers_with_weight from ' ~ ref('batch_newcomers') ~ ' where false) as nobody'
-    }}
+    select * from {{ ref('lightest_so_far') }}
 ),
 
 lacking as (

@@ -73,7 +73,10 @@ final as (
     from known
     inner join sufficient
         on known.importance_version = sufficient.importance_version and known.merchant = sufficient.merchant
-    left join activity on known.merchant = activity.merchant and known.customer = activity.customer
+    left join activity
+        on known.merchant = activity.merchant
+        and known.customer = activity.customer
+        and known.last_chunk_seq < activity.chunk_seq
     union all
     select
         newcomers.importance_version,

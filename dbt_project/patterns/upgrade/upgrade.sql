@@ -119,11 +119,11 @@ final as (
         *,
         {{ rule_of_upgrade() }} as is_met,
         {{ excess(
-            '100.0 * (merchant_customers - 1 - customers_with_fewer_transactions) / (merchant_customers - 1)',
+            '100 * ' ~ as_double('merchant_customers - 1 - customers_with_fewer_transactions') ~ ' / (merchant_customers - 1)',
             threshold('upgrade_top_percent')
         ) }}
         + {{ excess(
-            '100.0 * customers_with_smaller_weight / nullif(customers_with_weight - 1, 0)',
+            '100 * ' ~ as_double('customers_with_smaller_weight') ~ ' / nullif(customers_with_weight - 1, 0)',
             threshold('upgrade_bottom_percent')
         ) }} as distance
     from evidence

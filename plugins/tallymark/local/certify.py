@@ -24,6 +24,7 @@ from pathlib import Path
 import duckdb
 
 from tallymark.errors import UserError
+from tallymark.lake import open_lake
 from tallymark.local.feed import feed_transactions, find_source, open_source
 from tallymark.local.generate import generate
 from tallymark.local.replay import replay
@@ -149,8 +150,9 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
     settings = Settings(warehouse=way.out / "warehouse.duckdb")
     store = FolderStore(data, target=way.out, written=settings.output_prefix)
     verify(store, settings.output_prefix)
+    lake = open_lake(settings)
     with connect(settings, read_only=True) as warehouse:
-        parts = {table: _rows(warehouse, table) for table in TABLES}
+        parts = {table: _rows(lake.fetch(warehouse, table)) for table in TABLES}
     parts["rows of the detection files"] = list(_rows_in_files(settings, store))
     parts["files of rejected rows"] = [
         f"{stored.key} {line}"
@@ -161,8 +163,7 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
     return parts
 
 
-def _rows(warehouse: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    found = warehouse.execute("from query_table(?)", [table])
+def _rows(found: duckdb.DuckDBPyConnection) -> list[str]:
     kept = [
         place
         for place, (name, kind, *_) in enumerate(found.description)

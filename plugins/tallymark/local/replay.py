@@ -66,7 +66,7 @@ def replay(
     while waiting_chunks(settings, objects) or index.has_unfinished_work():
         show(done["chunks"], total, f"{done['chunks']} of {total} chunks processed")
         loaded = load_chunks(settings, store, max_chunks=next(sizes), objects=objects)
-        build_models(settings)
+        build_models(settings, store=store)
         exported = export_detections(settings, store)
         done.update(
             chunks=loaded["chunks_accepted"] + loaded["chunks_rejected"],

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from tallymark.errors import UserError
+from tallymark.lake import Lake, open_lake
 from tallymark.settings import Settings
-from tallymark.warehouse.connection import connect, fetch_row, utc_now
+from tallymark.store import Store
+from tallymark.warehouse.connection import fetch_row, utc_now
 from tallymark.warehouse.errors import errors_explained, explained, must_have_room
-from tallymark.warehouse.invoke_dbt import invoke, parse, sanity_tests
+from tallymark.warehouse.invoke_dbt import sanity_tests
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +29,11 @@ class BuildError(UserError, RuntimeError):
     """A model or a sanity test failed or did not run; nothing may be exported."""
 
 
-def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, int]:
+def build_models(settings: Settings, full_refresh: bool = False, store: Store | None = None) -> dict[str, int]:
     """Bring models up to the last chunk in the ledger, test them, and record which sanity tests passed.
+
+    Args:
+        store: the bucket, if rows travel to Spark through it.
 
     Returns:
         How many ``models`` were run and ``tests`` passed, and how many ``detections`` the batch made.
@@ -41,7 +46,7 @@ def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, in
     missing: list[str] = []
 
     def record(nodes: Iterable[Any], warehouse: Any) -> None:
-        missing.extend(not_passed(manifest, nodes))
+        missing.extend(not_passed(lake.manifest(), nodes))
         if missing:
             return
         warehouse.execute(
@@ -49,16 +54,17 @@ def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, in
             "select max(chunk_seq) as chunk_seq, ? as passed_at, ?::varchar[] as sanity_tests from batch_chunks",
             [utc_now(), sorted(_names(nodes, "test"))],
         )
+        here = {name for (name,) in warehouse.execute("select table_name from duckdb_tables()").fetchall()}
         rows.update(
             (name, fetch_row(warehouse, "select count(*) from query_table(?)", [name])[0])
             for name in _names(nodes, "model")
+            if name in here
         )
 
     with errors_explained(settings.warehouse):
         must_have_room(settings.warehouse, settings.min_free_bytes)
-        manifest = parse(settings)
-        result = invoke(settings, [*BUILD, *["--full-refresh"] * full_refresh], manifest, and_then=record)
-    nodes = result.result or []
+        lake = open_lake(settings, store)
+        result, nodes = lake.build(BUILD, full_refresh, record)
     _log_nodes(nodes, rows)
     if not result.success:
         failed = [node for node in nodes if node.status not in GOOD]
@@ -68,7 +74,7 @@ def build_models(settings: Settings, full_refresh: bool = False) -> dict[str, in
         raise BuildError(
             "Nothing is exported, because dbt build failed. What is held back goes out with the first run that "
             "passes. If state was built from wrong rows, dbt build --full-refresh makes it anew.\n"
-            + ("\n".join(_failure(settings, node) for node in failed) or str(result.exception))
+            + ("\n".join(_failure(lake, node) for node in failed) or str(result.exception))
         )
     if missing:
         raise BuildError(
@@ -115,15 +121,12 @@ def _log_nodes(nodes: Iterable[Any], rows: dict[str, int]) -> None:
         log.log(level, "%-8s %6.2f s %14s  %s", node.status, node.execution_time, shown, name)
 
 
-def _failure(settings: Settings, node: Any) -> str:
-    return f"{node.node.resource_type} {node.node.name}: {node.message}{failing_rows(settings, node)}"
+def _failure(lake: Lake, node: Any) -> str:
+    return f"{node.node.resource_type} {node.node.name}: {node.message}{failing_rows(lake, node)}"
 
 
-def failing_rows(settings: Settings, node: Any) -> str:
+def failing_rows(lake: Lake, node: Any) -> str:
     """Up to ten of the rows that a failing dbt test found, a line each; of anything else, nothing."""
     if node.node.resource_type != "test" or not node.failures:
         return ""
-    with connect(settings, read_only=True) as warehouse:
-        found = warehouse.execute(node.node.compiled_code)
-        columns = [column[0] for column in found.description]
-        return "".join(f"\n    {dict(zip(columns, row, strict=True))}" for row in found.fetchmany(10))
+    return "".join(f"\n    {row}" for row in lake.failing_rows(node.node, 10))

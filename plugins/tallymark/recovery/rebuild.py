@@ -109,7 +109,7 @@ def _rebuild(settings: Settings, store: Store, without_missing: bool, show: Show
         ImportanceLoader(aside, warehouse).restore(store, {row["importance_version"]: row for row in versions})
         warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
     show(len(rows), len(rows), "Building state and detections")
-    build_models(aside)
+    build_models(aside, store=store)
     with connect(aside) as warehouse:
         with transaction(warehouse):
             _insert(warehouse, INSERT_THRESHOLDS, [row for content in manifests for row in content["thresholds"]])

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +18,7 @@ from tallymark.speedups import dbt as speedups
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 _parsed: dict[tuple[str, str], Any] = {}
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
 class DbtError(UserError, RuntimeError):
@@ -39,16 +41,16 @@ def update_schema(settings: Settings) -> None:
         raise _failed(settings, f"The warehouse {settings.warehouse} could not be set up", why)
 
 
-def parse(settings: Settings) -> Any:
+def parse(settings: Settings, target: str = "duckdb", environment: Mapping[str, str] = NO_VARIABLES) -> Any:
     """The parsed project, for one command. With speedups it is kept for this process.
 
-    It depends on the name of the warehouse's file, which dbt takes for the name of the database, and on the vars: what
-    was compiled of an ephemeral model stays in it.
+    It depends on the name of the warehouse's file, which dbt takes for the name of the database; on the vars, as what
+    was compiled of an ephemeral model stays in it; and on Spark on the schema of the build, which ``environment`` has.
     """
-    known_by = json.dumps(settings.vars, sort_keys=True), settings.warehouse.stem
+    known_by = json.dumps([settings.vars, target, *environment.items()], sort_keys=True), settings.warehouse.stem
     if settings.speedups and known_by in _parsed and speedups.make_fit_for_another_command(_parsed[known_by]):
         return _parsed[known_by]
-    result = invoke(settings, ["parse"])
+    result = invoke(settings, ["parse"], target=target, environment=environment)
     if not result.success:
         raise _failed(settings, "dbt cannot read the project", result.exception)
     if settings.speedups:
@@ -66,6 +68,8 @@ def invoke(
     manifest: Any = None,
     hears: Callable[[str], None] | None = None,
     and_then: Callable[[Any, Any], None] | None = None,
+    target: str = "duckdb",
+    environment: Mapping[str, str] = NO_VARIABLES,
 ) -> Any:
     """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
 
@@ -75,9 +79,13 @@ def invoke(
         manifest: what ``parse`` gave; without it the command may not open the warehouse.
         hears: is told dbt's warnings and errors; what a failed run-operation says is nowhere else.
         and_then: is given the nodes' results and the open warehouse after a success.
+        target: of the profile; with another than duckdb, the command may not open the warehouse.
+        environment: variables that the project reads, besides those of the settings.
     """
     working_folder = settings.warehouse.absolute().parent / "dbt"
+    writes_warehouse = manifest and target == "duckdb"
     options = [
+        *("--target", target),
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
         *("--target-path", str(working_folder), "--log-path", str(working_folder)),
         *("--vars", json.dumps(settings.vars), "--log-level", "none", "--log-level-file", "none"),
@@ -87,9 +95,9 @@ def invoke(
     callbacks: list[Callable] = []
     if hears:
         callbacks.append(lambda event: event.info.level in ("warn", "error") and hears(event.info.msg))
-    if manifest:
+    if writes_warehouse:
         LedgerIndex(settings.warehouse, settings.limits).discard_unless_valid()
-    with _own_environment(settings), speedups.quick_dbt(settings.speedups):
+    with _own_environment(settings, environment), speedups.quick_dbt(settings.speedups):
         # dbt reads some variables when it is imported.
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
@@ -101,16 +109,16 @@ def invoke(
     if and_then and result.success:
         with duckdb.connect(str(settings.warehouse)) as warehouse:
             and_then(result.result, warehouse)
-    if manifest:
+    if writes_warehouse:
         LedgerIndex(settings.warehouse, settings.limits).confirm()
     return result
 
 
 @contextmanager
-def _own_environment(settings: Settings) -> Iterator[None]:
+def _own_environment(settings: Settings, environment: Mapping[str, str]) -> Iterator[None]:
     """Without ``DBT_*``, which would win over the arguments of a run, and with the variables that the project reads."""
     own = {"TALLYMARK_WAREHOUSE": str(settings.warehouse.absolute()), "TALLYMARK_SPEEDUPS": str(settings.speedups)}
-    with patch.dict(os.environ, own):
+    with patch.dict(os.environ, {**own, **environment}):
         for name in [name for name in os.environ if name.startswith("DBT_")]:
             del os.environ[name]
         yield

@@ -1,0 +1,219 @@
+{#- What Spark is handed over before a build, and hands back after it. Nothing here decides what counts: rows count by
+    the ledger of the warehouse, which names the load of each chunk. A statement that runs late, after its client was
+    killed, adds rows of a load that no ledger names, or writes into the schema of a build that nobody reads.
+    docs/decisions/spark.md. -#}
+
+{#- Give a new build its schema, its sources, and the rows that are not in the lake yet.
+
+    Args:
+        build: its name; `previous`, names of the builds before it that the lake may know (none: a full refresh).
+        marks: the chunk_seq that state must have reached, that it may have reached at most, and up to which the lake
+            knows what is final; none: no build has made state yet.
+        location: where schemas are created; empty: where the metastore creates them.
+        loads: what is added to each table of raw rows: a folder of Parquet files, and the load_id.
+        is_whole: whether released_ledger, which is among the sources, is the whole ledger up to the last release.
+        sources: folders of Parquet files, by the name of the table that each becomes. -#}
+{% macro hand_over(build, previous, marks, location, loads, is_whole, sources, folder) %}
+    {%- do must_be_exact() -%}
+    {%- do create_lake(location) -%}
+    {%- if previous -%}{%- do must_be_the_last_writer(previous) -%}{%- endif -%}
+    {%- if marks -%}{%- do must_fit_the_ledger(marks) -%}{%- endif -%}
+    {%- do run_query("insert overwrite " ~ lake_table('last_build') ~ " select '" ~ build ~ "' as build") -%}
+    {%- do drop_schemas_of_builds() -%}
+    {%- do create_schema_at(build_schema(), location) -%}
+    {%- for load in loads -%}
+        {%- do run_query(
+            "insert into " ~ lake_table(load.table) ~ " select '" ~ load.load_id ~ "' as load_id, * from parquet.`"
+            ~ load.folder ~ "`"
+        ) -%}
+    {%- endfor -%}
+    {%- do hand_over_sources(sources) -%}
+    {%- do add_released_chunks(is_whole) -%}
+    {%- do create_views_of_rows() -%}
+{% endmacro %}
+
+
+{#- Give the last build tables, or others in place of those that it has. -#}
+{% macro hand_over_sources(sources, folder=none) %}
+    {%- for name, source_folder in sources.items() -%}
+        {%- if folder -%}{%- do run_query("drop table if exists " ~ build_table(name)) -%}{%- endif -%}
+        {%- do run_query("create table " ~ build_table(name) ~ " using parquet location '" ~ source_folder ~ "'") -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- Names. Of what outlives a build, and of what belongs to it. -#}
+{% macro lake_table(name) %}{{ return(table_in(target.schema, name).render()) }}{% endmacro %}
+{% macro build_schema() %}{{ return(target.schema ~ '_' ~ env_var('LAKE_BUILD')) }}{% endmacro %}
+{% macro build_table(name) %}{{ return(table_in(build_schema(), name).render()) }}{% endmacro %}
+
+
+{#- Raises a compiler error unless overflows are errors and equal texts are equal bytes. Both are settings of a session or
+    a schema, and state would be wrong without a word. -#}
+{% macro must_be_exact() %}
+    {%- set found = run_query("select typeof(coalesce(1, '1')) as number_or_text, 'a' = 'A' or 'a' = 'a ' as is_loose").rows[0] -%}
+    {%- if found['number_or_text'] == 'string' -%}
+        {{ exceptions.raise_compiler_error(
+            "ANSI mode is off, so that numbers may overflow without an error. Set spark.sql.ansi.enabled=true on the Spark "
+            ~ "server (ANSI_MODE=true on Databricks). Nothing was changed."
+        ) }}
+    {%- elif found['is_loose'] -%}
+        {{ exceptions.raise_compiler_error(
+            "The default collation is not UTF8_BINARY, so that different customers could be taken for one. Use a session "
+            ~ "and a catalog with the default collation UTF8_BINARY. Nothing was changed."
+        ) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Raises a compiler error when a build that this warehouse does not know was the last one: another warehouse writes to
+    the lake, or somebody restored this one. -#}
+{% macro must_be_the_last_writer(previous) %}
+    {%- set last = run_query("select build from " ~ lake_table('last_build')).columns[0].values() | list -%}
+    {%- if last | reject('in', previous) | list -%}
+        {{ exceptions.raise_compiler_error(
+            "The warehouse does not know the last build in the schema " ~ target.schema ~ ": " ~ last | join(', ')
+            ~ ". A copy of the warehouse writes there too, or the warehouse was restored from a back-up. Stop the other "
+            ~ "one. " ~ full_refresh_advice()
+        ) }}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- Raises a compiler error when state ends elsewhere than the ledger says: somebody restored one of them, and not the
+    other. -#}
+{% macro must_fit_the_ledger(marks) %}
+    {%- set queries = ["select 'released_chunks' as mark_of, max(chunk_seq) as chunk_seq from " ~ lake_table('released_chunks')] -%}
+    {%- for state in ('merchant_customers', 'customers_by_transactions', 'merchants') -%}
+        {%- do queries.append("select '" ~ state ~ "' as mark_of, max(last_chunk_seq) as chunk_seq from " ~ lake_table(state)) -%}
+    {%- endfor -%}
+    {%- for mark in run_query(queries | join(' union all ')).rows -%}
+        {%- set smallest = marks.told if mark['mark_of'] == 'released_chunks' else marks.smallest -%}
+        {%- if not smallest <= (mark['chunk_seq'] or 0) <= marks.largest -%}
+            {{ exceptions.raise_compiler_error(
+                "The table " ~ target.schema ~ "." ~ mark['mark_of'] ~ " ends with chunk " ~ (mark['chunk_seq'] or 0)
+                ~ "; by the ledger it must end between " ~ smallest ~ " and " ~ marks.largest
+                ~ ". Either was restored to another time. " ~ full_refresh_advice()
+            ) }}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{% macro full_refresh_advice() %}{{ return('Then make state anew from the rows that the ledger names: tallymark build --full-refresh') }}{% endmacro %}
+
+
+{% macro create_lake(location) %}
+    {%- do create_schema_at(target.schema, location) -%}
+    {%- set tables = {
+        'raw_transactions': 'load_id string, chunk_seq bigint, line_number bigint, step string, customer string, age string,
+            gender string, zipcode_ori string, merchant string, zip_merchant string, category string,
+            amount decimal(18, 4), fraud string',
+        'raw_customer_importance': 'load_id string, importance_version bigint, customer string, merchant string,
+            weight decimal(38, 18)',
+        'released_chunks': columns_of_chunks(with_types=true),
+        'last_build': 'build string',
+    } -%}
+    {%- for name, columns in tables.items() -%}
+        {%- do run_query('create table if not exists ' ~ lake_table(name) ~ ' (' ~ columns ~ ') using delta') -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{#- The columns of the ledger that models and tests read, and the load of each chunk. -#}
+{% macro columns_of_chunks(with_types=false) %}
+    {%- set columns = {
+        'chunk_seq': 'bigint', 'chunk_key': 'string', 'state': 'string', 'importance_version': 'bigint',
+        'y_started_at': 'timestamp_ntz', 'rows_in_file': 'bigint', 'rows_accepted': 'bigint', 'rows_rejected': 'bigint',
+        'load_id': 'string',
+    } -%}
+    {%- set declared = [] -%}
+    {%- for name, type in columns.items() -%}{%- do declared.append(name ~ (' ' ~ type if with_types else '')) -%}{%- endfor -%}
+    {{- return(declared | join(', ')) -}}
+{% endmacro %}
+
+
+{#- Ledger rows that became final are added once, whichever client comes late. -#}
+{% macro add_released_chunks(is_whole) %}
+    {%- set table, query = lake_table('released_chunks'), "select " ~ columns_of_chunks() ~ " from " ~ build_table('released_ledger') -%}
+    {%- if is_whole -%}
+        {%- do run_query("insert overwrite " ~ table ~ " " ~ query) -%}
+    {%- else -%}
+        {%- do run_query(
+            "insert into " ~ table ~ " " ~ query ~ " where chunk_seq > (select coalesce(max(chunk_seq), 0) from " ~ table ~ ")"
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#- The sources `chunks`, `transactions` and `customer_importance`: the rows of the loads that the ledger names. -#}
+{% macro create_views_of_rows() %}
+    {%- do run_query(
+        "create view " ~ build_table('chunks') ~ " as select " ~ columns_of_chunks() ~ " from " ~ lake_table('released_chunks')
+        ~ " union all select " ~ columns_of_chunks() ~ " from " ~ build_table('batch_ledger')
+    ) -%}
+    {%- do run_query(
+        "create view " ~ build_table('transactions') ~ " as select loaded.chunk_seq, loaded.line_number, loaded.step, "
+        ~ "loaded.customer, loaded.age, loaded.gender, loaded.zipcode_ori, loaded.merchant, loaded.zip_merchant, "
+        ~ "loaded.category, loaded.amount, loaded.fraud from " ~ lake_table('raw_transactions') ~ " as loaded inner join "
+        ~ build_table('chunks') ~ " as chunks on loaded.chunk_seq = chunks.chunk_seq and loaded.load_id = chunks.load_id"
+    ) -%}
+    {%- do run_query(
+        "create view " ~ build_table('customer_importance') ~ " as select loaded.importance_version, loaded.customer, "
+        ~ "loaded.merchant, loaded.weight from " ~ lake_table('raw_customer_importance') ~ " as loaded inner join "
+        ~ build_table('importance_versions') ~ " as versions on loaded.importance_version = versions.importance_version "
+        ~ "and loaded.load_id = versions.load_id"
+    ) -%}
+{% endmacro %}
+
+
+{#- Schemas of builds before this one, and all that is in them. -#}
+{% macro drop_schemas_of_builds() %}
+    {%- set found = run_query("show schemas like '" ~ target.schema ~ "_build_*'") -%}
+    {%- for row in found.rows -%}
+        {%- do run_query('drop schema if exists ' ~ row[0] ~ ' cascade') -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{% macro create_schema_at(name, location) %}
+    {%- do run_query(
+        "create schema if not exists " ~ name ~ (" location '" ~ location ~ "/" ~ name ~ "'" if location else "")
+    ) -%}
+{% endmacro %}
+
+
+{#- Hand back what the warehouse needs of a build, as Delta tables of one commit in a folder of their own.
+
+    Args: the folder; the last chunk_seq in the merchants that the warehouse has. -#}
+{% macro hand_back_build(folder, merchants_after) %}
+    {%- do hand_back(folder, 'batch_candidates', 'select * from ' ~ build_table('batch_candidates')) -%}
+    {%- do hand_back(folder, 'batch_merchants', 'select distinct merchant from ' ~ build_table('batch_merchants')) -%}
+    {%- do hand_back(folder, 'batch_merchant_customers',
+        'select distinct batch.merchant, batch.customer from ' ~ build_table('batch_merchant_customers')
+        ~ ' as batch inner join ' ~ build_table('near_pairs')
+        ~ ' as near_pairs on batch.merchant = near_pairs.merchant and batch.customer = near_pairs.customer'
+    ) -%}
+    {%- do hand_back(folder, 'merchants',
+        'select * from ' ~ lake_table('merchants') ~ ' where last_chunk_seq > ' ~ merchants_after
+    ) -%}
+{% endmacro %}
+
+
+{#- Hand back a source or a model that outlives a build. -#}
+{% macro hand_back_table(folder, name) %}
+    {%- set table = build_table(name) if name in ('transactions', 'customer_importance') else lake_table(name) -%}
+    {%- do hand_back(folder, 'table', 'select * from ' ~ table) -%}
+{% endmacro %}
+
+
+{#- Hand back some rows of a query. -#}
+{% macro hand_back_query(folder, query, most) %}
+    {%- do hand_back(folder, 'query', 'select * from (' ~ query ~ ') as found limit ' ~ most) -%}
+{% endmacro %}
+
+
+{% macro hand_back(folder, name, query) %}
+    {%- set table = build_table((folder ~ '_' ~ name).rpartition('/')[2]) -%}
+    {%- do run_query("create table " ~ table ~ " using delta location '" ~ folder ~ "/" ~ name ~ "' as " ~ query) -%}
+{% endmacro %}

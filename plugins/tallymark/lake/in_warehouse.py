@@ -1,0 +1,44 @@
+"""Raw rows and state in the warehouse itself, where DuckDB runs all models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from tallymark.lake import Record
+from tallymark.settings import Settings
+from tallymark.warehouse.connection import connect
+from tallymark.warehouse.invoke_dbt import invoke, parse
+
+
+class InWarehouse:
+    """See ``tallymark.lake.Lake``."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+
+    def manifest(self) -> Any:
+        return parse(self._settings)
+
+    def build(self, command: Sequence[str], full_refresh: bool, record: Record) -> tuple[Any, list[Any]]:
+        command = [*command, *["--full-refresh"] * full_refresh]
+        result = invoke(self._settings, command, self.manifest(), and_then=record)
+        return result, list(result.result or [])
+
+    def audit(self) -> tuple[Any, list[Any]]:
+        result = invoke(self._settings, ["test", "--select", "tag:audit"], self.manifest())
+        return result, list(result.result or [])
+
+    def failing_rows(self, node: Any, most: int) -> list[dict[str, Any]]:
+        with connect(self._settings, read_only=True) as warehouse:
+            return as_dicts(warehouse.execute(node.compiled_code), most)
+
+    def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
+        return warehouse.execute("from query_table(?)", [table])
+
+
+def as_dicts(found: duckdb.DuckDBPyConnection, most: int | None = None) -> list[dict[str, Any]]:
+    """Rows of a query, as many at most."""
+    columns = [column[0] for column in found.description]
+    rows = found.fetchall() if most is None else found.fetchmany(most)
+    return [dict(zip(columns, row, strict=True)) for row in rows]

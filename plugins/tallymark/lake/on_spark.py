@@ -1,0 +1,335 @@
+"""Raw rows and state as Delta tables on Spark: docs/decisions/spark.md.
+
+The warehouse loads chunks as always. Before a build, their rows move to Spark, and the build is handed over the ledger;
+after it, the warehouse takes the candidates back and decides on detections. All statements on Spark are dbt's: the
+macros of dbt_project/macros/lake, and the models.
+"""
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import duckdb
+
+from tallymark import machine
+from tallymark.errors import UserError
+from tallymark.lake import Record
+from tallymark.lake.in_warehouse import InWarehouse, as_dicts
+from tallymark.lake.staging import Staging
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse.connection import connect, fetch_row, run_sql, transaction, utc_now
+from tallymark.warehouse.invoke_dbt import invoke, parse
+
+# The lake may name one of so many builds as its last one.
+BUILDS_KNOWN = 100
+# So many rows travel in one file, or those of one chunk if that has more.
+ROWS_PER_LOAD = 5_000_000
+IN_WAREHOUSE = "tag:in_warehouse"
+# A test is selected by its own tags, not by those of the models that it reads.
+AUDIT = ("test", "--indirect-selection", "empty", "--select")
+SOURCES = ("released_ledger", "batch_ledger", "rejected_rows", "importance_versions", "near_pairs")
+AUDIT_SOURCES = ("rejected_rows", "detections", "chunk_thresholds")
+HANDED_BACK = ("batch_candidates", "batch_merchants", "batch_merchant_customers", "merchants")
+# What the warehouse no longer holds itself.
+MOVED = ("raw.transactions", "raw.customer_importance", "merchant_customers", "customer_weights")
+NEAR_PAIRS = "create or replace temp view near_pairs as select distinct merchant, customer from snapshot.nearest"
+NO_NEAR_PAIRS = "create or replace temp view near_pairs as select '' as merchant, '' as customer where false"
+
+
+class LakeError(UserError, RuntimeError):
+    """Spark cannot be used, or does not hold what this warehouse left there; the message says what to do."""
+
+
+class OnSpark:
+    """See ``tallymark.lake.Lake``."""
+
+    def __init__(self, settings: Settings, store: Store | None):
+        self._settings = settings
+        self._staging = Staging(settings, store)
+        self._build = ""
+        self._environment: dict[str, str] = {}
+        self._manifest: Any = None
+
+    def manifest(self) -> Any:
+        if self._manifest is None:
+            self._manifest = parse(self._settings, self._settings.engine, self._environment)
+        return self._manifest
+
+    def build(self, command: Sequence[str], full_refresh: bool, record: Record) -> tuple[Any, list[Any]]:
+        with connect(self._settings) as warehouse:
+            self._hand_over(warehouse, full_refresh)
+        result = self.run([*command, IN_WAREHOUSE, *["--full-refresh"] * full_refresh])
+        nodes = list(result.result or [])
+        if not result.success:
+            return result, nodes
+        with connect(self._settings) as warehouse:
+            self._hand_back(warehouse, full_refresh)
+        rest = invoke(
+            self._settings,
+            [*command, "--select", IN_WAREHOUSE, "batch_chunks"],
+            parse(self._settings),
+            environment=self._environment,
+            and_then=lambda found, warehouse: record([*nodes, *found], warehouse),
+        )
+        return rest, [*nodes, *(rest.result or [])]
+
+    def audit(self) -> tuple[Any, list[Any]]:
+        with connect(self._settings, read_only=True) as warehouse:
+            last = self.use_last_build(warehouse)
+            if not warehouse.execute("from output.passed_builds").fetchone():
+                raise LakeError(
+                    "The audit on Spark reads the last build, which did not pass. Audit again after the next run"
+                )
+            self._describe(warehouse, told=0, rejected_after=0, last=last)
+            sources = self._stage(warehouse, AUDIT_SOURCES)
+        self._operate("hand_over_sources", sources=sources)
+        result = self.run([*AUDIT, "tag:audit", "--exclude", IN_WAREHOUSE])
+        rest = invoke(
+            self._settings,
+            [*AUDIT, f"tag:audit,{IN_WAREHOUSE}"],
+            parse(self._settings),
+            environment=self._environment,
+        )
+        return (rest if result.success else result), [*(result.result or []), *(rest.result or [])]
+
+    def failing_rows(self, node: Any, most: int) -> list[dict[str, Any]]:
+        if "in_warehouse" in node.tags:
+            return InWarehouse(self._settings).failing_rows(node, most)
+        with duckdb.connect() as database, self._handed_back("query", query=node.compiled_code, most=most) as files:
+            return as_dicts(database.execute("from read_parquet(?)", [files]))
+
+    def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
+        if table not in MOVED:
+            return warehouse.execute("from query_table(?)", [table])
+        self.use_last_build(warehouse)
+        with self._handed_back("table", name=table.removeprefix("raw.")) as files:
+            warehouse.execute("set variable files = $files", {"files": files})
+            warehouse.execute("create or replace temp table fetched as from read_parquet(getvariable('files'))")
+        return warehouse.execute("from fetched")
+
+    def _hand_over(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
+        """Move the rows of new chunks and of new customer importance, and give a new build what it reads."""
+        build = f"build_{secrets.token_hex(4)}"
+        schema = self._schema(warehouse)
+        known = [name for (name,) in warehouse.execute("select build from lake.builds").fetchall()]
+        released, told, smallest, largest, is_finished = fetch_row(
+            warehouse,
+            """
+            with last_release as (
+                select coalesce(max(chunk_seq), 0) as released from output.releases
+            )
+
+            select
+                released,
+                (select max(released) from lake.builds),
+                coalesce(max(chunk_seq) filter (state = 'accepted' and rows_accepted > 0 and chunk_seq <= released), 0),
+                coalesce(max(chunk_seq), 0),
+                (select coalesce(bool_or(is_finished), false) from lake.builds)
+            from last_release
+            left join raw.chunks on true
+            group by released
+            """,
+        )
+        self._use(schema, build, released)
+        with transaction(warehouse):
+            warehouse.execute("delete from output.passed_builds")
+            warehouse.execute(
+                "insert into lake.builds (build, begun_at, is_finished) values (?, ?, false)", [build, utc_now()]
+            )
+            warehouse.execute(
+                """
+                delete from lake.builds
+                where build not in (select build from lake.builds order by begun_at desc limit ?)
+                """,
+                [BUILDS_KNOWN],
+            )
+        is_whole = full_refresh or told is None
+        with transaction(warehouse):
+            loads = [*self._move_transactions(warehouse), *self._move_importance(warehouse)]
+            self._describe(warehouse, 0 if is_whole else told, released, largest)
+            marks = {"told": told, "smallest": smallest, "largest": largest}
+            self._operate(
+                "hand_over",
+                build=build,
+                previous=[] if is_whole else known,
+                marks=marks if is_finished and not is_whole else None,
+                location=self._settings.lake_location,
+                loads=loads,
+                is_whole=is_whole,
+                sources=self._stage(warehouse, SOURCES),
+            )
+            warehouse.execute(
+                "update lake.builds set released = ?, last_chunk_seq = ? where build = ?", [released, largest, build]
+            )
+        self._staging.keep_only(build)
+
+    def _schema(self, warehouse: duckdb.DuckDBPyConnection) -> str:
+        """The schema of this warehouse in the lake; each has its own, so that none takes another's rows for its own."""
+        if known := warehouse.execute("select schema_name from lake.about").fetchone():
+            return known[0]
+        if warehouse.execute("from duckdb_tables() where table_name = 'merchant_customers'").fetchone():
+            raise LakeError(
+                f"The warehouse {self._settings.warehouse} holds its raw rows and state itself. Move them first: "
+                f"tallymark migrate-engine {self._settings.engine}"
+            )
+        schema = f"{self._settings.lake_schema}_{secrets.token_hex(4)}"
+        warehouse.execute("insert into lake.about values (?)", [schema])
+        return schema
+
+    def _use(self, schema: str, build: str, released: int) -> None:
+        self._build = build
+        self._environment = {"LAKE_SCHEMA": schema, "LAKE_BUILD": build, "LAKE_RELEASED": str(released)}
+        self._manifest = None
+
+    def use_last_build(self, warehouse: duckdb.DuckDBPyConnection) -> int:
+        """Read what the last build left; returns the last chunk that it was handed over."""
+        schema, build, released, last = fetch_row(
+            warehouse,
+            """
+            select
+                (select schema_name from lake.about),
+                build,
+                (select coalesce(max(chunk_seq), 0) from output.releases),
+                last_chunk_seq
+            from lake.builds
+            where last_chunk_seq is not null
+            order by begun_at desc
+            limit 1
+            """,
+        )
+        self._use(schema, build, released)
+        return last
+
+    def _move_transactions(self, warehouse: duckdb.DuckDBPyConnection) -> Iterator[dict[str, str]]:
+        warehouse.execute(
+            """
+            create or replace temp table moving as
+            select chunk_seq, cast((sum(count(*)) over (order by chunk_seq) - 1) // $most as bigint) as number
+            from raw.transactions
+            group by chunk_seq
+            """,
+            {"most": ROWS_PER_LOAD},
+        )
+        for (number,) in warehouse.execute("select distinct number from moving order by number").fetchall():
+            yield self._move(
+                warehouse,
+                "raw_transactions",
+                "select transactions.* from raw.transactions as transactions inner join moving using (chunk_seq) "
+                "where number = $number order by chunk_seq, line_number",
+                "insert into lake.loads select $load_id, chunk_seq, null from moving where number = $number",
+                number=number,
+            )
+        warehouse.execute("delete from raw.transactions")
+
+    def _move_importance(self, warehouse: duckdb.DuckDBPyConnection) -> Iterator[dict[str, str]]:
+        versions = warehouse.execute("select distinct importance_version from raw.customer_importance order by 1")
+        for (version,) in versions.fetchall():
+            yield self._move(
+                warehouse,
+                "raw_customer_importance",
+                "from raw.customer_importance where importance_version = $number",
+                "insert into lake.loads values ($load_id, null, $number)",
+                number=version,
+            )
+        warehouse.execute("delete from raw.customer_importance")
+
+    def _move(
+        self, warehouse: duckdb.DuckDBPyConnection, table: str, rows: str, record: str, number: int
+    ) -> dict[str, str]:
+        load_id = secrets.token_hex(8)
+        folder = self._staging.put(f"{self._build}/{load_id}", warehouse, rows, number=number)
+        warehouse.execute(record, {"load_id": load_id, "number": number})
+        return {"table": table, "load_id": load_id, "folder": folder}
+
+    def _describe(self, warehouse: duckdb.DuckDBPyConnection, told: int, rejected_after: int, last: int) -> None:
+        """Create the views of hand_over.sql."""
+        released = int(self._environment["LAKE_RELEASED"])
+        variables = {"released": released, "told": told, "rejected_after": rejected_after, "last": last}
+        warehouse.execute("set variable hand_over = $variables", {"variables": variables})
+        run_sql(warehouse, "lake/hand_over")
+        known = "from duckdb_tables() where schema_name = 'snapshot' and table_name = 'nearest'"
+        warehouse.execute(NEAR_PAIRS if warehouse.execute(known).fetchone() else NO_NEAR_PAIRS)
+
+    def _stage(self, warehouse: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> dict[str, str]:
+        """Write tables or views to the staging place; returns their folders by name."""
+        unique = secrets.token_hex(4)
+        return {
+            table: self._staging.put(
+                f"{self._build}/{table}_{unique}", warehouse, "from query_table($table)", table=table
+            )
+            for table in tables
+        }
+
+    def _hand_back(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
+        """Take what the build made, in one transaction."""
+        after = 0
+        if not full_refresh and warehouse.execute("from duckdb_tables() where table_name = 'merchants'").fetchone():
+            (after,) = fetch_row(warehouse, "select coalesce(max(last_chunk_seq), 0) from merchants")
+        folder = self._operate("hand_back_build", merchants_after=after)
+        with ExitStack() as open_files:
+            files = {name: open_files.enter_context(self._staging.files(f"{folder}/{name}")) for name in HANDED_BACK}
+            warehouse.execute("set variable handed_back = $files", {"files": files})
+            with transaction(warehouse):
+                run_sql(warehouse, "lake/hand_back")
+                warehouse.execute("update lake.builds set is_finished = true where build = ?", [self._build])
+
+    @contextmanager
+    def _handed_back(self, what: str, **arguments: Any) -> Iterator[list[str]]:
+        folder = self._operate(f"hand_back_{what}", **arguments)
+        with self._staging.files(f"{folder}/{what}") as files:
+            yield files
+
+    def _operate(self, macro: str, **arguments: Any) -> str:
+        """Run a macro of dbt_project/macros/lake; returns the name of the folder that it may write into."""
+        folder = f"{self._build}/{macro}_{secrets.token_hex(4)}"
+        given = json.dumps({"folder": f"{self._staging.uri}{folder}"} | arguments)
+        said: list[str] = []
+        result = self.run(["run-operation", macro, "--args", given], hears=said.append)
+        if not result.success:
+            why = result.exception or "\n".join(said)
+            raise LakeError(
+                machine.explain(why, self._settings.warehouse) or f"Spark did not do what it should ({macro}): {why}"
+            )
+        return folder
+
+    def run(self, command: Sequence[str], hears: Callable[[str], None] | None = None) -> Any:
+        """Run a dbt command on Spark; returns a dbtRunnerResult."""
+        with _ansi_mode():
+            return invoke(
+                self._settings,
+                list(command),
+                self.manifest(),
+                hears=hears,
+                target=self._settings.engine,
+                environment=self._environment,
+            )
+
+
+@contextmanager
+def _ansi_mode() -> Iterator[None]:
+    """Keep ANSI mode on, in which an overflow is an error: dbt-spark 1.11 turns it off in each session.
+
+    That this worked is proved by the macro must_be_exact, without which nothing runs on Spark.
+    """
+    try:
+        from dbt.adapters.spark.connections import SparkCredentials
+    except ImportError as error:
+        raise LakeError(
+            "The packages for Spark are not installed: pip install -r requirements-spark.txt (docs/spark.md)"
+        ) from error
+    # pyspark takes a process without a main file, such as one of a fork server, for a doctest, and ends it.
+    main = sys.modules["__main__"]
+    main.__file__ = getattr(main, "__file__", __file__)
+    turn_off = SparkCredentials.__post_init__
+
+    def keep_on(self: Any) -> None:
+        turn_off(self)
+        self.server_side_parameters["spark.sql.ansi.enabled"] = "true"
+
+    with patch.object(SparkCredentials, "__post_init__", keep_on):
+        yield

@@ -1,0 +1,37 @@
+-- What a build on Spark is handed over, a view for each table that it becomes there. The variable hand_over has the
+-- last chunk that an export released, the last one of those that Spark was told of, and the last one of the build.
+create or replace temp view ledger as
+select
+    chunks.chunk_seq,
+    chunks.chunk_key,
+    chunks.state,
+    chunks.importance_version,
+    chunks.y_started_at,
+    chunks.rows_in_file,
+    chunks.rows_accepted,
+    chunks.rows_rejected,
+    loads.load_id
+from raw.chunks
+left join lake.loads on chunks.chunk_seq = loads.chunk_seq
+order by chunks.chunk_seq;
+
+create or replace temp view batch_ledger as
+from ledger
+where chunk_seq > getvariable('hand_over').released;
+
+create or replace temp view released_ledger as
+from ledger
+where chunk_seq > getvariable('hand_over').told and chunk_seq <= getvariable('hand_over').released;
+
+create or replace temp view rejected_rows as
+select chunk_seq from raw.rejected_rows
+where chunk_seq > getvariable('hand_over').rejected_after and chunk_seq <= getvariable('hand_over').last;
+
+create or replace temp view importance_versions as
+select
+    versions.importance_version,
+    versions.state,
+    versions.rows_accepted,
+    loads.load_id
+from raw.importance_versions as versions
+left join lake.loads on versions.importance_version = loads.importance_version;

@@ -1,0 +1,166 @@
+"""The pipeline with raw rows and state on Spark, without Java: Sail speaks its protocol and much of its SQL.
+
+Sail has no deletion vectors, no collations, no conflicts between concurrent writers that we know of, and keeps its
+catalog in memory.
+"""
+
+import itertools
+import os
+import random
+import shutil
+import signal
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from support import spark
+from support.gate import in_gate
+from support.oracle import Row
+from support.streams import THRESHOLDS, write_chunk, write_importance
+from tallymark.audit import audit
+from tallymark.lake.on_spark import LakeError, OnSpark
+from tallymark.local import certify
+from tallymark.local.replay import replay
+from tallymark.pipeline.build import BuildError, build_models
+from tallymark.settings import Settings
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
+
+pytestmark = pytest.mark.usefixtures("on_sail")
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Five chunks in which all three patterns fire under THRESHOLDS."""
+    chance = random.Random(7)
+    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
+    for number in range(1, 6):
+        drawn = [chance.choice(customers) for _ in range(40)]
+        rows = [Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25"))) for name, gender in drawn]
+        write_chunk(tmp_path / "data", f"chunk_{number}", rows)
+    weights = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
+    write_importance(tmp_path / "data", weights)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def expected(data, tmp_path, monkeypatch) -> dict[str, list[str]]:
+    """What DuckDB makes of the data, part by part."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TALLYMARK_ENGINE", "duckdb")
+        replay(data, tmp_path / "duckdb", vars=THRESHOLDS)
+        return certify.contents(data, certify.Way("duckdb", tmp_path / "duckdb", 0))
+
+
+def contents(data: Path, out: Path) -> dict[str, list[str]]:
+    return certify.contents(data, certify.Way("spark", out, 0))
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_a_stream_is_that_of_duckdb(data, tmp_path, expected, batch):
+    out = tmp_path / "spark"
+    replay(data, out, batch=batch, vars=THRESHOLDS)
+    assert {line.split(", ")[1] for line in expected["detections"]} == {"'PatId1'", "'PatId2'", "'PatId3'"}
+    assert contents(data, out) == expected
+    settings = Settings(warehouse=out / "warehouse.duckdb", vars=THRESHOLDS)
+    assert audit(settings, FolderStore(data, target=out))["tests"] > 10
+
+
+def test_exact_arithmetic(tmp_path, data):
+    """The macros of whole numbers, against Python."""
+    chance = random.Random(3)
+    sums = [
+        chance.choice((-1, 1)) * chance.randrange(10 ** chance.choice((1, 5, 17, 18, 19, 22, 27))) for _ in range(300)
+    ]
+    counts = [chance.choice((1, 2, 3, 7, 97, 123457, 999999999)) for _ in sums]
+    replay(data, tmp_path / "spark", vars=THRESHOLDS)
+    settings = Settings(warehouse=tmp_path / "spark/warehouse.duckdb")
+    values = ", ".join(
+        f"({place}, cast('{Decimal(units).scaleb(-18):f}' as decimal(38, 18)), {count})"
+        for place, (units, count) in enumerate(zip(sums, counts, strict=True))
+    )
+    query = f"""
+        select
+            place,
+            {{{{ exact_units('total') }}}} as units,
+            {{{{ exact_average('total', 'count') }}}} as average,
+            {{{{ integer_division('(' ~ exact_units('total') ~ ' % count) * 1000000000000000000', 'count') }}}} as rest
+        from (values {values}) as numbers (place, total, count)
+        order by place
+    """
+    with connect(settings, read_only=True) as warehouse:
+        lake = OnSpark(settings, None)
+        lake.use_last_build(warehouse)
+    rows = lake.run(["show", "--inline", query, "--limit", "-1"]).result[0].agate_table.rows
+    for row, units, count in zip(rows, sums, counts, strict=True):
+        sign = -1 if units < 0 else 1
+        whole, left = divmod(abs(units), count)
+        assert int(row["units"]) == units
+        assert Decimal(row["average"]).scaleb(18) == sign * whole
+        assert int(row["rest"]) == sign * (left * 10**18 // count)
+
+
+def killed(data: Path, out: Path, number: int, processes) -> str | None:
+    """Replay with a kill before a statement; returns the statement, or None if there were fewer."""
+    late = out.with_name("late.sql")
+    process = processes.Process(target=spark.run, args=(data, out, THRESHOLDS, number, late, dict(os.environ)))
+    process.start()
+    process.join(600)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return late.read_text() if process.exitcode else None
+
+
+@pytest.mark.parametrize("numbers", in_gate([range(20, 90, 35), range(80)], range(20, 90, 35)))
+def test_killed_before_a_statement_that_runs_late(data, tmp_path, expected, processes, numbers):
+    """A build dies before a statement on Spark; the next one does all; then the statement arrives after all.
+
+    Each chunk lands after the statement of the one before has arrived.
+    """
+    out, source = tmp_path / "spark", data / "input/transactions"
+    waiting = [path.rename(tmp_path / path.name) for path in sorted(source.iterdir())]
+    late = []
+    for number, path in zip(numbers, itertools.chain(waiting, itertools.repeat(None)), strict=False):
+        if path:
+            path.rename(source / path.name)
+        if statement := killed(data, out, number, processes):
+            late.append(statement)
+        replay(data, out, vars=THRESHOLDS)
+        for statement in late:
+            spark.run_late(statement)
+    assert late
+    for path in waiting:
+        if path.exists():
+            path.rename(source / path.name)
+    replay(data, out, vars=THRESHOLDS)
+    assert contents(data, out) == expected
+
+
+def test_rows_on_spark_are_not_looked_for_in_the_warehouse(data, tmp_path, monkeypatch):
+    out = tmp_path / "spark"
+    replay(data, out, vars=THRESHOLDS)
+    write_chunk(data, "chunk_6", [Row("C0", "M9", "F", "1")] * 5)
+    with monkeypatch.context() as patched, pytest.raises(BuildError, match="are on Spark, in the schema tallymark_"):
+        patched.setenv("TALLYMARK_ENGINE", "duckdb")
+        replay(data, out, vars=THRESHOLDS)
+    assert replay(data, out, vars=THRESHOLDS)["detections"] == 1
+
+
+def test_a_warehouse_with_rows_of_its_own_is_not_taken_to_spark_in_passing(data, tmp_path, expected):
+    write_chunk(data, "chunk_6", [Row("C0", "M9", "F", "1")] * 5)
+    with pytest.raises(LakeError, match="holds its raw rows and state itself"):
+        replay(data, tmp_path / "duckdb", vars=THRESHOLDS)
+
+
+def test_a_copy_of_a_warehouse_is_refused(data, tmp_path):
+    """Both go on from the same state; the one that comes second would add to what the other has added."""
+    out, copy = tmp_path / "spark", tmp_path / "copy"
+    replay(data, out, vars=THRESHOLDS)
+    shutil.copytree(out, copy)
+    write_chunk(data, "chunk_6", [Row("C0", "M9", "F", "1")] * 5)
+    replay(data, out, vars=THRESHOLDS)
+    with pytest.raises(LakeError, match=r"the last build in the schema tallymark_\w+: build_\w+\. A copy"):
+        replay(data, copy, vars=THRESHOLDS)
+    settings = Settings(warehouse=copy / "warehouse.duckdb", vars=THRESHOLDS)
+    build_models(settings, full_refresh=True)
+    with pytest.raises(LakeError, match="does not know the last build"):
+        build_models(Settings(warehouse=out / "warehouse.duckdb", vars=THRESHOLDS))

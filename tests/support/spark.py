@@ -1,0 +1,71 @@
+"""Servers that speak Spark Connect, and kills of a build that uses one."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from tallymark.local.replay import replay
+
+SERVERS: list[subprocess.Popen] = []
+SAIL = """
+from pysail.spark import SparkConnectServer
+
+server = SparkConnectServer(ip="127.0.0.1", port=0)
+server.start(background=True)
+print(server.listening_address[1], flush=True)
+input()
+"""
+
+
+def sail() -> str:
+    """Start Sail, an engine without Java, in a process of its own; returns what SPARK_REMOTE must be.
+
+    It ends after this process: a client whose server is gone asks it for minutes to release the session. Its catalog is
+    that of a session, so that all clients use the same one.
+    """
+    server = subprocess.Popen(
+        [sys.executable, "-c", SAIL],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    SERVERS.append(server)
+    assert server.stdout is not None
+    return f"sc://127.0.0.1:{server.stdout.readline().strip()}/;session_id={uuid.uuid4()}"
+
+
+def die_before_statement(number: int, late: Path) -> None:
+    """Let this process die before its next statement but so many on Spark, and leave that one in a file."""
+    from dbt.adapters.spark.session import Cursor
+
+    execute, left = Cursor.execute, itertools.count(-number)
+
+    def dying(self: Cursor, sql: str, *parameters: object) -> None:
+        if next(left) == 0:
+            late.write_text(sql)
+            os.kill(os.getpid(), signal.SIGKILL)
+        execute(self, sql, *parameters)
+
+    Cursor.execute = dying
+
+
+def run(data: Path, out: Path, vars: dict, number: int, late: Path, environment: dict[str, str]) -> None:
+    """Replay what is left, and die before the statement with this number, if there are so many."""
+    os.environ.update(environment)
+    die_before_statement(number, late)
+    replay(data, out, vars=vars)
+
+
+def run_late(statement: str) -> None:
+    """Run what a client sent that was killed; errors are the server's answer to nobody."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    with suppress(PySparkException):
+        SparkSession.builder.getOrCreate().sql(statement)
