@@ -310,3 +310,23 @@ def raw_rows_read(warehouse: duckdb.DuckDBPyConnection, statement: str) -> int:
         )
 
     return scanned(json.loads(plan)["operator"])
+
+
+def test_a_project_parsed_before_the_first_build_reads_the_state_of_later_ones(tmp_path):
+    """A worker process parses once, perhaps for an empty warehouse; the next warehouse may have the same name."""
+    write_importance(tmp_path, [(f"C{i}", "M", str(i)) for i in range(9)])
+    rows = [Row(f"C{i}", "M", "U", "50") for i in range(9) for _ in range(i + 5)]
+    write_chunk(tmp_path, "chunk_1", rows)
+    out = tmp_path / "out"
+    replay(tmp_path, out, vars=THRESHOLDS)
+    known = detected(out)
+    assert known
+    # The set of the merchant is known, so its weights need not be read again.
+    with connect(Settings(warehouse=out / "warehouse.duckdb")) as warehouse:
+        warehouse.execute("update customer_weights set sum_weight = 100")
+    write_chunk(tmp_path, "chunk_2", rows)
+    replay(tmp_path, out, vars=THRESHOLDS)
+    assert table(out / "warehouse.duckdb", "select max(weight), sum(transactions) from lightest_customers") == [(8, 162)]
+    shutil.rmtree(out)
+    replay(tmp_path, out, vars=THRESHOLDS)
+    assert detected(out) == known
