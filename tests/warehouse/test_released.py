@@ -167,7 +167,7 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("command", in_gate(BY_HAND, "build --empty", "run --select child+"))
+@pytest.mark.parametrize("command", in_gate(BY_HAND, "build --empty"))
 def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_path, command):
     before = facts(released)
     by_hand = released.model_copy(update={"vars": BY_HAND[command]})
