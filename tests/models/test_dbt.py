@@ -326,7 +326,8 @@ def test_a_project_parsed_before_the_first_build_reads_the_state_of_later_ones(t
         warehouse.execute("update customer_weights set sum_weight = 100")
     write_chunk(tmp_path, "chunk_2", rows)
     replay(tmp_path, out, vars=THRESHOLDS)
-    assert table(out / "warehouse.duckdb", "select max(weight), sum(transactions) from lightest_customers") == [(8, 162)]
+    in_sets = "select max(weight), sum(transactions) from lightest_customers"
+    assert table(out / "warehouse.duckdb", in_sets) == [(8, 162)]
     shutil.rmtree(out)
     replay(tmp_path, out, vars=THRESHOLDS)
     assert detected(out) == known
