@@ -12,7 +12,7 @@ $(foreach name,DATA OUT BATCH VARS SHUFFLE KILLS SEED WITHOUT_MISSING,$(eval exp
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
 COMMANDS := demo up down doctor replay verify rebuild certify
-.PHONY: help $(COMMANDS) secrets backup restore test test-system test-all test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
+.PHONY: help $(COMMANDS) spark-demo secrets backup restore test test-system test-all test-spark test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
@@ -28,6 +28,9 @@ certify:  ## one digest of what comes out, however chunks are batched: [DATA=<fo
 $(COMMANDS): .venv/installed
 	@$(BIN)/tallymark $@
 
+spark-demo: .venv/installed-spark .venv/spark/installed  ## make demo with raw rows and state on Spark and Delta; needs Java 17
+	@TALLYMARK_ENGINE=spark $(BIN)/tallymark demo
+
 secrets:  ## writes .env for docker-compose.yaml, with fresh secrets; docs/operations.md goes on from there
 	@$(PYTHON) plugins/tallymark/cli/env_file.py
 
@@ -37,11 +40,13 @@ backup restore:
 	@deploy/backup.sh $@
 
 test: .venv/installed-dev lint  ## everything to know before pushing, on a busy machine too: no clock, no browser decides it
-	@$(PYTEST) $(IN_PARALLEL) -m 'not system and not docker'
+	@$(PYTEST) $(IN_PARALLEL) -m 'not system and not docker and not spark'
 test-system: .venv/installed-dev  ## what depends on time, a browser, many kills or outages; before a release
-	@$(PYTEST) $(IN_PARALLEL) -m system
+	@$(PYTEST) $(IN_PARALLEL) -m 'system and not spark'
 test-all: .venv/installed-dev lint  ## both
-	@$(PYTEST) $(IN_PARALLEL) -m 'not docker'
+	@$(PYTEST) $(IN_PARALLEL) -m 'not docker and not spark'
+test-spark: .venv/installed-dev .venv/spark/installed  ## the pipeline on Apache Spark and Delta; needs Java 17
+	@$(PYTEST) -m spark
 test-compose: .venv/installed-dev  ## docker-compose.yaml under kills, hangs, backup and restore; an hour; needs a Docker engine
 	@$(PYTEST) -m docker
 test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and more; figures in docs/reliability/
@@ -93,9 +98,17 @@ lint: .venv/installed-dev
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Its pyspark has the modules of pyspark-client, which .venv has.
+.venv/spark/installed: requirements-spark-server.txt .venv/installed
+	@echo "Installing Spark into .venv/spark, 450 MB ..."
+	@$(PYTHON) -m venv .venv/spark
+	@.venv/spark/bin/pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+.venv/installed-spark: requirements-spark.txt .venv/installed
 .venv/installed-dev: requirements-dev.txt .venv/installed
 .venv/installed-bench: requirements-bench.txt .venv/installed-dev
-.venv/installed-dev .venv/installed-bench:
+.venv/installed-spark .venv/installed-dev .venv/installed-bench:
 	@echo "Installing $< ..."
 	@$(INSTALL) -r $<
 	@touch $@

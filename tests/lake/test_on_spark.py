@@ -1,7 +1,8 @@
-"""The pipeline with raw rows and state on Spark, without Java: Sail speaks its protocol and much of its SQL.
+"""The pipeline with raw rows and state on Spark.
 
-Sail has no deletion vectors, no collations, no conflicts between concurrent writers that we know of, and keeps its
-catalog in memory.
+In the gate that is Sail, an engine without Java that speaks Spark's protocol and much of its SQL. It has no deletion
+vectors, no collations, no conflicts between concurrent writers that we know of, and keeps its catalog in memory. With
+``make test-spark`` it is Apache Spark with Delta.
 """
 
 import itertools
@@ -13,10 +14,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support import spark
-from support.gate import in_gate
+from support import crash, spark
+from support.killed_stream import Stream
 from support.oracle import Row
-from support.streams import THRESHOLDS, write_chunk, write_importance
+from support.streams import THRESHOLDS, write_chunk
 from tallymark.audit import audit
 from tallymark.lake.on_spark import LakeError, OnSpark
 from tallymark.local import certify
@@ -25,32 +26,6 @@ from tallymark.pipeline.build import BuildError, build_models
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
-
-pytestmark = pytest.mark.usefixtures("on_sail")
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    """Three chunks in which all three patterns fire under THRESHOLDS."""
-    chance = random.Random(7)
-    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
-    for number in range(1, 4):
-        drawn = [chance.choice(customers) for _ in range(60)]
-        rows = [Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25"))) for name, gender in drawn]
-        write_chunk(tmp_path / "data", f"chunk_{number}", rows)
-    weights = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
-    write_importance(tmp_path / "data", weights)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def expected(data, tmp_path, monkeypatch) -> dict[str, list[str]]:
-    """What DuckDB makes of the data, part by part."""
-    with monkeypatch.context() as patched:
-        patched.setenv("TALLYMARK_ENGINE", "duckdb")
-        replay(data, tmp_path / "duckdb", vars=THRESHOLDS)
-        return certify.contents(data, certify.Way("duckdb", tmp_path / "duckdb", 0))
-
 
 def contents(data: Path, out: Path) -> dict[str, list[str]]:
     return certify.contents(data, certify.Way("spark", out, 0))
@@ -110,7 +85,14 @@ def killed(data: Path, out: Path, number: int, processes) -> str | None:
     return late.read_text() if process.exitcode else None
 
 
-@pytest.mark.parametrize("numbers", in_gate([range(40, 41), range(80)], range(40, 41)))
+STATEMENTS = [
+    pytest.param("sail", range(40, 41), id="one"),
+    pytest.param("sail", range(80), id="all", marks=pytest.mark.system),
+    pytest.param("apache_spark", range(2, 70, 9), id="Apache Spark", marks=pytest.mark.spark),
+]
+
+
+@pytest.mark.parametrize(("engine", "numbers"), STATEMENTS, indirect=["engine"])
 def test_killed_before_a_statement_that_runs_late(data, tmp_path, expected, processes, numbers):
     """A build dies before a statement on Spark; the next one does all; then the statement arrives after all.
 
@@ -133,6 +115,16 @@ def test_killed_before_a_statement_that_runs_late(data, tmp_path, expected, proc
             path.rename(source / path.name)
     replay(data, out, vars=THRESHOLDS)
     assert contents(data, out) == expected
+
+
+@pytest.mark.system
+def test_killed_between_warehouse_and_spark(tmp_path, processes):
+    stream = Stream(tmp_path, processes)
+    for point in crash.ON_SPARK:
+        stream.land()
+        stream.land()
+        assert stream.end(stream.start(point, 2 if "committed" in point else 1)), f"{point} was not reached"
+    stream.must_be_as_if_undisturbed()
 
 
 def test_rows_on_spark_are_not_looked_for_in_the_warehouse(data, tmp_path, monkeypatch):

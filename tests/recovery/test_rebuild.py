@@ -283,12 +283,12 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
     before, files_before = contents(out), files(out)
     lose_warehouse(out)
     store = FolderStore(data, target=out)
-    for step in ("build_models", "ImportanceLoader", "_move_into_place"):
+    for step in ("build_models", "ImportanceLoader", "_restore_times"):
         with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
             patch.setattr(f"tallymark.recovery.rebuild.{step}", lambda *_, **__: 1 / 0)
             rebuild(settings(out), store)
         assert not (out / "warehouse.duckdb").exists()
-    (out / "warehouse.rebuilding.duckdb").write_bytes(b"left by a rebuild that was killed")
+    (out / "warehouse.rebuild.duckdb").write_bytes(b"left by a rebuild that was killed")
     rebuild(settings(out), store)
     assert contents(out) == before
     assert files(out) == files_before

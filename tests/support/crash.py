@@ -10,6 +10,9 @@ from pathlib import Path
 import duckdb
 from dbt.task import runnable
 from tallymark.intake import ledger
+from tallymark.lake import on_spark
+from tallymark.lake.on_spark import OnSpark
+from tallymark.lake.staging import Staging
 from tallymark.local import replay
 from tallymark.pipeline import export
 from tallymark.settings import Settings
@@ -32,6 +35,15 @@ POINTS: dict[str, tuple[object, str, str]] = {
     "some files noted, not others": (FolderStore, "put_new", "before"),
     "all files noted": (LedgerIndex, "finish", "before"),
     BETWEEN_NODES: (runnable, "NodeFinished", "before"),
+}
+# With rows and state on Spark. The second call of run_sql is that of the rows that are handed back.
+ON_SPARK: dict[str, tuple[object, str, str]] = {
+    "rows staged, not on Spark": (Staging, "put", "after"),
+    "rows on Spark, not in the ledger": (OnSpark, "_operate", "after"),
+    "handed over, not built": (OnSpark, "_hand_over", "after"),
+    "built, not handed back": (OnSpark, "_hand_back", "before"),
+    "handed back, not committed": (on_spark, "run_sql", "after"),
+    "handed back, no detections made": (OnSpark, "_hand_back", "after"),
 }
 # Calls while a warehouse is made: where the function is, its name, and which call of it.
 MAKING = [
@@ -61,10 +73,11 @@ def killed_at(hit: int, function: Callable, when: str) -> Callable:
     return dying
 
 
-def run(data: Path, out: Path, vars: dict, point: str | None = None, hit: int = 1) -> None:
+def run(data: Path, out: Path, vars: dict, point: str | None, hit: int, environment: dict[str, str]) -> None:
     """Replay what is left, two chunks at a time, and die at the ``hit``-th time that a point is reached."""
+    os.environ.update(environment)
     if point:
-        place, name, when = POINTS[point]
+        place, name, when = (POINTS | ON_SPARK)[point]
         setattr(place, name, killed_at(hit, getattr(place, name), when))
     replay.replay(data, out, batch=2, vars=vars)
 

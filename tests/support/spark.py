@@ -6,10 +6,15 @@ import signal
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from support.waiting import wait_for
+from tallymark.local.processes import listens
 from tallymark.local.replay import replay
+from tallymark.local.spark import connect_server, server_environment
+from tallymark.local.stack import reserve_port
 
 SERVERS: list[subprocess.Popen] = []
 SAIL = """
@@ -38,6 +43,28 @@ def sail() -> str:
     SERVERS.append(server)
     assert server.stdout is not None
     return f"sc://127.0.0.1:{server.stdout.readline().strip()}/;session_id={uuid.uuid4()}"
+
+
+@contextmanager
+def apache_spark(root: Path) -> Iterator[str]:
+    """A Spark Connect server with Delta, which keeps its files in a folder; gives what SPARK_REMOTE must be."""
+    from pyspark.sql import SparkSession
+
+    with reserve_port() as reserved, (root / "server.log").open("wb") as log:
+        port = reserved.getsockname()[1]
+        server = subprocess.Popen(
+            connect_server(root, port), env=server_environment(), cwd=root, stdout=log, stderr=log
+        )
+        try:
+            wait_for(lambda: server.poll() is not None or listens(server, port), f"Spark: see {root / 'server.log'}")
+            assert server.poll() is None, (root / "server.log").read_text()[-2000:]
+            yield f"sc://127.0.0.1:{port}"
+        finally:
+            # A client whose server is gone asks it for minutes to release the session.
+            if session := SparkSession.getActiveSession():
+                session.stop()
+            server.terminate()
+            server.wait()
 
 
 def die_before_statement(number: int, late: Path) -> None:

@@ -3,23 +3,14 @@
 ``make test-faults`` kills at random moments too, more often, and writes the figures into docs/reliability/crashes.md.
 """
 
-import hashlib
-import multiprocessing
 import os
 import random
-import signal
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from support import crash, figures
-from support.four_chunks import VARS, rows_of, settings
-from support.streams import detected, exported, write_chunk, write_importance
-from tallymark.audit import audit
-from tallymark.local.replay import replay
-from tallymark.recovery.verify import verify
-from tallymark.store.folder import FolderStore
+from support.killed_stream import Stream
 
 RANDOM_KILLS = int(os.environ.get("TALLYMARK_KILLS", 8))
 NUMBERS = {
@@ -34,50 +25,6 @@ EVERY_HIT = [(point, hit) for point, hits in HITS.items() for hit in hits]
 ONE_HIT = [(point, hits[1] if len(hits) > 1 else hits[0]) for point, hits in HITS.items()]
 FEWEST_NODES = 17
 KILLS: Counter[str] = Counter()
-
-
-class Stream:
-    """Chunks that land one by one, and the folder into which a process that may be killed replays them."""
-
-    def __init__(self, folder: Path, processes: multiprocessing.context.ForkServerContext):
-        self.data, self.out, self.processes = folder / "data", folder / "out", processes
-        self.chunks = 0
-        self.seen: dict[str, str] = {}
-        write_importance(self.data, [(f"U{index}", "M3", str(9 - index)) for index in range(8)])
-        (self.data / "input/transactions").mkdir()
-
-    def land(self) -> None:
-        self.chunks += 1
-        write_chunk(self.data, f"chunk_{self.chunks}", rows_of(self.chunks))
-
-    def start(self, point: str | None = None, hit: int = 1) -> multiprocessing.Process:
-        process = self.processes.Process(target=crash.run, args=(self.data, self.out, VARS, point, hit))
-        process.start()
-        return process
-
-    def end(self, process: multiprocessing.Process) -> bool:
-        """Wait for it; returns whether it was killed. No detection file may have changed or gone."""
-        process.join(600)
-        files = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for folder in ("detections", "rejected")
-            for path in (self.out / "output" / folder).glob("[!.]*")
-        }
-        assert files.items() >= self.seen.items()
-        self.seen = files
-        assert process.exitcode in (0, -signal.SIGKILL)
-        return process.exitcode != 0
-
-    def must_be_as_if_undisturbed(self) -> None:
-        assert not self.end(self.start())
-        undisturbed = self.out.with_name("undisturbed")
-        replay(self.data, undisturbed, batch=5, vars=VARS)
-        assert detected(self.out) == detected(undisturbed)
-        assert exported(self.out) == exported(undisturbed)
-        assert len(exported(self.out)) > 40 * self.chunks
-        store = FolderStore(self.data, target=self.out)
-        assert verify(store, settings(self.out).output_prefix)["rows"] == len(exported(self.out))
-        audit(settings(self.out), store)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@
             weight decimal(38, 18)',
         'lake.about': 'schema_name varchar',
         'lake.loads': 'load_id varchar, chunk_seq bigint, importance_version bigint',
-        'lake.builds': 'build varchar, begun_at timestamp, released bigint, last_chunk_seq bigint, is_finished boolean',
+        'lake.builds': 'build_number bigint, build varchar, released bigint, last_chunk_seq bigint, is_finished boolean',
         'output.files': 'file_key varchar primary key, file_number bigint unique, row_count bigint,
             first_detection_id bigint, last_detection_id bigint, manifest_number bigint, chunk_seq bigint,
             sha256 varchar, body blob, planned_at timestamp, put_at timestamp',

@@ -1,3 +1,5 @@
+{{ config(materialized=intermediate_materialization()) }}
+
 {% macro rule_of_upgrade() %}
     merchant_transactions > {{ threshold('upgrade_min_merchant_transactions') }}
     and merchant_customers >= 2

@@ -1,3 +1,5 @@
+{{ config(materialized=intermediate_materialization()) }}
+
 with merchants as (
     select *
     from {{ ref('batch_merchants') }}

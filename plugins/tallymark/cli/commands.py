@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -166,13 +167,71 @@ def rebuild(data: Path | None, out: Path | None, without_missing: bool) -> None:
     print(json.dumps(counts))
 
 
-def _exported(data: Path | None, out: Path | None) -> tuple:
+@command("TALLYMARK_ENGINE=spark tallymark migrate-engine duckdb")
+@click.argument("engine", type=click.Choice(("duckdb", "spark", "databricks")))
+@bucket_folder
+@replay_folder
+@vars
+def migrate_engine(engine: str, data: Path | None, out: Path | None, vars: dict) -> None:
+    """Move raw rows and state to another ENGINE, and audit them there.
+
+    TALLYMARK_ENGINE is the engine that they are on until then. Set it to the new one afterwards.
+    """
+    from tallymark.recovery.migrate_engine import migrate_engine
+
+    with _progress() as show:
+        settings, store = _exported(data, out, vars)
+        counts = migrate_engine(settings, store, engine, show)
+    print(json.dumps(counts))
+    print(f"Moved. Set TALLYMARK_ENGINE={engine} now.", file=sys.stderr)
+
+
+@command("tallymark build --full-refresh")
+@replay_folder
+@vars
+@option("full-refresh", is_flag=True, help="Make state anew from all raw rows.")
+def build(out: Path | None, vars: dict, full_refresh: bool) -> None:
+    """Bring models up to the last chunk and run the sanity tests.
+
+    What was exported stays as it is. The next export writes what is new.
+    """
+    from tallymark.pipeline.build import build_models
+
+    with _progress():
+        settings = _settings(out, vars)
+        if settings.lake_staging:
+            from tallymark.on_airflow.bucket import open_bucket
+
+            done = build_models(settings, full_refresh, open_bucket(settings))
+        else:
+            done = build_models(settings, full_refresh)
+    print(json.dumps(done))
+
+
+@command("tallymark dbt show --select child --limit 5", context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def dbt(arguments: tuple[str, ...]) -> bool:
+    """Run a dbt command with the warehouse and the engine of the settings.
+
+    On Spark it reads what the last build left there.
+    """
+    from tallymark.lake import open_lake
+
+    return not open_lake(_settings(None, {})).by_hand(arguments).success
+
+
+def _settings(out: Path | None, vars: dict) -> Any:
+    from tallymark.settings import Settings
+
+    return Settings(**{"warehouse": out / "warehouse.duckdb"} if out else {}, **{"vars": vars} if vars else {})
+
+
+def _exported(data: Path | None, out: Path | None, vars: dict | None = None) -> tuple:
     """Settings, and the bucket or the folders, which must hold an export."""
     from tallymark.outbox import manifest
-    from tallymark.settings import Settings
     from tallymark.store import Store
 
-    settings = Settings(**{"warehouse": out / "warehouse.duckdb"} if out else {})
+    settings = _settings(out, vars or {})
     if out and not data:
         raise UserError("OUT is a folder that make replay wrote; give DATA, which it read, too")
     if data:

@@ -11,7 +11,8 @@ from tallymark.errors import UserError
 EXIT_CODES = "Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted."
 SECTIONS = {
     "Try it on this machine": ("demo", "up", "down", "replay", "certify"),
-    "With a bucket": ("doctor", "set-up", "verify", "rebuild"),
+    "With a bucket": ("doctor", "set-up", "verify", "rebuild", "migrate-engine"),
+    "With a warehouse": ("build", "dbt"),
     "Called by make, docker-compose.yaml and developers": ("feed", "generate", "health", "secrets", "settings"),
 }
 
@@ -30,9 +31,9 @@ def tallymark() -> None:
     """Watch customer transactions landing in S3 and tell merchants, exactly once, whom to act on."""
 
 
-def command(example: str) -> Callable:
+def command(example: str, **given: Any) -> Callable:
     """A subcommand, named as its function; its help ends with an example."""
-    return tallymark.command(epilog=f"\b\nExample:\n  {example}")
+    return tallymark.command(epilog=f"\b\nExample:\n  {example}", **given)
 
 
 def option(name: str, **given: Any) -> Callable:

@@ -37,6 +37,9 @@ class Lake(Protocol):
     def failing_rows(self, node: Any, most: int) -> list[dict[str, Any]]:
         """Rows that a dbt test found, as many at most."""
 
+    def by_hand(self, arguments: Sequence[str]) -> Any:
+        """Run the dbt command of a person, and show what it prints; on Spark, over what the last build left there."""
+
     def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
         """All rows of a source or a model, such as ``raw.transactions`` or ``merchants``."""
 

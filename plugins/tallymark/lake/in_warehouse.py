@@ -8,7 +8,7 @@ import duckdb
 from tallymark.lake import Record
 from tallymark.settings import Settings
 from tallymark.warehouse.connection import connect
-from tallymark.warehouse.invoke_dbt import invoke, parse
+from tallymark.warehouse.invoke_dbt import DbtError, invoke, parse
 
 
 class InWarehouse:
@@ -32,6 +32,15 @@ class InWarehouse:
     def failing_rows(self, node: Any, most: int) -> list[dict[str, Any]]:
         with connect(self._settings, read_only=True) as warehouse:
             return as_dicts(warehouse.execute(node.compiled_code), most)
+
+    def by_hand(self, arguments: Sequence[str]) -> Any:
+        return invoke(self._settings, list(arguments), self.manifest(), is_shown=True)
+
+    def drop_models(self) -> None:
+        """Drop the tables of all models; raw rows and what was released stay."""
+        result = invoke(self._settings, ["run-operation", "drop_models"], self.manifest())
+        if not result.success:
+            raise DbtError(f"The tables of the models could not be dropped: {result.exception}")
 
     def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
         return warehouse.execute("from query_table(?)", [table])

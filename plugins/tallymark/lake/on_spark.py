@@ -6,12 +6,15 @@ macros of dbt_project/macros/lake, and the models.
 """
 
 import json
+import os
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import duckdb
 
@@ -22,11 +25,15 @@ from tallymark.lake.in_warehouse import InWarehouse, as_dicts
 from tallymark.lake.staging import Staging
 from tallymark.settings import Settings
 from tallymark.store import Store
-from tallymark.warehouse.connection import connect, fetch_row, run_sql, transaction, utc_now
+from tallymark.warehouse.connection import connect, fetch_row, run_sql, transaction
+from tallymark.warehouse.errors import CONTINUES
 from tallymark.warehouse.invoke_dbt import invoke, parse
 
 # The lake may name one of so many builds as its last one.
 BUILDS_KNOWN = 100
+SPARK_CONNECT_PORT = 15002
+# Of a call to Spark Connect: over about two minutes.
+RETRIES = 8
 # So many rows travel in one file, or those of one chunk if that has more.
 ROWS_PER_LOAD = 5_000_000
 IN_WAREHOUSE = "tag:in_warehouse"
@@ -50,7 +57,7 @@ class OnSpark:
 
     def __init__(self, settings: Settings, store: Store | None):
         self._settings = settings
-        self._staging = Staging(settings, store)
+        self._store = store
         self._build = ""
         self._environment: dict[str, str] = {}
         self._manifest: Any = None
@@ -103,6 +110,24 @@ class OnSpark:
         with duckdb.connect() as database, self._handed_back("query", query=node.compiled_code, most=most) as files:
             return as_dicts(database.execute("from read_parquet(?)", [files]))
 
+    def by_hand(self, arguments: Sequence[str]) -> Any:
+        with connect(self._settings) as warehouse:
+            self.use_last_build(warehouse)
+            # Nobody else builds meanwhile.
+            return self.run(arguments, is_shown=True)
+
+    def take_rows_back(self, warehouse: duckdb.DuckDBPyConnection) -> str:
+        """Add the raw rows to those that the warehouse holds, which needs the lake no longer; returns its schema."""
+        self.use_last_build(warehouse)
+        with ExitStack() as open_files:
+            files = {
+                name: open_files.enter_context(self._handed_back("table", name=name))
+                for name in ("transactions", "customer_importance")
+            }
+            warehouse.execute("set variable handed_back = $files", {"files": files})
+            run_sql(warehouse, "lake/take_back")
+        return self._environment["LAKE_SCHEMA"]
+
     def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
         if table not in MOVED:
             return warehouse.execute("from query_table(?)", [table])
@@ -139,13 +164,14 @@ class OnSpark:
         with transaction(warehouse):
             warehouse.execute("delete from output.passed_builds")
             warehouse.execute(
-                "insert into lake.builds (build, begun_at, is_finished) values (?, ?, false)", [build, utc_now()]
+                """
+                insert into lake.builds (build_number, build, is_finished)
+                select coalesce(max(build_number), 0) + 1, ?, false from lake.builds
+                """,
+                [build],
             )
             warehouse.execute(
-                """
-                delete from lake.builds
-                where build not in (select build from lake.builds order by begun_at desc limit ?)
-                """,
+                "delete from lake.builds where build_number <= (select max(build_number) from lake.builds) - ?",
                 [BUILDS_KNOWN],
             )
         is_whole = full_refresh or told is None
@@ -183,13 +209,13 @@ class OnSpark:
 
     def _use(self, schema: str, build: str, released: int) -> None:
         self._build = build
+        self._staging = Staging(self._settings, self._store, schema)
         self._environment = {"LAKE_SCHEMA": schema, "LAKE_BUILD": build, "LAKE_RELEASED": str(released)}
         self._manifest = None
 
     def use_last_build(self, warehouse: duckdb.DuckDBPyConnection) -> int:
         """Read what the last build left; returns the last chunk that it was handed over."""
-        schema, build, released, last = fetch_row(
-            warehouse,
+        found = warehouse.execute(
             """
             select
                 (select schema_name from lake.about),
@@ -197,12 +223,14 @@ class OnSpark:
                 (select coalesce(max(chunk_seq), 0) from output.releases),
                 last_chunk_seq
             from lake.builds
-            where last_chunk_seq is not null
-            order by begun_at desc
+            order by build_number desc
             limit 1
-            """,
-        )
-        self._use(schema, build, released)
+            """
+        ).fetchone()
+        if found is None or found[-1] is None:
+            raise LakeError("The last build did not reach Spark, so there is nothing to read there: tallymark build")
+        *which, last = found
+        self._use(*which)
         return last
 
     def _move_transactions(self, warehouse: duckdb.DuckDBPyConnection) -> Iterator[dict[str, str]]:
@@ -275,6 +303,9 @@ class OnSpark:
             files = {name: open_files.enter_context(self._staging.files(f"{folder}/{name}")) for name in HANDED_BACK}
             warehouse.execute("set variable handed_back = $files", {"files": files})
             with transaction(warehouse):
+                (last,) = fetch_row(warehouse, "select arg_max(build, build_number) from lake.builds")
+                if last != self._build:
+                    raise LakeError("Another build has begun meanwhile, so that nothing of this one counts")
                 run_sql(warehouse, "lake/hand_back")
                 warehouse.execute("update lake.builds set is_finished = true where build = ?", [self._build])
 
@@ -297,9 +328,13 @@ class OnSpark:
             )
         return folder
 
-    def run(self, command: Sequence[str], hears: Callable[[str], None] | None = None) -> Any:
-        """Run a dbt command on Spark; returns a dbtRunnerResult."""
-        with _ansi_mode():
+    def run(self, command: Sequence[str], hears: Callable[[str], None] | None = None, is_shown: bool = False) -> Any:
+        """Run a dbt command on Spark; returns a dbtRunnerResult.
+
+        Args:
+            is_shown: whether dbt prints what it does.
+        """
+        with _fit_session():
             return invoke(
                 self._settings,
                 list(command),
@@ -307,11 +342,12 @@ class OnSpark:
                 hears=hears,
                 target=self._settings.engine,
                 environment=self._environment,
+                is_shown=is_shown,
             )
 
 
 @contextmanager
-def _ansi_mode() -> Iterator[None]:
+def _fit_session() -> Iterator[None]:
     """Keep ANSI mode on, in which an overflow is an error: dbt-spark 1.11 turns it off in each session.
 
     That this worked is proved by the macro must_be_exact, without which nothing runs on Spark.
@@ -322,9 +358,8 @@ def _ansi_mode() -> Iterator[None]:
         raise LakeError(
             "The packages for Spark are not installed: pip install -r requirements-spark.txt (docs/spark.md)"
         ) from error
-    # pyspark takes a process without a main file, such as one of a fork server, for a doctest, and ends it.
-    main = sys.modules["__main__"]
-    main.__file__ = getattr(main, "__file__", __file__)
+    if remote := os.environ.get("SPARK_REMOTE"):
+        _connect(remote)
     turn_off = SparkCredentials.__post_init__
 
     def keep_on(self: Any) -> None:
@@ -333,3 +368,27 @@ def _ansi_mode() -> Iterator[None]:
 
     with patch.object(SparkCredentials, "__post_init__", keep_on):
         yield
+
+
+def _connect(remote: str) -> None:
+    """Open the Spark Connect session that dbt will use, if the server is there.
+
+    Raises:
+        LakeError: when nobody answers. Its client would ask for ten minutes, and again when the process ends.
+    """
+    from pyspark.sql import SparkSession
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    server = urlsplit(remote)
+    try:
+        socket.create_connection((server.hostname, server.port or SPARK_CONNECT_PORT), timeout=10).close()
+    except OSError as error:
+        raise LakeError(
+            f"Spark does not answer at SPARK_REMOTE={remote.partition(';')[0]} ({error}). Start it, or correct the "
+            f"address; {CONTINUES}"
+        ) from error
+    # pyspark takes a process without a main file, such as one of a fork server, for a doctest, and ends it.
+    main = sys.modules["__main__"]
+    main.__file__ = getattr(main, "__file__", __file__)
+    session = SparkSession.builder.remote(remote).getOrCreate()
+    session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES)])

@@ -25,13 +25,14 @@ class Staging:
         uri: under which Spark finds it.
     """
 
-    def __init__(self, settings: Settings, store: Store | None):
+    def __init__(self, settings: Settings, store: Store | None, schema: str):
         if settings.lake_staging:
             assert store is not None
-            self._store, self._prefix, self._folder = store, f"{settings.output_prefix}staging/", None
+            self._store, self._prefix, self._folder = store, f"{settings.output_prefix}staging/{schema}/", None
             self.uri = f"{settings.lake_staging.rstrip('/')}/{self._prefix}"
         else:
-            self._folder = settings.warehouse.absolute().with_name(f"{settings.warehouse.name}.staging")
+            # Named by the schema, whose last build reads from it whatever the warehouse is called then.
+            self._folder = settings.warehouse.absolute().parent / "staging" / schema
             self._store, self._prefix = FolderStore(self._folder), ""
             self.uri = f"{self._folder.as_uri()}/"
 

@@ -1,4 +1,4 @@
-"""A local stack: an S3 server, Airflow and the feed on loopback, with all their files in one folder."""
+"""A local stack: an S3 server, Airflow, the feed and perhaps Spark on loopback, with all files in one folder."""
 
 import json
 import os
@@ -18,7 +18,7 @@ import boto3
 from dotenv import dotenv_values
 
 from tallymark.errors import UserError
-from tallymark.local import airflow_api, generate
+from tallymark.local import airflow_api, generate, spark
 from tallymark.local.feed import find_source
 from tallymark.local.isolation import isolated
 from tallymark.local.processes import listens, spawn, stop
@@ -44,7 +44,7 @@ class Stack:
     Attributes:
         root: folder of its S3 data, warehouse, Airflow metadata and logs.
         source: the transactions that the feed replays.
-        reserved: bound sockets that keep the three ports from others until the servers listen on them.
+        reserved: bound sockets that keep the ports from others until the servers listen on them.
         began_at: when it was created, on the clock of time.monotonic(), seconds.
     """
 
@@ -53,6 +53,7 @@ class Stack:
     ui_port: int
     execution_port: int
     s3_port: int
+    spark_port: int
     reserved: list[socket.socket] = field(repr=False)
     access_key: str = field(default_factory=partial(secrets.token_hex, 10), repr=False)
     secret_key: str = field(default_factory=partial(secrets.token_urlsafe, 30), repr=False)
@@ -72,6 +73,11 @@ class Stack:
         """The settings of the environment, with the warehouse and the schedule of this stack."""
         schedule = os.environ.get("TALLYMARK_SCHEDULE", "@continuous")
         return Settings(warehouse=self.root / "warehouse.duckdb", schedule=schedule)
+
+    @property
+    def has_spark(self) -> bool:
+        """Whether it needs a Spark of its own, which is not so if the environment names one."""
+        return self.settings.engine == "spark" and "SPARK_REMOTE" not in os.environ
 
     @property
     def bucket(self) -> S3Store:
@@ -116,6 +122,7 @@ class Stack:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.root / "passwords.json"),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home}/airflow.db",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.root / "logs" / "tasks"),
+            **({"SPARK_REMOTE": f"sc://127.0.0.1:{self.spark_port}"} if self.has_spark else {}),
         }
 
     def feed_environment(self) -> dict[str, str]:
@@ -142,9 +149,9 @@ def new_stack(root: Path, source: Path | None) -> Stack:
             generate.generate(unfinished)
             unfinished.replace(root / "source")
         source = find_source(root / "source")
-    reserved = [reserve_port(UI_PORT), reserve_port(), reserve_port()]
-    ui_port, execution_port, s3_port = (port.getsockname()[1] for port in reserved)
-    stack = Stack(root, source.absolute(), ui_port, execution_port, s3_port, reserved)
+    reserved = [reserve_port(UI_PORT), reserve_port(), reserve_port(), reserve_port()]
+    ports = [port.getsockname()[1] for port in reserved]
+    stack = Stack(root, source.absolute(), *ports, reserved)
     passwords = root / "passwords.json"
     passwords.touch(0o600)
     passwords.write_text(json.dumps({"admin": stack.password}))
@@ -191,10 +198,14 @@ def start(stack: Stack) -> Processes:
         rclone = [str(Path(sys.executable).parent / "rclone"), "--config", "/dev/null", "serve", "s3"]
         rclone += ["--addr", f"127.0.0.1:{stack.s3_port}", "--dir-cache-time", "1h", str(stack.root / "s3")]
         run("s3", rclone, isolated(os.environ) | {"RCLONE_AUTH_KEY": f'"{stack.access_key},{stack.secret_key}"'})
+        if stack.has_spark:
+            run("spark", spark.connect_server(stack.root / "spark", stack.spark_port), spark.server_environment())
         run("set-up", [sys.executable, "-m", "tallymark", "set-up"])
         is_up("s3", "S3 server", lambda: listens(processes["s3"], stack.s3_port))
         is_up("set-up", "Airflow's database", lambda: processes["set-up"].poll() == 0)
         del processes["set-up"]
+        if stack.has_spark:
+            is_up("spark", "Spark", lambda: listens(processes["spark"], stack.spark_port))
         # Two API servers, because SQLite has one writer: docs/decisions/accidents-in-airflow.md
         run("api-server", api_server("core", stack.ui_port))
         run("execution-api", api_server("execution", stack.execution_port))

@@ -11,7 +11,6 @@ there as given: it recomputes only chunks that have a row in ``chunk_thresholds`
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -31,12 +30,11 @@ from tallymark.outbox.detections import detections_csv, read_detections
 from tallymark.outbox.planned_files import plan, put_planned
 from tallymark.pipeline.build import build_models
 from tallymark.progress import Show, ignore
+from tallymark.recovery.replacement import replacement
 from tallymark.settings import Settings
 from tallymark.store import Get, ObjectChangedError, Store, UnreadableError
 from tallymark.store.ahead import fetched_ahead
 from tallymark.warehouse.connection import as_utc, connect, fetch_row, transaction, utc_now
-from tallymark.warehouse.errors import WarehouseError, is_locked
-from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +67,6 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False, sho
         RebuildError: naming the chunks that are missing or were changed, or one whose rows are accepted differently.
         WarehouseError: when another process has the warehouse open, or the machine failed, as with a full disk.
     """
-    try:
-        return _rebuild(settings, store, without_missing, show)
-    except BaseException:
-        # What is there is of no use to the next rebuild, and may be what fills the disk.
-        _remove(settings.model_copy(update={"warehouse": _aside(settings.warehouse)}))
-        raise
-
-
-def _rebuild(settings: Settings, store: Store, without_missing: bool, show: Show) -> dict[str, int]:
     manifests = list(manifest.read_all(store, settings.output_prefix))
     if not manifests:
         raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")
@@ -92,25 +81,34 @@ def _rebuild(settings: Settings, store: Store, without_missing: bool, show: Show
             f"{len(missing)} chunks are missing in the bucket, or were changed since they were taken:\n{keys}\n"
             "Put them back, or count without them: make rebuild WITHOUT_MISSING=1"
         )
-    if settings.warehouse.exists():
-        _must_not_be_open(settings)
-    unlimited = {"max_object_bytes": UNLIMITED, "max_unpacked_bytes": UNLIMITED}
-    aside = settings.model_copy(update={"warehouse": _aside(settings.warehouse), **unlimited})
-    _remove(aside)
-    with connect(aside) as warehouse:
-        _keep_rejected_files(aside, store, warehouse)
+    with replacement(settings, "rebuild") as (new, _):
+        return _restore(new, store, manifests, chunks, show)
+
+
+def _restore(
+    settings: Settings,
+    store: Store,
+    manifests: list[dict[str, Any]],
+    chunks: dict[int, Chunk | None],
+    show: Show,
+) -> dict[str, int]:
+    """Make a new warehouse from manifests and chunks, which are known by their chunk_seq."""
+    settings = settings.model_copy(update={"max_object_bytes": UNLIMITED, "max_unpacked_bytes": UNLIMITED})
+    rows = [row for content in manifests for row in content["chunks"]]
+    with connect(settings) as warehouse:
+        _keep_rejected_files(settings, store, warehouse)
         wanted = [chunk for row in rows if _has_rows(row) and (chunk := chunks[row["chunk_seq"]])]
         with fetched_ahead(store.get, [stored for chunk in wanted for stored in chunk.readable]) as get:
             for done, row in enumerate(rows):
                 show(done, len(rows), "Restoring chunks")
-                _restore_chunk(aside, get, warehouse, row, chunks[row["chunk_seq"]])
+                _restore_chunk(settings, get, warehouse, row, chunks[row["chunk_seq"]])
         versions = [row for content in manifests for row in content["importance_versions"]]
-        create_ledger_views(warehouse, aside.limits)
-        ImportanceLoader(aside, warehouse).restore(store, {row["importance_version"]: row for row in versions})
+        create_ledger_views(warehouse, settings.limits)
+        ImportanceLoader(settings, warehouse).restore(store, {row["importance_version"]: row for row in versions})
         warehouse.execute("insert into output.releases select max(chunk_seq), ? from raw.chunks", [utc_now()])
     show(len(rows), len(rows), "Building state and detections")
-    build_models(aside, store=store)
-    with connect(aside) as warehouse:
+    build_models(settings, store=store)
+    with connect(settings) as warehouse:
         with transaction(warehouse):
             _insert(warehouse, INSERT_THRESHOLDS, [row for content in manifests for row in content["thresholds"]])
             warehouse.execute(
@@ -137,7 +135,6 @@ def _rebuild(settings: Settings, store: Store, without_missing: bool, show: Show
                 (select count(file_number) from output.files)
             """,
         )
-    _move_into_place(settings, aside)
     return dict(zip(("chunks", "detections", "files"), counts, strict=True))
 
 
@@ -237,37 +234,3 @@ def _insert(warehouse: duckdb.DuckDBPyConnection, statement: str, rows: Iterable
         alike[tuple(row)].append(row)
     for group in alike.values():
         warehouse.execute(statement, {"rows": group})
-
-
-def _must_not_be_open(settings: Settings) -> None:
-    """Raise a WarehouseError when another process has the warehouse open."""
-    try:
-        with connect(settings):
-            pass
-    except WarehouseError as error:
-        if is_locked(error.__cause__):
-            raise
-
-
-def _move_into_place(settings: Settings, aside: Settings) -> None:
-    LedgerIndex(settings.warehouse, settings.limits).discard()
-    for path in _files(settings.warehouse):
-        if path.exists():
-            path.replace(path.with_name(f"{path.name}.before_rebuild"))
-    aside.warehouse.replace(settings.warehouse)
-    _remove(aside)
-
-
-def _aside(warehouse: Path) -> Path:
-    return warehouse.with_suffix(f".rebuilding{warehouse.suffix}")
-
-
-def _remove(settings: Settings) -> None:
-    for path in _files(settings.warehouse):
-        path.unlink(missing_ok=True)
-    LedgerIndex(settings.warehouse, settings.limits).discard()
-
-
-def _files(warehouse: Path) -> tuple[Path, Path]:
-    """The DuckDB file and its log."""
-    return warehouse, warehouse.with_name(f"{warehouse.name}.wal")

@@ -71,7 +71,8 @@ def process_a_chunk() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         settings = Settings()
-        settings = settings.model_copy(update={"warehouse": root / settings.warehouse.name})
+        # Processes that are forked from this one could not share its connection to Spark.
+        settings = settings.model_copy(update={"warehouse": root / settings.warehouse.name, "engine": "duckdb"})
         store = FolderStore(root)
         store.put(f"{settings.transactions_prefix}chunk_1.csv.gz", gzip.compress(CHUNK.encode()))
         store.put(f"{settings.customers_prefix}all.csv.gz", gzip.compress(IMPORTANCE.encode()))

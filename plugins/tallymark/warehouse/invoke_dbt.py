@@ -70,6 +70,7 @@ def invoke(
     and_then: Callable[[Any, Any], None] | None = None,
     target: str = "duckdb",
     environment: Mapping[str, str] = NO_VARIABLES,
+    is_shown: bool = False,
 ) -> Any:
     """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
 
@@ -81,6 +82,7 @@ def invoke(
         and_then: is given the nodes' results and the open warehouse after a success.
         target: of the profile; with another than duckdb, the command may not open the warehouse.
         environment: variables that the project reads, besides those of the settings.
+        is_shown: whether dbt prints what it does.
     """
     working_folder = settings.warehouse.absolute().parent / "dbt"
     writes_warehouse = manifest and target == "duckdb"
@@ -88,7 +90,8 @@ def invoke(
         *("--target", target),
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
         *("--target-path", str(working_folder), "--log-path", str(working_folder)),
-        *("--vars", json.dumps(settings.vars), "--log-level", "none", "--log-level-file", "none"),
+        *("--vars", json.dumps(settings.vars), "--log-level-file", "none"),
+        *(() if is_shown else ("--log-level", "none")),
         # The static parser has threads of its own, without which it hangs in a process that was forked after its use.
         *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
@@ -97,7 +100,7 @@ def invoke(
         callbacks.append(lambda event: event.info.level in ("warn", "error") and hears(event.info.msg))
     if writes_warehouse:
         LedgerIndex(settings.warehouse, settings.limits).discard_unless_valid()
-    with _own_environment(settings, environment), speedups.quick_dbt(settings.speedups):
+    with _own_environment(settings, environment), speedups.quick_dbt(settings.speedups and not is_shown):
         # dbt reads some variables when it is imported.
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
