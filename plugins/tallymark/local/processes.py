@@ -63,5 +63,8 @@ def listens(process: subprocess.Popen, port: int) -> bool:
     """Whether this process or a descendant of it, and nobody else, listens on a port."""
     started = psutil.Process(process.pid)
     family = [started, *started.children(recursive=True)]
-    connections = [connection for member in family for connection in member.net_connections("tcp")]
+    connections = []
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            connections += member.net_connections("tcp")
     return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in connections)
