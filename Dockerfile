@@ -1,7 +1,9 @@
 FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONPATH=/tallymark/plugins
-COPY requirements.txt requirements-docker.txt /tmp/
-RUN pip install --no-cache-dir -r /tmp/requirements.txt -r /tmp/requirements-docker.txt
+# requirements.txt; for another TALLYMARK_ENGINE, requirements-spark.txt or requirements-databricks.txt.
+ARG REQUIREMENTS=requirements.txt
+COPY ${REQUIREMENTS} requirements-docker.txt /tmp/
+RUN pip install --no-cache-dir -r /tmp/${REQUIREMENTS} -r /tmp/requirements-docker.txt
 # Volumes that are new take over whose these folders are.
 RUN useradd --uid 10001 --create-home tallymark && install -d -o tallymark -g tallymark /data /logs /feed
 WORKDIR /tallymark

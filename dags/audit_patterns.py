@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
 from tallymark.on_airflow.bucket import open_bucket
-from tallymark.on_airflow.defaults import DEFAULT_ARGS, owner_links
+from tallymark.on_airflow.defaults import default_args, owner_links
 from tallymark.settings import Settings
 
 SETTINGS = Settings()
@@ -32,7 +32,7 @@ SETTINGS = Settings()
     doc_md=__doc__,
     tags=["tallymark"],
     owner_links=owner_links(SETTINGS),
-    default_args=DEFAULT_ARGS | {"retry_delay": timedelta(seconds=30)},
+    default_args=default_args(SETTINGS, retry_delay=timedelta(seconds=30)),
 )
 def audit_patterns():
     @task(doc_md="Recomputes everything and compares. A difference is final; only an outage is tried again.")

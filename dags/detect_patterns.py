@@ -30,7 +30,7 @@ from datetime import datetime
 from airflow.sdk import Asset, AssetAlias, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 from tallymark.on_airflow.bucket import ChunkSensor, open_bucket
-from tallymark.on_airflow.defaults import DEFAULT_ARGS, explain, owner_links
+from tallymark.on_airflow.defaults import default_args, explain, owner_links
 from tallymark.settings import Settings
 
 SETTINGS = Settings()
@@ -87,7 +87,7 @@ def _tell_of_failure(context) -> None:
     tags=["tallymark"],
     owner_links=owner_links(SETTINGS),
     params=PARAMS,
-    default_args=DEFAULT_ARGS | {"on_failure_callback": [_tell_of_failure, explain]},
+    default_args=default_args(SETTINGS, on_failure_callback=[_tell_of_failure, explain]),
 )
 def detect_patterns():
     wait_for_chunk = ChunkSensor(

@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         "* * * * *", description="When detect_patterns runs: a cron expression (UTC), or @continuous."
     )
     audit_schedule: str = Field("30 3 * * *", description="When audit_patterns runs: a cron expression (UTC).")
+    queue: str = Field(
+        "default",
+        min_length=1,
+        description="Queue of all tasks, for Airflow on many machines: one worker, on the machine with the warehouse, "
+        "takes tasks from it ([many-machines.md](many-machines.md)).",
+    )
     max_chunks_per_run: int = Field(
         100, ge=1, le=100_000, description="Chunks in one micro-batch at most; the rest waits for the next run."
     )

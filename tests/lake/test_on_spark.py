@@ -27,6 +27,7 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
 
+
 def contents(data: Path, out: Path) -> dict[str, list[str]]:
     return certify.contents(data, certify.Way("spark", out, 0))
 

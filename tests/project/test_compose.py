@@ -56,6 +56,7 @@ def interpolated(text: str, values: dict[str, str | None]) -> str:
 
 def test_the_services_of_each_profile():
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["local"]} == {"s3", "feed"}
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["spark"]} == {"spark"}
     always = {name for name, service in SERVICES.items() if "profiles" not in service}
     assert always == {"postgres", "set-up", "api-server", "scheduler", "dag-processor", "triggerer", "clean"}
     for name in always:
@@ -64,7 +65,8 @@ def test_the_services_of_each_profile():
 
 def test_compose_1_29_and_v2_both_read_it():
     assert {name for name in COMPOSE if not name.startswith("x-")} == {"services", "volumes"}
-    assert all(service.get("build", ".") == "." and "develop" not in service for service in SERVICES.values())
+    assert all({"context", "dockerfile", "args"} >= set(service.get("build", ())) for service in SERVICES.values())
+    assert not any("develop" in service for service in SERVICES.values())
     conditions = {each["condition"] for service in SERVICES.values() for each in service.get("depends_on", {}).values()}
     assert conditions == {"service_healthy", "service_completed_successfully"}
 
@@ -230,8 +232,10 @@ def test_git_and_the_image_leave_secrets_alone():
     assert ignored.returncode == 0
     only = (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
     assert only[0] == "*"
-    copied = re.findall(r"^COPY (.+) \S+$", (PROJECT_ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    sources = [source for line in copied for source in line.split()]
+    images = "".join((PROJECT_ROOT / name).read_text() for name in ("Dockerfile", "deploy/spark/Dockerfile"))
+    copied = " ".join(re.findall(r"^COPY (.+) \S+$", images, re.MULTILINE))
+    engines = "requirements.txt requirements-spark.txt requirements-databricks.txt"
+    sources = copied.replace("${REQUIREMENTS}", engines).split()
     assert sorted(f"!{source}" for source in sources) == sorted(line for line in only if line.startswith("!"))
     assert all((PROJECT_ROOT / source).exists() for source in sources)
 

@@ -31,7 +31,9 @@ class Stream:
         write_chunk(self.data, f"chunk_{self.chunks}", rows_of(self.chunks))
 
     def start(self, point: str | None = None, hit: int = 1) -> multiprocessing.Process:
-        process = self.processes.Process(target=crash.run, args=(self.data, self.out, VARS, point, hit, dict(os.environ)))
+        process = self.processes.Process(
+            target=crash.run, args=(self.data, self.out, VARS, point, hit, dict(os.environ))
+        )
         process.start()
         return process
 

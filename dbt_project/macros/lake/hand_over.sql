@@ -66,6 +66,17 @@
 {% endmacro %}
 
 
+{#- Raises an error unless this user can compute exactly, and create and drop Delta tables. Leaves nothing behind. -#}
+{% macro check_lake(location, folder) %}
+    {%- do must_be_exact() -%}
+    {%- do create_schema_at(target.schema, location) -%}
+    {%- do run_query('create table ' ~ lake_table('probe') ~ ' using delta as select 1 as one') -%}
+    {%- do run_query('merge into ' ~ lake_table('probe') ~ ' as probe using (select 1 as one) as found on probe.one = found.one '
+        ~ 'when matched then update set one = found.one') -%}
+    {%- do run_query('drop schema ' ~ target.schema ~ ' cascade') -%}
+{% endmacro %}
+
+
 {#- Raises a compiler error when a build that this warehouse does not know was the last one: another warehouse writes to
     the lake, or somebody restored this one. -#}
 {% macro must_be_the_last_writer(previous) %}

@@ -189,7 +189,7 @@ def migrate_engine(engine: str, data: Path | None, out: Path | None, vars: dict)
 @command("tallymark build --full-refresh")
 @replay_folder
 @vars
-@option("full-refresh", is_flag=True, help="Make state anew from all raw rows.")
+@click.option("--full-refresh", is_flag=True, help="Make state anew from all raw rows.")
 def build(out: Path | None, vars: dict, full_refresh: bool) -> None:
     """Bring models up to the last chunk and run the sanity tests.
 

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 
 from tallymark.doctor import Finding, Verdict
 from tallymark.doctor.bucket import check_bucket
+from tallymark.doctor.lake import check_lake
 from tallymark.doctor.warehouse import check_warehouse
 from tallymark.settings import Settings, SettingsError
 from tallymark.store.s3 import S3Store
@@ -25,6 +26,8 @@ def diagnose() -> Iterator[Finding]:
         f"bucket {settings.bucket}; chunks, customer importance and output in {', '.join(map(repr, prefixes))}",
     )
     yield from check_warehouse(settings)
+    if settings.engine != "duckdb":
+        yield from check_lake(settings)
     store = yield from _connect(settings)
     if store:
         yield from check_bucket(settings, store)

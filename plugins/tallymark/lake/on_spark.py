@@ -110,6 +110,11 @@ class OnSpark:
         with duckdb.connect() as database, self._handed_back("query", query=node.compiled_code, most=most) as files:
             return as_dicts(database.execute("from read_parquet(?)", [files]))
 
+    def check(self) -> None:
+        """Raise a LakeError unless Spark answers, computes exactly, and lets this user create Delta tables."""
+        self._use(f"{self._settings.lake_schema}_doctor_{secrets.token_hex(4)}", "none", 0)
+        self._operate("check_lake", location=self._settings.lake_location)
+
     def by_hand(self, arguments: Sequence[str]) -> Any:
         with connect(self._settings) as warehouse:
             self.use_last_build(warehouse)

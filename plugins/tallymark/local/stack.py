@@ -150,8 +150,8 @@ def new_stack(root: Path, source: Path | None) -> Stack:
             unfinished.replace(root / "source")
         source = find_source(root / "source")
     reserved = [reserve_port(UI_PORT), reserve_port(), reserve_port(), reserve_port()]
-    ports = [port.getsockname()[1] for port in reserved]
-    stack = Stack(root, source.absolute(), *ports, reserved)
+    ui_port, execution_port, s3_port, spark_port = (port.getsockname()[1] for port in reserved)
+    stack = Stack(root, source.absolute(), ui_port, execution_port, s3_port, spark_port, reserved)
     passwords = root / "passwords.json"
     passwords.touch(0o600)
     passwords.write_text(json.dumps({"admin": stack.password}))

@@ -16,16 +16,20 @@ def explain(context: dict[str, Any]) -> None:
     explain_failure(context.get("exception"))
 
 
-DEFAULT_ARGS = {
-    "owner": "tallymark",
-    "pool": WAREHOUSE_POOL,
-    "retries": 3,
-    "retry_delay": timedelta(seconds=5),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(seconds=30),
-    "on_retry_callback": explain,
-    "on_failure_callback": explain,
-}
+def default_args(settings: Settings, **more: Any) -> dict[str, Any]:
+    """The arguments that all tasks have, and those that all tasks of one DAG have."""
+    return {
+        "owner": "tallymark",
+        "pool": WAREHOUSE_POOL,
+        "queue": settings.queue,
+        "retries": 3,
+        "retry_delay": timedelta(seconds=5),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(seconds=30),
+        "on_retry_callback": explain,
+        "on_failure_callback": explain,
+        **more,
+    }
 
 
 def owner_links(settings: Settings) -> dict[str, str]:

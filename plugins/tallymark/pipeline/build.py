@@ -73,7 +73,7 @@ def build_models(settings: Settings, full_refresh: bool = False, store: Store | 
             raise found from result.exception
         raise BuildError(
             "Nothing is exported, because dbt build failed. What is held back goes out with the first run that "
-            "passes. If state was built from wrong rows, dbt build --full-refresh makes it anew.\n"
+            "passes. If state was built from wrong rows, tallymark build --full-refresh makes it anew.\n"
             + ("\n".join(_failure(lake, node) for node in failed) or str(result.exception))
         )
     if missing:

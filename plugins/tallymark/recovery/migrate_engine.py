@@ -1,20 +1,17 @@
 """Raw rows and state moved from the warehouse to Spark, or back: docs/spark.md."""
 
-import logging
 import shutil
 
 from tallymark.audit import audit
 from tallymark.errors import UserError
-from tallymark.lake import open_lake
 from tallymark.lake.in_warehouse import InWarehouse
+from tallymark.lake.on_spark import OnSpark
 from tallymark.pipeline.build import build_models
 from tallymark.progress import Show, ignore
 from tallymark.recovery.replacement import replacement
 from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.warehouse.connection import connect, fetch_row
-
-log = logging.getLogger(__name__)
 
 
 class MigrationError(UserError, RuntimeError):
@@ -43,18 +40,15 @@ def migrate_engine(settings: Settings, store: Store, engine: str, show: Show = i
     with replacement(settings, "migration") as (new, present):
         if present is None:
             raise MigrationError(f"The warehouse {settings.warehouse} cannot be read: make rebuild")
-        schema = present.execute("select schema_name from lake.about").fetchone()
-        _must_be_possible(settings, engine, schema and schema[0])
+        (schema,) = fetch_row(present, "select max(schema_name) from lake.about")
+        _must_be_possible(settings, engine, schema)
         present.execute("checkpoint")
         show(0, 3, "Moving raw rows")
         shutil.copyfile(settings.warehouse, new.warehouse)
         moved = new.model_copy(update={"engine": engine})
         if schema:
-            from tallymark.lake.on_spark import OnSpark
-
             with connect(new) as warehouse:
                 OnSpark(new, store).take_rows_back(warehouse)
-            log.info("Nothing reads the schema %s any more. Drop it once you are sure to stay", schema[0])
         else:
             InWarehouse(new).drop_models()
         show(1, 3, "Building state")

@@ -1,5 +1,6 @@
 """A warehouse that is made aside and then takes the place of the present one."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import duckdb
 
 from tallymark.settings import Settings
-from tallymark.warehouse.connection import connect
+from tallymark.warehouse.connection import connect, fetch_row
 from tallymark.warehouse.errors import WarehouseError, is_locked
 from tallymark.warehouse.ledger_index import LedgerIndex
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,6 +36,7 @@ def replacement(settings: Settings, purpose: str) -> Iterator[tuple[Settings, du
     _remove(new)
     with ExitStack() as opened:
         present = _open(settings, opened)
+        on_spark = present and fetch_row(present, "select max(schema_name) from lake.about")[0]
         try:
             yield new, present
         except BaseException:
@@ -47,6 +51,8 @@ def replacement(settings: Settings, purpose: str) -> Iterator[tuple[Settings, du
                 path.replace(path.with_name(f"{path.name}.before_{purpose}"))
         new.warehouse.replace(settings.warehouse)
         _remove(new)
+        if on_spark:
+            log.info("Nothing reads the schema %s on Spark any more. Drop it once you are sure to stay", on_spark)
 
 
 def _open(settings: Settings, opened: ExitStack) -> duckdb.DuckDBPyConnection | None:
