@@ -38,7 +38,9 @@ def audit_patterns():
     @task(doc_md="Recomputes everything and compares. A difference is final; only an outage is tried again.")
     def audit() -> dict:
         from tallymark.audit import AuditError, audit
+        from tallymark.on_airflow.engine import use_connection
 
+        use_connection(SETTINGS)
         try:
             return audit(SETTINGS, open_bucket(SETTINGS))
         except AuditError as error:

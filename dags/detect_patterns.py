@@ -121,8 +121,10 @@ def detect_patterns():
 
     @task(multiple_outputs=False, doc_md="Runs dbt build. A failing sanity test holds the export back.")
     def build(loaded: dict | None) -> dict | None:
+        from tallymark.on_airflow.engine import use_connection
         from tallymark.pipeline.build import build_models
 
+        use_connection(SETTINGS)
         staging = open_bucket(SETTINGS) if SETTINGS.lake_staging else None
         return None if loaded is None else build_models(SETTINGS, store=staging)
 

@@ -106,6 +106,11 @@ class Settings(BaseSettings):
         description="URI under which Spark reads the bucket, such as `s3a://my-bucket`: rows travel through objects "
         "below the output prefix. Empty: through a folder beside the warehouse, which Spark finds under the same path.",
     )
+    databricks_conn_id: str = Field(
+        "databricks_default",
+        description="Airflow connection that the `build` and `audit` tasks log on to Databricks with, if it exists "
+        "([databricks.md](databricks.md)).",
+    )
     min_free_bytes: int = Field(
         64 * 2**20,
         ge=0,
