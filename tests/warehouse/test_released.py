@@ -185,7 +185,7 @@ def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_p
 def test_a_state_that_a_flag_emptied_is_refused_until_it_is_made_anew(data, released, store, tmp_path):
     before = facts(released)
     assert invoke_dbt.invoke(released, ["run", "--empty", "--full-refresh"]).success
-    with pytest.raises(BuildError, match=r"dbt build --full-refresh makes it anew(.|\n)*state_adds_up"):
+    with pytest.raises(BuildError, match=r"tallymark build --full-refresh makes it anew(.|\n)*state_adds_up"):
         build_models(released)
     build_models(released, full_refresh=True)
     assert facts(released) == before

@@ -357,6 +357,9 @@ def _fit_session() -> Iterator[None]:
 
     That this worked is proved by the macro must_be_exact, without which nothing runs on Spark.
     """
+    # pyspark takes a process without a main file, such as one of a fork server, for a doctest, and ends it.
+    main = sys.modules["__main__"]
+    main.__file__ = getattr(main, "__file__", __file__)
     try:
         from dbt.adapters.spark.connections import SparkCredentials
     except ImportError as error:
@@ -392,8 +395,5 @@ def _connect(remote: str) -> None:
             f"Spark does not answer at SPARK_REMOTE={remote.partition(';')[0]} ({error}). Start it, or correct the "
             f"address; {CONTINUES}"
         ) from error
-    # pyspark takes a process without a main file, such as one of a fork server, for a doctest, and ends it.
-    main = sys.modules["__main__"]
-    main.__file__ = getattr(main, "__file__", __file__)
     session = SparkSession.builder.remote(remote).getOrCreate()
     session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES)])
