@@ -12,7 +12,7 @@ $(foreach name,DATA OUT BATCH VARS SHUFFLE KILLS SEED WITHOUT_MISSING,$(eval exp
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
 COMMANDS := demo up down doctor replay verify rebuild certify
-.PHONY: help $(COMMANDS) spark-demo secrets backup restore test test-system test-all test-spark test-compose test-faults fuzz outages bench bench-quick screenshots audit-dependencies docs lint clean
+.PHONY: help $(COMMANDS) spark-demo secrets backup restore test test-system test-all test-spark test-compose test-faults fuzz outages bench bench-quick bench-spark screenshots audit-dependencies docs lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
@@ -64,6 +64,9 @@ bench-quick:  ## smaller variants of the same, a few minutes
 bench bench-quick: .venv/installed-bench
 	@PYTHONPATH=plugins:. $(BIN)/python -m benchmarks $(if $(findstring quick,$@),--quick) \
 		$(if $(DATA),--data="$$DATA") $(if $(ONLY),--only="$$ONLY")
+
+bench-spark: .venv/installed-bench .venv/spark/installed  ## DuckDB and Spark side by side, an hour; writes docs/scaling.md; needs Java 17
+	@PYTHONPATH=plugins:.:tests $(BIN)/python -m benchmarks.scaling $(if $(SIZES),--sizes="$$SIZES")
 
 clean:  ## removes the virtual environment and local data
 	rm -rf .venv .local

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from support.loading import CASES, FIRST, GOOD, put, query
-from support.streams import HEADER
+from support.loading import CASES, FIRST, GOOD, body_of, put, query
 from tallymark.intake import ledger, listing
 from tallymark.intake.gzipped import RejectedError, unpack
 from tallymark.intake.listing import waiting_chunks
@@ -37,18 +36,6 @@ def settings(tmp_path) -> Settings:
 @pytest.fixture
 def bucket(tmp_path) -> FolderStore:
     return FolderStore(tmp_path)
-
-
-def body_of(case: dict) -> bytes:
-    """The bytes of a case: ``text`` below the usual header, or all of ``file``; ``bytes`` is hexadecimal."""
-    body = case["file"] if "file" in case else f"{HEADER}\n{case.get('text', '')}"
-    body = body.encode(case.get("encoding", "utf-8"))
-    body += bytes.fromhex(case.get("bytes", ""))
-    if "repeat" in case:
-        body += case["repeat"]["text"].encode() * case["repeat"]["times"]
-    for _ in range({True: 1, "twice": 2}.get(case.get("gzip"), 0)):
-        body = gzip.compress(body)
-    return body[: case.get("cut")] + bytes.fromhex(case.get("bytes_behind", ""))
 
 
 def test_bad_input(settings, bucket):

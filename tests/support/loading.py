@@ -1,5 +1,6 @@
 """Chunks for the load, good and bad, and a folder that refuses as S3 does."""
 
+import gzip
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,3 +47,15 @@ class RefusingClient:
 
 
 FIRST = "input/transactions/chunk_1"
+
+
+def body_of(case: dict) -> bytes:
+    """The bytes of a case: ``text`` below the usual header, or all of ``file``; ``bytes`` is hexadecimal."""
+    body = case["file"] if "file" in case else f"{HEADER}\n{case.get('text', '')}"
+    body = body.encode(case.get("encoding", "utf-8"))
+    body += bytes.fromhex(case.get("bytes", ""))
+    if "repeat" in case:
+        body += case["repeat"]["text"].encode() * case["repeat"]["times"]
+    for _ in range({True: 1, "twice": 2}.get(case.get("gzip"), 0)):
+        body = gzip.compress(body)
+    return body[: case.get("cut")] + bytes.fromhex(case.get("bytes_behind", ""))

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from support.waiting import wait_for
 from tallymark.local.processes import listens
 from tallymark.local.replay import replay
@@ -46,14 +47,14 @@ def sail() -> str:
 
 
 @contextmanager
-def apache_spark(root: Path) -> Iterator[str]:
+def apache_spark(root: Path, memory: str = "2g") -> Iterator[str]:
     """A Spark Connect server with Delta, which keeps its files in a folder; gives what SPARK_REMOTE must be."""
     from pyspark.sql import SparkSession
 
     with reserve_port() as reserved, (root / "server.log").open("wb") as log:
         port = reserved.getsockname()[1]
         server = subprocess.Popen(
-            connect_server(root, port), env=server_environment(), cwd=root, stdout=log, stderr=log
+            connect_server(root, port, memory), env=server_environment(), cwd=root, stdout=log, stderr=log
         )
         try:
             wait_for(lambda: server.poll() is not None or listens(server, port), f"Spark: see {root / 'server.log'}")
@@ -89,10 +90,29 @@ def run(data: Path, out: Path, vars: dict, number: int, late: Path, environment:
     replay(data, out, vars=vars)
 
 
+def watch(patched: pytest.MonkeyPatch, look: Callable[[str], object]) -> None:
+    """Let a function look at each statement before dbt sends it to Spark."""
+    from dbt.adapters.spark.session import Cursor
+
+    execute = Cursor.execute
+
+    def watched(self: Cursor, sql: str, *parameters: object) -> None:
+        look(sql)
+        execute(self, sql, *parameters)
+
+    patched.setattr(Cursor, "execute", watched)
+
+
+def sql(statement: str) -> None:
+    """Run a statement in the session of this process."""
+    from pyspark.sql import SparkSession
+
+    SparkSession.builder.getOrCreate().sql(statement).collect()
+
+
 def run_late(statement: str) -> None:
     """Run what a client sent that was killed; errors are the server's answer to nobody."""
     from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
 
     with suppress(PySparkException):
-        SparkSession.builder.getOrCreate().sql(statement)
+        sql(statement)

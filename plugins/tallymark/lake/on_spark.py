@@ -36,6 +36,7 @@ SPARK_CONNECT_PORT = 15002
 RETRIES = 8
 # So many rows travel in one file, or those of one chunk if that has more.
 ROWS_PER_LOAD = 5_000_000
+EXACT = {"spark.sql.ansi.enabled": "true"}
 IN_WAREHOUSE = "tag:in_warehouse"
 # A test is selected by its own tags, not by those of the models that it reads.
 AUDIT = ("test", "--indirect-selection", "empty", "--select")
@@ -372,7 +373,7 @@ def _fit_session() -> Iterator[None]:
 
     def keep_on(self: Any) -> None:
         turn_off(self)
-        self.server_side_parameters["spark.sql.ansi.enabled"] = "true"
+        self.server_side_parameters.update(EXACT)
 
     with patch.object(SparkCredentials, "__post_init__", keep_on):
         yield

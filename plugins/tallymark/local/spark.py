@@ -21,8 +21,11 @@ class NoSparkError(UserError, RuntimeError):
     """Something that Spark needs is missing on this machine."""
 
 
-def connect_server(root: Path, port: int) -> list[str]:
+def connect_server(root: Path, port: int, memory: str = "2g") -> list[str]:
     """The command of a server on loopback that keeps all its files in a folder; its first start downloads Delta.
+
+    Args:
+        memory: of its one process, as Java writes it.
 
     Raises:
         NoSparkError: without Spark, or without Java 17 or later.
@@ -43,7 +46,7 @@ def connect_server(root: Path, port: int) -> list[str]:
     }
     return [
         *(f"{home}/bin/spark-submit", "--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
-        *("--master", "local[*]", "--driver-memory", "2g", "--properties-file", str(DEFAULTS)),
+        *("--master", "local[*]", "--driver-memory", memory, "--properties-file", str(DEFAULTS)),
         *(part for name, value in settings.items() for part in ("--conf", f"{name}={value}")),
         "spark-internal",
     ]

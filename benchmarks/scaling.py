@@ -1,0 +1,155 @@
+"""How far DuckDB goes, and from where Spark is the better engine: docs/scaling.md.
+
+The same micro-batches on the same state, first on DuckDB, then on a Spark Connect server of this machine to which all
+rows have been moved.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+import click
+from support.spark import apache_spark
+from tallymark.lake.in_warehouse import InWarehouse
+from tallymark.pipeline.build import build_models
+from tallymark.settings import PROJECT_ROOT
+
+from benchmarks import common
+from benchmarks.history import land_random, make_past
+
+MERCHANTS = 10
+SIZES = (10**5, 10**6, 10**7)
+TURNS = 3
+RESULT = common.BENCH / "scaling.json"
+PAGE = PROJECT_ROOT / "docs" / "scaling.md"
+COLUMNS = {
+    "duckdb_chunk": "DuckDB: one chunk",
+    "duckdb_backlog": "60 chunks",
+    "spark_chunk": "Spark: one chunk",
+    "spark_backlog": "60 chunks",
+    "spark_moved": "moving and full refresh",
+}
+WRITTEN = {
+    "duckdb_file": "warehouse on DuckDB",
+    "spark_tables": "tables on Spark",
+    "spark_written_state": "written to state and raw rows by one chunk",
+    "spark_written_build": "written for the build alone",
+    "spark_statements": "statements of a build",
+    "spark_least": "a statement that does nothing",
+}
+BEGIN, END = "<!-- measured: make bench-spark -->", "<!-- end -->"
+
+
+@click.command()
+@click.option("--sizes", default=",".join(map(str, SIZES)), help="Pairs of merchant and customer, with commas.")
+def main(sizes: str) -> None:
+    """Measure, and put the tables into docs/scaling.md."""
+    figures = {}
+    with apache_spark(common.fresh("spark"), memory="6g") as remote:
+        for size in map(int, sizes.split(",")):
+            root = common.fresh("scaling")
+            customers = size // MERCHANTS
+            common.in_child(make_past, root, max(size * 3 // 2, 600_000), customers, MERCHANTS)
+            found = common.in_child(measure_duckdb, root, customers) | common.in_child(
+                measure_spark, root, customers, remote
+            )
+            click.echo(f"{size}: {found}")
+            figures[size] = found
+            RESULT.write_text(json.dumps(figures, indent=1))
+    write_page(figures)
+
+
+def measure_duckdb(root: Path, customers: int) -> dict[str, tuple[float, str]]:
+    figures = _batches(root, customers, count(10**6))
+    figures["file"] = (common.settings_of(root).warehouse.stat().st_size / 1e6, "MB")
+    return {f"duckdb_{name}": figure for name, figure in figures.items()}
+
+
+def measure_spark(root: Path, customers: int, remote: str) -> dict[str, tuple[float, str]]:
+    """Move the rows of a warehouse to Spark, make state there, and take the same kind of batches."""
+    settings = common.settings_of(root)
+    InWarehouse(settings).drop_models()
+    tables = root / "lake"
+    os.environ |= {
+        "TALLYMARK_ENGINE": "spark",
+        "SPARK_REMOTE": remote,
+        "TALLYMARK_LAKE_LOCATION": tables.as_uri(),
+    }
+    moved = common.timed(build_models, common.settings_of(root), full_refresh=True)
+    common.micro_batch(root, [])
+    numbers = count(2 * 10**6)
+    with _statements() as statements:
+        before, _ = _files(tables), statements.clear()
+        common.micro_batch(root, [land_random(root, next(numbers), customers, MERCHANTS)])
+        written = {path: size for path, size in _files(tables).items() if path not in before}
+        number = len(statements)
+    of_build = sum(size for path, size in written.items() if "_build_" in path)
+    figures = _batches(root, customers, numbers) | {
+        "moved": (moved, "s"),
+        "tables": (sum(_files(tables).values()) / 1e6, "MB"),
+        "written_state": ((sum(written.values()) - of_build) / 1e6, "MB"),
+        "written_build": (of_build / 1e6, "MB"),
+        "statements": (number, "statements"),
+        "least": (_least(), "s"),
+    }
+    return {f"spark_{name}": figure for name, figure in figures.items()}
+
+
+def _batches(root: Path, customers: int, numbers: Iterator[int]) -> dict[str, tuple[float, str]]:
+    def batch(chunks: int = 1) -> float:
+        objects = [land_random(root, next(numbers), customers, MERCHANTS) for _ in range(chunks)]
+        return common.micro_batch(root, objects)["seconds"]
+
+    batch()  # detects what the past holds
+    return {"chunk": (median(batch() for _ in range(TURNS)), "s"), "backlog": (batch(60), "s")}
+
+
+@contextmanager
+def _statements() -> Iterator[list[str]]:
+    """The statements that dbt sends to Spark."""
+    from dbt.adapters.spark.session import Cursor
+
+    sent: list[str] = []
+    execute = Cursor.execute
+    Cursor.execute = lambda self, sql, *parameters: sent.append(sql) or execute(self, sql, *parameters)
+    try:
+        yield sent
+    finally:
+        Cursor.execute = execute
+
+
+def _least() -> float:
+    """Seconds of the least that a statement which writes has to do."""
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.builder.getOrCreate()
+    spark.sql("create schema if not exists least")
+
+    def write() -> None:
+        spark.sql("create or replace table least.least using delta as select 1 as one").collect()
+
+    write()
+    return median(common.timed(write) for _ in range(5))
+
+
+def _files(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def write_page(figures: dict[int, dict[str, tuple[float, str]]]) -> None:
+    """Put the figures in between the marks of the page."""
+    tables = []
+    for columns in (COLUMNS, WRITTEN):
+        rows = [[f"{size:,}", *(common.shown(found, name) for name in columns)] for size, found in figures.items()]
+        tables.append(common.markdown(["pairs", *columns.values()], rows))
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text("\n\n".join([f"{before}{BEGIN}", *tables, f"{END}{after}"]))
+
+
+if __name__ == "__main__":
+    main()
