@@ -28,7 +28,7 @@ def engine(request, tmp_path, monkeypatch) -> str:
     """Raw rows and state are on this engine; Sail needs a location for its tables."""
     monkeypatch.setenv("SPARK_REMOTE", request.getfixturevalue(request.param))
     monkeypatch.setenv("TALLYMARK_ENGINE", "spark")
-    monkeypatch.setenv("TALLYMARK_LAKE_LOCATION", (tmp_path / "lake").as_uri())
+    monkeypatch.setenv("TALLYMARK_LAKE_LOCATION", f"file://{tmp_path}/lake")
     return request.param
 
 

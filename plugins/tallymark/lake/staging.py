@@ -34,7 +34,8 @@ class Staging:
             # Named by the schema, whose last build reads from it whatever the warehouse is called then.
             self._folder = settings.warehouse.absolute().parent / "staging" / schema
             self._store, self._prefix = FolderStore(self._folder), ""
-            self.uri = f"{self._folder.as_uri()}/"
+            # Not as_uri(): Spark takes a percent sign in a path as it is.
+            self.uri = f"file://{self._folder.as_posix()}/"
 
     def put(self, name: str, warehouse: duckdb.DuckDBPyConnection, query: str, **parameters: object) -> str:
         """Write the rows of a query; returns the folder of their file, as Spark finds it.
