@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +28,7 @@ input()
 """
 
 
-def sail() -> str:
+def sail(environment: Mapping[str, str] = os.environ) -> str:
     """Start Sail, an engine without Java, in a process of its own; returns what SPARK_REMOTE must be.
 
     It ends after this process: a client whose server is gone asks it for minutes to release the session. Its catalog is
@@ -36,6 +36,7 @@ def sail() -> str:
     """
     server = subprocess.Popen(
         [sys.executable, "-c", SAIL],
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
