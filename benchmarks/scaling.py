@@ -83,7 +83,7 @@ def measure_spark(root: Path, customers: int, remote: str) -> dict[str, tuple[fl
     common.micro_batch(root, [])
     numbers = count(2 * 10**6)
     with _statements() as statements:
-        before, _ = _files(tables), statements.clear()
+        before = _files(tables)
         common.micro_batch(root, [land_random(root, next(numbers), customers, MERCHANTS)])
         written = {path: size for path, size in _files(tables).items() if path not in before}
         number = len(statements)
@@ -115,7 +115,12 @@ def _statements() -> Iterator[list[str]]:
 
     sent: list[str] = []
     execute = Cursor.execute
-    Cursor.execute = lambda self, sql, *parameters: sent.append(sql) or execute(self, sql, *parameters)
+
+    def noted(self: Cursor, sql: str, *parameters: object) -> None:
+        sent.append(sql)
+        execute(self, sql, *parameters)
+
+    Cursor.execute = noted
     try:
         yield sent
     finally:

@@ -108,6 +108,12 @@ def faults(vars: Mapping[Any, Any]) -> Iterable[str]:
             yield f"{name} is {value!r}: it must be {known[name].bounds}"
 
 
+def shown(value: Any) -> str:
+    """The value of a threshold as short as it can be, so that equal ones are equal text."""
+    text = str(value).strip()
+    return f"{Decimal(text).normalize():f}" if text[:1].isdecimal() else text
+
+
 def explain_evidence(detection: Mapping[str, Any]) -> str:
     """What a detection or a candidate is based on, as a phrase.
 

@@ -1,9 +1,12 @@
 """Progress of long commands: a bar on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
 
 # Called with how much is done, how much there is, and what to show beside it.
 Show = Callable[[int, int, str], None]
@@ -11,6 +14,11 @@ Show = Callable[[int, int, str], None]
 
 def ignore(done: int, total: int, text: str) -> None:
     """Show nothing."""
+
+
+def logged(done: int, total: int, text: str) -> None:
+    """Show progress in the log, as a task of Airflow does."""
+    log.info("%s", text)
 
 
 @contextmanager

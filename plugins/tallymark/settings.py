@@ -165,6 +165,20 @@ class Settings(BaseSettings):
         "run takes seconds longer.",
     )
 
+    backtest_rows: int = Field(
+        1_000_000,
+        ge=1,
+        description="Rows that a backtest builds at once; they bound its memory, and how long the stream waits for it.",
+    )
+    backtest_seconds: float = Field(
+        4 * 3600, gt=0, description="A backtest that takes longer, in seconds, is not begun, or stopped."
+    )
+    backtest_bytes: int = Field(
+        20 * 2**30,
+        ge=1,
+        description="A backtest that needs more disk, in bytes, beside the warehouse is not begun, or stopped.",
+    )
+
     time_zone: str = Field("Asia/Kolkata", description="IANA name; of the two times in a detection file.")
     hold_remainder_seconds: float = Field(
         0, ge=0, description="How many seconds detections that do not fill a file wait for more; 0: not at all."

@@ -89,6 +89,15 @@ def test_dags(airflow_home):
             "catchup": False,
             "documented": True,
         },
+        "backtest_patterns": {
+            "edges": [],
+            "pools": {"backtest": "default_pool"},
+            "retries": [3],
+            "schedule": "None",
+            "max_active_runs": 2,
+            "catchup": False,
+            "documented": True,
+        },
     }
 
 
@@ -96,7 +105,11 @@ def test_schedule_is_a_setting(airflow_home):
     found = described(airflow_home, TALLYMARK_SCHEDULE="@continuous", TALLYMARK_AUDIT_SCHEDULE="@weekly")
     assert found["errors"] == {}
     schedules = {name: dag["schedule"] for name, dag in found["dags"].items()}
-    assert schedules == {"detect_patterns": "@continuous", "audit_patterns": "@weekly"}
+    assert schedules == {
+        "detect_patterns": "@continuous",
+        "audit_patterns": "@weekly",
+        "backtest_patterns": "None",
+    }
 
 
 WRONG = {
@@ -115,7 +128,7 @@ def test_settings_that_cannot_be_used_are_the_last_lines_of_the_import_error(air
     found = described(airflow_home, **{name: value for name, (value, _) in WRONG.items()})
     first, *others = [f"{name}{says}" for name, (_, says) in WRONG.items()]
     assert found["dags"] == {}
-    assert len(found["errors"]) == 2
+    assert len(found["errors"]) == 3
     for error in found["errors"].values():
         assert error.splitlines()[-5:] == [f"tallymark.settings.SettingsError: {first}", *others]
 

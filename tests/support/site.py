@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tallymark.page.backlog import Backlog
+from tallymark.page.backtests import Backtests
 from tallymark.page.reader import Reader
 from tallymark.publish import snapshot
 from tallymark.settings import Settings
@@ -31,6 +32,7 @@ class Site:
         page.app.dependency_overrides = {
             page.reader: lambda: self.reader,
             page.backlog: lambda: backlog,
+            page.backtests: lambda: Backtests(settings.output_prefix, self.reader),
             **{login.dependency: lambda: None for login in page.app.router.dependencies},
         }
         self.client = TestClient(page.app)

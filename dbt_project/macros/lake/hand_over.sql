@@ -211,10 +211,11 @@
 {% endmacro %}
 
 
-{#- Hand back a source or a model that outlives a build. -#}
-{% macro hand_back_table(folder, name) %}
+{#- Hand back a source or a model that outlives a build; all of it, or the rows from one chunk_seq to another. -#}
+{% macro hand_back_table(folder, name, chunks=none) %}
     {%- set table = build_table(name) if name in ('transactions', 'customer_importance') else lake_table(name) -%}
-    {%- do hand_back(folder, 'table', 'select * from ' ~ table) -%}
+    {%- set condition = ' where chunk_seq between ' ~ chunks | join(' and ') if chunks else '' -%}
+    {%- do hand_back(folder, 'table', 'select * from ' ~ table ~ condition) -%}
 {% endmacro %}
 
 

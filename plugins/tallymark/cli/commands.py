@@ -220,6 +220,38 @@ def dbt(arguments: tuple[str, ...]) -> bool:
     return not open_lake(_settings(None, {})).by_hand(arguments).success
 
 
+@command("tallymark backtest --vars '{child_min_transactions: 60}' --from chunk_7")
+@vars
+@click.option("--from", "first", default="", metavar="CHUNK", help="First chunk that the thresholds decide on.")
+@click.option("--to", "last", default="", metavar="CHUNK", help="Last chunk that is looked at.")
+@bucket_folder
+@option("out", type=click.Path(path_type=Path), help="With DATA: folder for a replay of it, and for the answer.")
+def backtest(vars: dict, first: str, last: str, data: Path | None, out: Path | None) -> None:
+    """Compare what other thresholds would have detected with what was detected.
+
+    Thresholds that are not in VARS stay what they were for each chunk. Nothing is exported or changed.
+    """
+    import os
+
+    from tallymark.backtest.plan import plan
+    from tallymark.backtest.report import folder, show
+    from tallymark.backtest.run import NICE, backtest
+
+    os.nice(NICE)
+    if data and not out:
+        raise UserError("OUT is missing. With DATA, give a folder for a replay of it and for the answer, too")
+    with _progress() as progress:
+        if data and out:
+            from tallymark.local.replay import replay
+
+            replay(data, out, vars=_settings(None, {}).vars, show=progress)
+        settings, store = _exported(data, out)
+        tried = plan(settings, vars, first, last)
+        print(f"{tried}.", file=sys.stderr)
+        summary = backtest(settings, store, tried, progress)
+    show(summary, f"{out or f's3://{settings.bucket}'}/{folder(settings.output_prefix, summary['name'])}")
+
+
 def _settings(out: Path | None, vars: dict) -> Any:
     from tallymark.settings import Settings
 

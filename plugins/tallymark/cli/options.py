@@ -12,7 +12,7 @@ EXIT_CODES = "Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted."
 SECTIONS = {
     "Try it on this machine": ("demo", "up", "down", "replay", "certify"),
     "With a bucket": ("doctor", "set-up", "verify", "rebuild", "migrate-engine"),
-    "With a warehouse": ("build", "dbt"),
+    "With a warehouse": ("backtest", "build", "dbt"),
     "Called by make, docker-compose.yaml and developers": ("feed", "generate", "health", "secrets", "settings"),
 }
 

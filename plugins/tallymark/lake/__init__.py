@@ -40,8 +40,14 @@ class Lake(Protocol):
     def by_hand(self, arguments: Sequence[str]) -> Any:
         """Run the dbt command of a person, and show what it prints; on Spark, over what the last build left there."""
 
-    def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
-        """All rows of a source or a model, such as ``raw.transactions`` or ``merchants``."""
+    def fetch(
+        self, warehouse: duckdb.DuckDBPyConnection, table: str, chunks: tuple[int, int] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """The rows of a source or a model, such as ``raw.transactions`` or ``merchants``.
+
+        Args:
+            chunks: the first and the last chunk_seq; None: rows of all chunks.
+        """
 
 
 def open_lake(settings: Settings, store: Store | None = None) -> Lake:

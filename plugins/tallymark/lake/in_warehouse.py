@@ -42,8 +42,10 @@ class InWarehouse:
         if not result.success:
             raise DbtError(f"The tables of the models could not be dropped: {result.exception}")
 
-    def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
-        return warehouse.execute("from query_table(?)", [table])
+    def fetch(
+        self, warehouse: duckdb.DuckDBPyConnection, table: str, chunks: tuple[int, int] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        return rows_of(warehouse, table, chunks)
 
 
 def as_dicts(found: duckdb.DuckDBPyConnection, most: int | None = None) -> list[dict[str, Any]]:
@@ -51,3 +53,15 @@ def as_dicts(found: duckdb.DuckDBPyConnection, most: int | None = None) -> list[
     columns = [column[0] for column in found.description]
     rows = found.fetchall() if most is None else found.fetchmany(most)
     return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def rows_of(
+    warehouse: duckdb.DuckDBPyConnection, table: str, chunks: tuple[int, int] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """The rows of a table of the warehouse, of all chunks or of those from one chunk_seq to another."""
+    if chunks is None:
+        return warehouse.sql("from query_table($table)", params={"table": table})
+    return warehouse.sql(
+        "from query_table($table) where chunk_seq between $first and $last",
+        params={"table": table, "first": chunks[0], "last": chunks[1]},
+    )

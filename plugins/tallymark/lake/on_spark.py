@@ -21,7 +21,7 @@ import duckdb
 from tallymark import machine
 from tallymark.errors import UserError
 from tallymark.lake import Record
-from tallymark.lake.in_warehouse import InWarehouse, as_dicts
+from tallymark.lake.in_warehouse import InWarehouse, as_dicts, rows_of
 from tallymark.lake.staging import Staging
 from tallymark.settings import Settings
 from tallymark.store import Store
@@ -134,14 +134,16 @@ class OnSpark:
             run_sql(warehouse, "lake/take_back")
         return self._environment["LAKE_SCHEMA"]
 
-    def fetch(self, warehouse: duckdb.DuckDBPyConnection, table: str) -> duckdb.DuckDBPyConnection:
+    def fetch(
+        self, warehouse: duckdb.DuckDBPyConnection, table: str, chunks: tuple[int, int] | None = None
+    ) -> duckdb.DuckDBPyRelation:
         if table not in MOVED:
-            return warehouse.execute("from query_table(?)", [table])
+            return rows_of(warehouse, table, chunks)
         self.use_last_build(warehouse)
-        with self._handed_back("table", name=table.removeprefix("raw.")) as files:
+        with self._handed_back("table", name=table.removeprefix("raw."), chunks=chunks) as files:
             warehouse.execute("set variable files = $files", {"files": files})
             warehouse.execute("create or replace temp table fetched as from read_parquet(getvariable('files'))")
-        return warehouse.execute("from fetched")
+        return warehouse.table("fetched")
 
     def _hand_over(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
         """Move the rows of new chunks and of new customer importance, and give a new build what it reads."""

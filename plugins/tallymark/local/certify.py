@@ -163,7 +163,7 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
     return parts
 
 
-def _rows(found: duckdb.DuckDBPyConnection) -> list[str]:
+def _rows(found: duckdb.DuckDBPyRelation) -> list[str]:
     kept = [
         place
         for place, (name, kind, *_) in enumerate(found.description)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from tallymark.errors import UserError
 from tallymark.intake.chunks import find_chunks
 from tallymark.intake.listing import waiting_chunks
 from tallymark.machine import must_be_writable
-from tallymark.patterns import thresholds
+from tallymark.patterns import shown, thresholds
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
@@ -85,18 +84,12 @@ def other_thresholds(settings: Settings) -> list[str]:
         rows = found.fetchall()
     return sorted(
         {
-            f"{name} was {_shown(value)} and is {_shown(in_force[name])}"
+            f"{name} was {shown(value)} and is {shown(in_force[name])}"
             for row in rows
             for name, value in zip(names, row, strict=True)
-            if value is not None and name in in_force and _shown(value) != _shown(in_force[name])
+            if value is not None and name in in_force and shown(value) != shown(in_force[name])
         }
     )
-
-
-def _shown(threshold: object) -> str:
-    """A number as short as it can be, so that equal ones are equal text."""
-    text = str(threshold).strip()
-    return f"{Decimal(text).normalize():f}" if text[:1].isdecimal() else text
 
 
 def chunks_taken(settings: Settings) -> int:

@@ -1,6 +1,7 @@
 """The routes of the page: HTML, its files, a JSON endpoint behind each part, downloads. See docs/ui.md."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
@@ -11,10 +12,12 @@ from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from tallymark.backtest.report import folder
 from tallymark.outbox.detections import detection_key
 from tallymark.outbox.safe_csv import as_csv
 from tallymark.page import runs
 from tallymark.page.backlog import Backlog
+from tallymark.page.backtests import Backtests
 from tallymark.page.reader import Reader
 from tallymark.patterns import PROJECT_ROOT, explain_evidence, patterns
 from tallymark.settings import Settings
@@ -85,6 +88,12 @@ def reader() -> Reader:
 def backlog() -> Backlog:
     """What is in the bucket and was not taken, shared by all requests."""
     return Backlog(settings(), reader())
+
+
+@lru_cache
+def backtests() -> Backtests:
+    """The backtests in the bucket, shared by all requests."""
+    return Backtests(settings().output_prefix, reader())
 
 
 def newest_snapshot(shared: Annotated[Reader, Depends(reader)]) -> Reader:
@@ -212,20 +221,57 @@ def list_csv(listed: Literal["open_issues", "conflicts", "rejected_rows"], snaps
     return _csv(listed, *snapshot.table(LISTS[listed], limit=None))
 
 
+@app.get("/api/backtests")
+def list_backtests(shared: Annotated[Backtests, Depends(backtests)], limit: Limit = 10) -> dict[str, Any]:
+    """The latest backtests: thresholds side by side, and what they would change in all and by pattern."""
+    with _bucket_errors():
+        found, rows = shared.latest(limit)
+    return {"found": found, "rows": rows, "folder": folder(settings().output_prefix)}
+
+
+@app.get("/api/backtests/{name}")
+def one_backtest(
+    name: str,
+    shared: Annotated[Backtests, Depends(backtests)],
+    other: Text = "",
+    change: Text = "",
+    pattern: Text = "",
+    merchant: Text = "",
+    page: Page = 1,
+    limit: Limit = 25,
+) -> dict[str, Any]:
+    """One backtest and what it would change, a row for each detection; with ``other``, where the two differ."""
+    with _bucket_errors():
+        summaries = [shared.summary(wanted) for wanted in (name, other) if wanted]
+        if None in summaries:
+            raise HTTPException(404, "There is no such backtest in the bucket.")
+        rows = shared.compared(name, other) if other else shared.detections(name)
+    wanted = {"change": change, "pattern_id": pattern, "merchant": merchant}
+    chosen = [row for row in rows if all(row[column] == value for column, value in wanted.items() if value)]
+    begin = (page - 1) * limit
+    return {"backtests": summaries, "found": len(chosen), "rows": chosen[begin : begin + limit]}
+
+
 @app.get("/files/{key:path}")
 def file(key: str, snapshot: Snapshot) -> Response:
-    """A file of detections or of rejected rows, as it is in the bucket."""
+    """A file of detections, of rejected rows or of a backtest, as it is in the bucket."""
     prefix = settings().output_prefix
-    if not key.startswith((f"{prefix}detections/", f"{prefix}rejected/")):
-        raise HTTPException(404, "Only files of detections and of rejected rows can be had here.")
-    try:
+    if not key.startswith((f"{prefix}detections/", f"{prefix}rejected/", f"{prefix}backtests/")):
+        raise HTTPException(404, "Only files of detections, of rejected rows and of backtests can be had here.")
+    with _bucket_errors():
         stored = snapshot.find(key)
         if stored is None:
             raise HTTPException(404, "There is no such file in the bucket.")
         content = snapshot.store.get(stored)
+    return _download(iter([content]), key.rpartition("/")[2])
+
+
+@contextmanager
+def _bucket_errors() -> Iterator[None]:
+    try:
+        yield
     except BucketError as error:
         raise HTTPException(503, str(error)) from error
-    return _download(iter([content]), key.rpartition("/")[2])
 
 
 def _slice(page: int = 1, limit: int | None = None) -> dict[str, int | None]:

@@ -60,7 +60,7 @@ def _export(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Sto
                 (select coalesce(max(chunk_seq), 0) from output.releases)
             """,
         )
-        is_news = _release(warehouse, chunk_before)
+        is_news = release(warehouse, chunk_before)
         files, detections = plan_detections(warehouse, settings, files_before)
         if is_news or files:
             _plan_manifest(settings, warehouse, chunk_before, files_before)
@@ -77,8 +77,15 @@ def _export(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Sto
     return {"detections": detections, "files": files, "held": len(waiting), "open_issues": open_issues}
 
 
-def _release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
-    """Make what the last build found in its batch final; returns whether it was not before."""
+def release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
+    """Make what the last build found in its batch final; returns whether it was not before.
+
+    Args:
+        chunk_before: the last chunk_seq that is final already.
+
+    Raises:
+        ExportError: as ``export_detections`` does.
+    """
     passed = warehouse.execute("select chunk_seq, sanity_tests from output.passed_builds").fetchone()
     if passed is None:
         raise ExportError(

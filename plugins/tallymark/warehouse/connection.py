@@ -85,8 +85,7 @@ def fetch_row(
     warehouse: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any] | list[Any] | None = None
 ) -> tuple[Any, ...]:
     """The first row of a query that always has one, such as a count."""
-    row = warehouse.execute(query, parameters).fetchone()
-    assert row is not None
+    row, *_ = warehouse.execute(query, parameters).fetchall()
     return row
 
 

@@ -58,8 +58,9 @@ def needs_upgrade(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> b
     """
     known = warehouse.execute(
         "from duckdb_tables() where schema_name = 'raw' and table_name = 'schema_versions'"
-    ).fetchone()
-    (version,) = (known and warehouse.execute("select max(version) from raw.schema_versions").fetchone()) or (0,)
+    ).fetchall()
+    # Of a result that was not read to its end, nothing else could be read beside.
+    [(version,)] = warehouse.execute("select max(version) from raw.schema_versions").fetchall() if known else [(0,)]
     if version > SCHEMA_VERSION:
         raise WarehouseError(
             f"The warehouse {settings.warehouse} has schema version {version}, but this Tallymark knows versions up to "

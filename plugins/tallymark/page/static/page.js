@@ -1,4 +1,4 @@
-// The Detections page: fills its four parts, and again every few seconds.
+// The Detections page: fills its five parts, and again every few seconds.
 
 import { chosen, here } from "./address.js";
 import { showArrived } from "./arrived.js";
@@ -8,6 +8,7 @@ import { showFound } from "./found.js";
 import { showKeepingUp } from "./keeping-up.js";
 import { showMerchants } from "./merchants.js";
 import { asOf, many } from "./text.js";
+import { showWhatIf } from "./what-if.js";
 
 const REFRESH_MILLISECONDS = 5000;
 const FIRST_PAGES = { page: "", merchants_page: "", chunks_page: "" };
@@ -28,7 +29,7 @@ function showProblem(text) {
 async function refresh() {
   try {
     const found = await showFound();
-    const [arrived] = await Promise.all([showArrived(), showKeepingUp(), showMerchants()]);
+    const [arrived] = await Promise.all([showArrived(), showKeepingUp(), showMerchants(), showWhatIf()]);
     const { published_at: publishedAt, open_issues: openIssues, problem } = arrived.snapshot;
     $("as-of").textContent = publishedAt ? asOf(publishedAt) : "No run has exported yet";
     showOpenIssues(openIssues ?? 0);

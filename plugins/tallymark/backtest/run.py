@@ -1,0 +1,191 @@
+"""The history again under other thresholds: the production models, over the raw rows, in a warehouse of their own.
+
+The live warehouse is only read, for the rows of one portion at a time, so that the stream waits for moments at most.
+Whatever the engine of the live warehouse is, a backtest runs on DuckDB; the engines give equal detections.
+"""
+
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+
+from tallymark import machine
+from tallymark.backtest.plan import BacktestError, Plan, Portion, duration
+from tallymark.backtest.report import save
+from tallymark.lake import Lake, open_lake
+from tallymark.patterns import patterns, shown, thresholds
+from tallymark.pipeline.build import build_models
+from tallymark.pipeline.export import release
+from tallymark.progress import Show, ignore
+from tallymark.settings import Settings
+from tallymark.store import Store
+from tallymark.warehouse.connection import connect, fetch_row, run_sql, transaction
+
+log = logging.getLogger(__name__)
+
+# By so much a backtest lets the stream go first.
+NICE = 10
+LOCK = "lock"
+IMPORTANCE = ("raw.importance_versions", "raw.customer_importance")
+ROWS = ("raw.chunks", "raw.transactions", "raw.rejected_rows")
+RESULTS = ("detections", "chunk_thresholds")
+
+
+def backtest(settings: Settings, store: Store, plan: Plan, show: Show = ignore) -> dict[str, Any]:
+    """Run the models over the history, compare, and save the answer in the bucket.
+
+    Args:
+        settings: of the live warehouse, which is only read.
+        store: gets ``<output prefix>backtests/<name>/``.
+
+    Returns:
+        Its summary: see ``tallymark.backtest.report``.
+
+    Raises:
+        BacktestError: when it takes longer, or more disk, than the settings allow.
+        BuildError, LakeError, WarehouseError: as in each build.
+    """
+    began_at = time.monotonic()
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    log.info("Backtest %s: %s", name, plan)
+    with _own_folder(settings, name) as folder:
+        history = _History(settings, open_lake(settings, store), folder)
+        history.copy_importance()
+        done = found = 0
+        for portion in plan.portions:
+            seconds = time.monotonic() - began_at
+            left = seconds / done * (plan.rows - done) if done else plan.seconds
+            text = f"{done:,} of {plan.rows:,} rows, {found:,} detections so far, about {duration(left)} left"
+            show(done, plan.rows, text)
+            found = history.decide(portion, dict(plan.vars))
+            done += portion.rows
+            _must_go_on(settings, time.monotonic() - began_at, folder)
+        with history.compared(plan) as warehouse:
+            facts = {
+                "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "vars": dict(plan.vars),
+                "chunks": plan.chunks,
+                "rows": plan.rows,
+                "seconds": round(time.monotonic() - began_at, 1),
+            }
+            return save(store, settings.output_prefix, name, warehouse, facts)
+
+
+def _must_go_on(settings: Settings, seconds: float, folder: Path) -> None:
+    if seconds > settings.backtest_seconds:
+        raise BacktestError(
+            f"It was stopped after {duration(settings.backtest_seconds)}, which is all that "
+            "TALLYMARK_BACKTEST_SECONDS allows. Try an earlier last chunk, or raise it"
+        )
+    used = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    if used > settings.backtest_bytes:
+        raise BacktestError(
+            f"It was stopped, as it used {machine.human_size(used)} of disk. TALLYMARK_BACKTEST_BYTES allows "
+            f"{machine.human_size(settings.backtest_bytes)}. Try an earlier last chunk, or raise it"
+        )
+
+
+@dataclass(frozen=True)
+class _History:
+    """The live warehouse, of which rows are copied, and a folder with a warehouse that decides on them again."""
+
+    live: Settings
+    lake: Lake
+    folder: Path
+
+    @property
+    def own(self) -> Settings:
+        update = {"warehouse": self.folder / "warehouse.duckdb", "engine": "duckdb"}
+        return self.live.model_copy(update=update)
+
+    def copy_importance(self) -> None:
+        """Copy all versions of the customer importance."""
+        with self._copied(IMPORTANCE) as files, connect(self.own) as warehouse:
+            for table in IMPORTANCE:
+                warehouse.read_parquet(files[table]).insert_into(table)
+
+    def decide(self, portion: Portion, vars: dict[str, Any]) -> int:
+        """Take the rows of a portion, build, and make final what was found; returns how many detections there are."""
+        known = {name: value for name, value in (portion.thresholds or {}).items() if name in thresholds()}
+        decided_with = {name: shown(value) for name, value in known.items() if value is not None}
+        own = self.own.model_copy(update={"vars": self.live.vars | decided_with | vars})
+        with self._copied([*ROWS, "detections"], (portion.first, portion.last)) as files:
+            with connect(own) as warehouse, transaction(warehouse):
+                for table in ROWS:
+                    warehouse.read_parquet(files[table]).insert_into(table)
+            build_models(own)
+            with connect(own) as warehouse, transaction(warehouse):
+                if portion.is_given:
+                    run_sql(warehouse, "backtest/take_as_given", path=files["detections"])
+                # A pattern that was added later had decided on nothing here.
+                unknown = {name for name, value in known.items() if value is None} - set(vars)
+                later = [pattern.id for pattern in patterns() if unknown & set(pattern.thresholds)]
+                warehouse.execute("delete from batch_detections where list_contains(?, pattern_id)", [later])
+                release(warehouse, portion.first - 1)
+                # State holds what later portions need of them.
+                warehouse.execute("delete from raw.transactions; delete from raw.rejected_rows")
+                return fetch_row(warehouse, "select count(*) from detections")[0]
+
+    @contextmanager
+    def compared(self, plan: Plan) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The own warehouse, with the tables of ``sql/changes.sql`` and ``compared_chunk_thresholds``."""
+        with self._copied(RESULTS, (plan.first, plan.last)) as files, connect(self.own) as warehouse:
+            for table in RESULTS:
+                warehouse.read_parquet(files[table]).create(f"live_{table}")
+            warehouse.execute(
+                "create temp table compared_chunk_thresholds as from chunk_thresholds where chunk_seq >= ?",
+                [plan.first],
+            )
+            run_sql(warehouse, "backtest/changes", first=plan.first)
+            yield warehouse
+
+    @contextmanager
+    def _copied(self, tables: Iterable[str], chunks: tuple[int, int] | None = None) -> Iterator[dict[str, str]]:
+        """Parquet files with rows of the live warehouse, by table, until the end."""
+        with TemporaryDirectory(dir=self.folder) as folder:
+            files = {table: str(Path(folder) / f"{table}.parquet") for table in tables}
+            with connect(self.live, read_only=True) as warehouse:
+                for table, path in files.items():
+                    self.lake.fetch(warehouse, table, chunks).write_parquet(path, compression="zstd")
+            yield files
+
+
+@contextmanager
+def _own_folder(settings: Settings, name: str) -> Iterator[Path]:
+    """A folder beside the warehouse that is deleted at the end; so are those of backtests that were killed."""
+    folders = settings.warehouse.absolute().parent / "backtests"
+    folders.mkdir(exist_ok=True)
+    folder = folders / name
+    with (folders / LOCK).open("w") as all_locked:
+        # Nobody takes a folder that was just created for one whose process is gone.
+        flock(all_locked, LOCK_EX)
+        for left in folders.iterdir():
+            if left.is_dir() and not _is_in_use(left):
+                shutil.rmtree(left, ignore_errors=True)
+        folder.mkdir()
+        locked = (folder / LOCK).open("w")
+        flock(locked, LOCK_EX)
+    with locked:
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_in_use(folder: Path) -> bool:
+    try:
+        with (folder / LOCK).open("w") as locked:
+            flock(locked, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,55 @@
+-- The released history in portions: consecutive chunks that were decided with the same thresholds, of at most $rows rows
+-- unless one chunk has more. Detections of chunks before $first, and of chunks whose thresholds are not known, are taken
+-- as they are; a warehouse that was made again does not know those of chunks before a loss.
+with decided as (
+    select
+        chunk_seq,
+        struct_pack(*columns(* exclude (chunk_seq))) as thresholds
+    from chunk_thresholds
+    where chunk_seq >= $first
+),
+
+chunks as (
+    select
+        ledger.chunk_seq,
+        ledger.rows_accepted,
+        decided.thresholds,
+        decided.chunk_seq is null as is_given
+    from raw.chunks as ledger
+    left join decided using (chunk_seq)
+    where ledger.state = 'accepted' and ledger.chunk_seq <= $last
+),
+
+compared as (
+    select
+        *,
+        lag(thresholds) over in_order is distinct from thresholds
+        or lag(is_given) over in_order is distinct from is_given as is_other
+    from chunks
+    window in_order as (order by chunk_seq)
+),
+
+grouped as (
+    select
+        *,
+        count(*) filter (where is_other) over (order by chunk_seq) as segment
+    from compared
+),
+
+numbered as (
+    select
+        *,
+        (sum(rows_accepted) over (partition by segment order by chunk_seq) - 1) // $rows as portion
+    from grouped
+)
+
+select
+    min(chunk_seq) as first,
+    max(chunk_seq) as last,
+    count(*) as chunks,
+    sum(rows_accepted)::bigint as row_count,
+    any_value(thresholds) as thresholds,
+    is_given
+from numbered
+group by segment, portion, is_given
+order by first

@@ -1,0 +1,240 @@
+"""A backtest against a replay with its thresholds, and what it must leave alone."""
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from support.oracle import Row, detect
+from support.streams import THRESHOLDS, random_stream, write_chunk, write_importance, write_in_some_way
+from tallymark.backtest.plan import BacktestError, plan
+from tallymark.backtest.report import folder
+from tallymark.backtest.run import backtest
+from tallymark.local import certify
+from tallymark.local.replay import replay
+from tallymark.settings import Settings, SettingsError
+from tallymark.store.folder import FolderStore
+from tallymark.warehouse.connection import connect
+
+SEEDS = [1, 4, *(pytest.param(seed, marks=pytest.mark.system) for seed in (3, 5, 7, 8, 9, 10))]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def store(data, out) -> FolderStore:
+    return FolderStore(data, target=out)
+
+
+def settings_of(out: Path, **given) -> Settings:
+    return Settings(warehouse=out / "warehouse.duckdb", **given)
+
+
+def run_backtest(settings: Settings, store: FolderStore, vars: dict, first="", last="") -> tuple[dict, list[dict]]:
+    """The summary, and the rows of detections.csv."""
+    summary = backtest(settings, store, plan(settings, vars, first, last))
+    files = {
+        stored.key.rpartition("/")[2]: store.get(stored).decode()
+        for stored in store.list(folder("output/", summary["name"]))
+    }
+    assert json.loads(files["summary.json"]) == summary
+    rows = list(csv.DictReader(io.StringIO(files["detections.csv"], newline="")))
+    as_text = [
+        ["" if value is None else str(value) for value in row.values()] for row in json.loads(files["detections.json"])
+    ]
+    assert as_text == [list(row.values()) for row in rows]
+    return summary, rows
+
+
+def side(rows: list[dict], name: str) -> list[tuple]:
+    """Chunk, pattern, merchant, customer and evidence of all detections of the stream or of the backtest."""
+    return sorted(
+        (int(row[f"{name}_chunk_seq"]), row["pattern_id"], row["merchant"], row["customer"], row[f"{name}_evidence"])
+        for row in rows
+        if row[f"{name}_chunk_seq"]
+    )
+
+
+def write_stream(chance: random.Random, data: Path, chunks: list, importance: list, first: int = 1) -> None:
+    if importance:
+        write_importance(data, importance)
+    for number, rows in enumerate(chunks, start=first):
+        write_in_some_way(chance, data, number, rows)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_thresholds_of_each_chunk_change_nothing(data, out, store, seed):
+    """Thresholds and customer importance change in mid-stream; portions are small."""
+    chance = random.Random(seed)
+    chunks, importance, first = random_stream(chance)
+    _, other_importance, second = random_stream(chance)
+    half = len(chunks) // 2
+    write_stream(chance, data, chunks[:half], importance)
+    replay(data, out, batch=2, vars=first)
+    write_stream(chance, data, chunks[half:], other_importance, first=half + 1)
+    replay(data, out, vars=second)
+    settings = settings_of(out, vars=second, backtest_rows=chance.choice((1, 40, 10**6)))
+    summary, rows = run_backtest(settings, store, {})
+    assert {row["change"] for row in rows} == {"unchanged"}
+    assert side(rows, "stream") == side(rows, "backtest")
+    assert summary["totals"]["unchanged"] == len(rows) > 0
+    decided = {row["name"]: row for row in summary["thresholds"]}
+    assert all(row["stream"] == row["backtest"] for row in decided.values())
+    name = "upgrade_top_percent"
+    assert len(decided[name]["stream"]) == len({str(first[name]), str(second[name])})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_other_thresholds_equal_a_replay(data, out, store, tmp_path, seed):
+    chance = random.Random(seed)
+    chunks, importance, thresholds = random_stream(chance)
+    _, _, others = random_stream(chance)
+    write_stream(chance, data, chunks, importance)
+    replay(data, out, batch=3, vars=thresholds)
+    settings = settings_of(out, vars=thresholds, backtest_rows=chance.choice((1, 40, 10**6)))
+    _, rows = run_backtest(settings, store, others)
+    expected = detect(chunks, importance, others)
+    assert [detection[:4] for detection in side(rows, "backtest")] == [tuple(one) for one in expected]
+    assert [detection[:4] for detection in side(rows, "stream")] == [
+        tuple(one) for one in detect(chunks, importance, thresholds)
+    ]
+    # The evidence, too.
+    replay(data, tmp_path / "replayed", vars=others)
+    _, same = run_backtest(settings_of(tmp_path / "replayed", vars=others), store, {})
+    assert side(rows, "backtest") == side(same, "stream")
+
+
+def six_chunks() -> list[list[Row]]:
+    """In which all patterns fire under THRESHOLDS."""
+    chance = random.Random(7)
+    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
+    drawn = [[chance.choice(customers) for _ in range(30)] for _ in range(6)]
+    return [[Row(name, chance.choice(("M1", "M2")), gender, "20") for name, gender in chunk] for chunk in drawn]
+
+
+IMPORTANCE = [(f"C{i}", merchant, str(i * 7 % 9)) for i in range(15) for merchant in ("M1", "M2")]
+
+
+@pytest.fixture
+def stream(data, out) -> Settings:
+    """What is left of a stream of six chunks."""
+    write_importance(data, IMPORTANCE)
+    for number, rows in enumerate(six_chunks(), start=1):
+        write_chunk(data, f"chunk_{number}", rows)
+    replay(data, out, vars=THRESHOLDS)
+    return settings_of(out, vars=THRESHOLDS)
+
+
+def test_range_of_chunks(stream, store, tmp_path):
+    """Thresholds that are tried from one chunk on equal a replay in which they were changed there."""
+    others = THRESHOLDS | {"child_min_transactions": 3, "upgrade_top_percent": 20}
+    _, rows = run_backtest(stream, store, others, first="chunk_3", last="5")
+    data, out = tmp_path / "other data", tmp_path / "changed"
+    write_importance(data, IMPORTANCE)
+    for number, chunk in enumerate(six_chunks()[:5], start=1):
+        write_chunk(data, f"chunk_{number}", chunk)
+        replay(data, out, vars=THRESHOLDS if number < 3 else others)
+    _, same = run_backtest(settings_of(out), FolderStore(data, target=out), {}, first="3")
+    assert side(rows, "backtest") == side(same, "stream")
+    assert {row["change"] for row in rows} > {"added", "unchanged"}
+    assert {row["stream_chunk_seq"] for row in rows} <= {"", "3", "4", "5"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder but the results of backtests."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and "backtests" not in path.parts]
+    return {str(path): path.read_bytes() for path in paths}
+
+
+def test_live_warehouse_and_output_stay_as_they_are(stream, out, store):
+    before = contents(out)
+    run_backtest(stream, store, {"child_min_transactions": 1})
+    assert contents(out) == before
+    [left] = (out / "backtests").iterdir()
+    assert left.name == "lock"
+
+
+def test_two_at_once_and_one_that_was_killed(stream, out, store, processes):
+    """They take turns at nothing, and what a killed one left is gone after the next one."""
+    tried = plan(stream, {"child_min_transactions": 1})
+    alone = backtest(stream, store, tried)
+    killed = processes.Process(target=backtest, args=(stream, store, tried, _die))
+    killed.start()
+    killed.join()
+    assert len(list((out / "backtests").iterdir())) == 2
+    both = [processes.Process(target=backtest, args=(stream, store, tried)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+        assert one.exitcode == 0
+    found = [
+        json.loads(store.get(stored)) for stored in store.list(folder("output/")) if stored.key.endswith("summary.json")
+    ]
+    assert len(found) == 3
+    assert all(one["totals"] == alone["totals"] for one in found)
+    assert [path.name for path in (out / "backtests").iterdir()] == ["lock"]
+
+
+def _die(done: int, total: int, text: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_cannot_be_tried_is_refused(stream, tmp_path, store):
+    with pytest.raises(SettingsError, match="upgrade_top_percent is 101: it must be a number from 0 to 100"):
+        plan(stream, {"upgrade_top_percent": 101})
+    with pytest.raises(SettingsError, match="unknown vars: no_such_threshold"):
+        plan(stream, {"no_such_threshold": 1})
+    with pytest.raises(BacktestError, match=r"No chunk chunk_99 was released\. Give its key"):
+        plan(stream, {}, last="chunk_99")
+    with pytest.raises(BacktestError, match="The first chunk, 3, comes after the last one, chunk_2"):
+        plan(stream, {}, first="3", last="chunk_2")
+    with pytest.raises(BacktestError, match="There is no warehouse"):
+        plan(settings_of(tmp_path / "nowhere"), {})
+    with pytest.raises(BacktestError, match=r"take too long: .* rows of .* chunks: about \d+ s.*BACKTEST_SECONDS"):
+        plan(stream.model_copy(update={"backtest_seconds": 1.0}), {})
+    with pytest.raises(BacktestError, match=r"too much disk: .*TALLYMARK_BACKTEST_BYTES allows 0\.0 MiB"):
+        plan(stream.model_copy(update={"backtest_bytes": 1}), {})
+
+
+def test_nothing_was_released_yet(data, out):
+    with connect(settings_of(out)):
+        pass
+    with pytest.raises(BacktestError, match="No chunk has been released yet"):
+        plan(settings_of(out), {})
+
+
+@pytest.mark.parametrize(("limit", "unit"), [("backtest_seconds", "s"), ("backtest_bytes", "MiB")])
+def test_stopped_at_its_limits(stream, out, store, limit, unit):
+    tried = plan(stream, {})
+    with pytest.raises(BacktestError, match=rf"It was stopped.* {unit}.*TALLYMARK_{limit.upper()}"):
+        backtest(stream.model_copy(update={limit: 0.001}), store, tried)
+    assert [path.name for path in (out / "backtests").iterdir()] == ["lock"]
+    assert not list(store.list(folder("output/")))
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("shuffle", [None, 3], ids=["natural", "shuffled"])
+def test_banksim(data, out, store, banksim, tmp_path, shuffle):
+    certify.lay_out(banksim, data, shuffle)
+    replay(data, out)
+    _, rows = run_backtest(settings_of(out), store, {})
+    assert {row["change"] for row in rows} == {"unchanged"}
+    others = {"child_min_transactions": 60, "upgrade_top_percent": 5, "dei_min_female_customers": 90}
+    _, rows = run_backtest(settings_of(out, backtest_rows=90_000), store, others)
+    replay(data, tmp_path / "replayed", vars=others)
+    _, same = run_backtest(settings_of(tmp_path / "replayed", vars=others), store, {})
+    assert side(rows, "backtest") == side(same, "stream")
+    assert {row["change"] for row in rows} > {"added", "unchanged"}
