@@ -28,7 +28,13 @@ OPTIONS += ["--disable-component-update", "--disable-sync"]
 THRESHOLDS = {"upgrade_min_merchant_transactions": 8000, "child_min_transactions": 25, "dei_min_female_customers": 40}
 CHUNKS, CHUNK_ROWS = 10, 4000
 ODD_CUSTOMER = "<script>pwned = 1</script>"
-PARTS = ["Is it keeping up?", "What did it find?", "What about this merchant?", "What came in, and what was rejected?"]
+PARTS = [
+    "Is it keeping up?",
+    "What did it find?",
+    "What about this merchant?",
+    "What if the thresholds were different?",
+    "What came in, and what was rejected?",
+]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 780}
 PICTURES = PROJECT_ROOT / "docs" / "images" if os.environ.get("TALLYMARK_SCREENSHOTS") else None
 
@@ -189,7 +195,7 @@ def test_before_anything_has_landed(site, open_page):
 def test_from_the_navigation_to_understanding_one_detection(stream, open_page):
     """As somebody would who has read nothing: from Airflow's start page on, in words that say why."""
     page, inside = open_page("/plugin/detections")
-    assert [inside.locator("h2").nth(n).inner_text() for n in range(4)] == PARTS
+    assert [inside.locator("h2").nth(n).inner_text() for n in range(len(PARTS))] == PARTS
     assert inside.locator("#sign").inner_text().startswith(("Keeping up", "Slow"))
     picture(page, "keeping-up")
     inside.locator("[data-part=found] select").select_option("PatId1")
@@ -391,6 +397,54 @@ def test_the_trigger_form_refuses_what_makes_no_sense(stream):
     with pytest.raises(urllib.error.HTTPError) as refused:
         stream.api(path, json.dumps({"logical_date": None, "conf": {"max_chunks": 0}}).encode())
     assert refused.value.code in (400, 422)
+
+
+def test_backtest_from_the_form_to_the_page(stream, open_page, browser, login):
+    page, _ = open_page("/tallymark/")
+    assert "None yet." in page.locator("#backtests-table").inner_text()
+    page.get_by_role("link", name="Try other thresholds").click()
+    page.set_viewport_size({"width": 1280, "height": 1100})
+    for value in (15, 20):
+        page.goto(f"{stream.stack.ui_url}/dags/backtest_patterns")
+        page.get_by_role("button", name="Trigger").first.click()
+        field = page.locator("[id=element_child_min_transactions]")
+        field.scroll_into_view_if_needed()
+        assert field.input_value() == "25"
+        assert "In force: 25. Allowed: a number from 0 to 999999999999" in page.get_by_role("dialog").inner_text()
+        picture(page, "backtest-form")
+        field.fill(str(value))
+        field.blur()
+        page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
+        wait_for(
+            lambda value=value: any(
+                row["vars"] == {"child_min_transactions": str(value)}
+                for row in stream.api("/tallymark/api/backtests")["rows"]
+            ),
+            "the backtest",
+        )
+    latest, first = stream.api("/tallymark/api/backtests")["rows"]
+    assert first["totals"]["added"] > latest["totals"]["added"] > 0
+    page, _ = open_page("/tallymark/#what-if")
+    page.locator("#backtests-table tbody tr").nth(1).get_by_role("link").first.click()
+    page.wait_for_url(f"**backtest={first['name']}#backtest")
+    page.locator("body[data-ready]").wait_for()
+    assert page.locator("#backtest-thresholds strong").inner_text() == "child_min_transactions"
+    assert f"{first['totals']['added']}" in page.locator("#backtest-patterns").inner_text()
+    page.locator("[data-part=backtest] select").select_option("added")
+    page.locator("[data-part=backtest] button").click()
+    page.locator("body[data-ready]").wait_for()
+    assert "(at least 15 required)" in page.locator("#backtest-detections tbody tr").first.inner_text()
+    assert fits(page)
+    axe_finds_nothing(page)
+    picture(page, "backtest")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download detections.csv").click()
+    assert Path(download.value.path()).read_text().startswith("change,pattern_id")
+    page.get_by_role("link", name="Compare with the backtest of").click()
+    page.wait_for_url(f"**compared={latest['name']}**")
+    page.locator("body[data-ready]").wait_for()
+    assert "Detections that differ between the two" in page.locator("#backtest-detections caption").inner_text()
+    assert "not detected" in page.locator("#backtest-detections tbody").inner_text()
 
 
 def test_a_run_that_failed_and_what_its_log_ends_with(stream, browser, login):

@@ -240,7 +240,7 @@ def backtest(vars: dict, first: str, last: str, data: Path | None, out: Path | N
     os.nice(NICE)
     if data and not out:
         raise UserError("OUT is missing. With DATA, give a folder for a replay of it and for the answer, too")
-    with _progress() as progress:
+    with _progress(logging.WARNING) as progress:
         if data and out:
             from tallymark.local.replay import replay
 

@@ -14,7 +14,8 @@ from tallymark.progress import Show
 from tallymark.settings import PROJECT_ROOT, Settings
 
 LOCAL = PROJECT_ROOT / ".local"
-STALL_TIMEOUT_SECONDS = 180
+# A build on Spark takes minutes on a busy machine.
+STALL_TIMEOUT_SECONDS = 600
 
 
 def demo(data: Path | None, show: Show) -> bool:
