@@ -15,6 +15,7 @@ from tallymark.local import certify
 from tallymark.local.replay import replay
 from tallymark.patterns import DBT_PROJECT
 from tallymark.pipeline.build import BuildError, build_models
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import invoke_dbt
@@ -133,16 +134,17 @@ def test_ansi_mode_off(engine, data, out, monkeypatch):
     assert replay(data, out, vars=THRESHOLDS)["detections"] == 1
 
 
-def test_another_collation(engine, data, out):
+def test_another_collation(engine, data, tmp_path):
+    """It can be the default of a schema, or of a catalog."""
     if engine == "sail":
         pytest.skip("Sail has no collations")
-    spark.sql("set spark.sql.session.collation.default=UTF8_LCASE")
-    try:
-        with pytest.raises(LakeError, match="The default collation is not UTF8_BINARY"):
-            replay(data, out, vars=THRESHOLDS)
-    finally:
-        spark.sql("reset spark.sql.session.collation.default")
-    assert replay(data, out, vars=THRESHOLDS)["detections"] == 1
+    settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
+    with connect(settings) as warehouse:
+        warehouse.execute("insert into lake.about values ('tallymark_lower')")
+    spark.sql("create schema tallymark_lower default collation UTF8_LCASE")
+    load_chunks(settings, FolderStore(data))
+    with pytest.raises(LakeError, match="The default collation is not UTF8_BINARY"):
+        build_models(settings)
 
 
 def test_no_build_reads_all_raw_rows(data, out, tmp_path, schema, monkeypatch):

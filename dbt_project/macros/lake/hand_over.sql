@@ -16,6 +16,7 @@
 {% macro hand_over(build, previous, marks, location, loads, is_whole, sources, folder) %}
     {%- do must_be_exact() -%}
     {%- do create_lake(location) -%}
+    {%- if is_whole -%}{%- do must_compare_bytes('raw_transactions') -%}{%- endif -%}
     {%- if previous -%}{%- do must_be_the_last_writer(previous) -%}{%- endif -%}
     {%- if marks -%}{%- do must_fit_the_ledger(marks) -%}{%- endif -%}
     {%- do run_query("insert overwrite " ~ lake_table('last_build') ~ " select '" ~ build ~ "' as build") -%}
@@ -48,8 +49,8 @@
 {% macro build_table(name) %}{{ return(table_in(build_schema(), name).render()) }}{% endmacro %}
 
 
-{#- Raises a compiler error unless overflows are errors and equal texts are equal bytes. Both are settings of a session or
-    a schema, and state would be wrong without a word. -#}
+{#- Raises a compiler error unless overflows are errors and equal literals are equal bytes. Both are settings of a session,
+    and state would be wrong without an error. -#}
 {% macro must_be_exact() %}
     {%- set found = run_query("select typeof(coalesce(1, '1')) as number_or_text, 'a' = 'A' or 'a' = 'a ' as is_loose").rows[0] -%}
     {%- if found['number_or_text'] == 'string' -%}
@@ -57,12 +58,24 @@
             "ANSI mode is off, so that numbers may overflow without an error. Set spark.sql.ansi.enabled=true on the Spark "
             ~ "server (ANSI_MODE=true on Databricks). Nothing was changed."
         ) }}
-    {%- elif found['is_loose'] -%}
-        {{ exceptions.raise_compiler_error(
-            "The default collation is not UTF8_BINARY, so that different customers could be taken for one. Use a session "
-            ~ "and a catalog with the default collation UTF8_BINARY. Nothing was changed."
-        ) }}
+    {%- elif found['is_loose'] -%}{%- do refuse_collation() -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{#- Raises a compiler error if the columns of a table have a collation, which comes from its schema or catalog. -#}
+{% macro must_compare_bytes(table) %}
+    {%- for type in run_query('describe table ' ~ lake_table(table)).columns[1].values() if 'collate' in (type or '') -%}
+        {%- do refuse_collation() -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{% macro refuse_collation() %}
+    {{ exceptions.raise_compiler_error(
+        "The default collation is not UTF8_BINARY, so that different customers could be taken for one. Use a session and a "
+        ~ "catalog with the default collation UTF8_BINARY. Nothing was loaded or built."
+    ) }}
 {% endmacro %}
 
 
@@ -70,7 +83,8 @@
 {% macro check_lake(location, folder) %}
     {%- do must_be_exact() -%}
     {%- do create_schema_at(target.schema, location) -%}
-    {%- do run_query('create table ' ~ lake_table('probe') ~ ' using delta as select 1 as one') -%}
+    {%- do run_query('create table ' ~ lake_table('probe') ~ ' (one int, word string) using delta') -%}
+    {%- do must_compare_bytes('probe') -%}
     {%- do run_query('merge into ' ~ lake_table('probe') ~ ' as probe using (select 1 as one) as found on probe.one = found.one '
         ~ 'when matched then update set one = found.one') -%}
     {%- do run_query('drop schema ' ~ target.schema ~ ' cascade') -%}
