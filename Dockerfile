@@ -1,6 +1,7 @@
 FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONPATH=/tallymark/plugins
-# requirements.txt; for another TALLYMARK_ENGINE, requirements-spark.txt or requirements-databricks.txt.
+# requirements.txt; for another TALLYMARK_ENGINE, requirements-spark.txt or requirements-databricks.txt; for Celery workers,
+# requirements-celery.txt.
 ARG REQUIREMENTS=requirements.txt
 COPY ${REQUIREMENTS} requirements-docker.txt /tmp/
 RUN pip install --no-cache-dir -r /tmp/${REQUIREMENTS} -r /tmp/requirements-docker.txt

@@ -73,7 +73,7 @@ clean:  ## removes the virtual environment and local data
 
 audit-dependencies:  ## looks the locked versions up in the database of known holes, which takes the internet
 	@$(PYTHON) -m venv .local/pip-audit && .local/pip-audit/bin/pip install -q --disable-pip-version-check pip-audit
-	@.local/pip-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-spark.txt -r requirements-dev.txt -r requirements-bench.txt
+	@.local/pip-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-spark.txt -r requirements-celery.txt -r requirements-dev.txt -r requirements-bench.txt
 
 docs: .venv/installed  ## writes docs/settings.md, and docs/models.html about the dbt project, which the page Detections links to
 	@cd dbt_project && TALLYMARK_WAREHOUSE=../.local/docs/warehouse.duckdb ../$(BIN)/dbt --quiet docs generate --static \

@@ -5,12 +5,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.loading import GOOD, put
 from support.many_detections import make
 from support.streams import exported
 from tallymark.pipeline import export
+from tallymark.pipeline.build import build_models
+from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
+from tallymark.warehouse.errors import WarehouseError
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 
@@ -134,3 +138,33 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     assert not LedgerIndex(patient.warehouse, patient.limits).has_unfinished_work()
     LedgerIndex(patient.warehouse, patient.limits).finish(held_until=datetime.now().astimezone() - timedelta(seconds=1))
     assert LedgerIndex(patient.warehouse, patient.limits).has_unfinished_work()
+
+
+def test_another_warehouse_exports_nothing(settings, bucket, tmp_path):
+    """Such as an empty one on a second machine, whether or not it loaded the same chunks."""
+    make(settings, 1)
+    export.export_detections(settings, bucket)
+    other = Settings(warehouse=tmp_path / "other.duckdb")
+    for count in (0, 1):
+        make(other, count)
+        with pytest.raises(WarehouseError, match=r"other\.duckdb has exported nothing, but the bucket holds manifests"):
+            export.export_detections(other, bucket)
+    put(bucket, "chunk_1", GOOD)
+    third = Settings(warehouse=tmp_path / "third.duckdb")
+    with pytest.raises(WarehouseError, match="has exported nothing"):
+        load_chunks(third, bucket)
+    assert sizes(bucket.root) == [1]
+
+
+def test_chunks_loaded_after_the_build_remain_work(settings, bucket):
+    index = LedgerIndex(settings.warehouse, settings.limits)
+    put(bucket, "chunk_1", GOOD)
+    load_chunks(settings, bucket)
+    build_models(settings)
+    put(bucket, "chunk_2", GOOD)
+    load_chunks(settings, bucket)
+    export.export_detections(settings, bucket)
+    assert index.has_unfinished_work()
+    build_models(settings)
+    export.export_detections(settings, bucket)
+    assert not index.has_unfinished_work()

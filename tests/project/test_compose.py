@@ -234,7 +234,7 @@ def test_git_and_the_image_leave_secrets_alone():
     assert only[0] == "*"
     images = "".join((PROJECT_ROOT / name).read_text() for name in ("Dockerfile", "deploy/spark/Dockerfile"))
     copied = " ".join(re.findall(r"^COPY (.+) \S+$", images, re.MULTILINE))
-    engines = "requirements.txt requirements-spark.txt requirements-databricks.txt"
+    engines = "requirements.txt requirements-spark.txt requirements-databricks.txt requirements-celery.txt"
     sources = copied.replace("${REQUIREMENTS}", engines).split()
     assert sorted(f"!{source}" for source in sources) == sorted(line for line in only if line.startswith("!"))
     assert all((PROJECT_ROOT / source).exists() for source in sources)

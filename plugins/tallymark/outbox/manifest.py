@@ -16,6 +16,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -23,6 +24,7 @@ import duckdb
 from tallymark.errors import UserError
 from tallymark.store import Store
 from tallymark.warehouse.connection import fetch_row
+from tallymark.warehouse.errors import WarehouseError
 
 LATEST = "manifests/latest.json"
 FILE_COLUMNS = "file_key, file_number, row_count, first_detection_id, last_detection_id, sha256"
@@ -45,6 +47,20 @@ def manifest_key(output_prefix: str, number: int) -> str:
 def latest_key(output_prefix: str) -> str:
     """Key of the object that names the last manifest."""
     return f"{output_prefix}{LATEST}"
+
+
+def must_be_none(store: Store, output_prefix: str, warehouse: Path) -> None:
+    """For a warehouse that has exported nothing: the bucket holds no manifest.
+
+    Raises:
+        WarehouseError: when it does, so that another warehouse exported before.
+    """
+    if next(iter(store.list(folder(output_prefix))), None):
+        raise WarehouseError(
+            f"The warehouse {warehouse} has exported nothing, but the bucket holds manifests of earlier exports. Its "
+            "file was lost or moved, or this is another machine than the one that has it (docs/many-machines.md). Put "
+            "the file back, or rebuild it from the bucket with: make rebuild"
+        )
 
 
 def compose(

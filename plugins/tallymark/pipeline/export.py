@@ -31,7 +31,7 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
     Raises:
         ExportError: when models ran since the last build that passed its sanity tests, or when it lacks one of them.
         FileExistsError: when a file is in the bucket already with other content.
-        WarehouseError: as ``connect`` does.
+        WarehouseError: as ``connect`` does, and when another warehouse exported before.
     """
     with connect(settings) as warehouse:
         return _export(warehouse, settings, store)
@@ -51,15 +51,17 @@ def export_and_report(settings: Settings, store: Store, send: Send, since: datet
 
 
 def _export(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Store) -> dict[str, int]:
+    files_before, chunk_before = fetch_row(
+        warehouse,
+        """
+        select
+            (select coalesce(max(file_number), 0) from output.files),
+            (select coalesce(max(chunk_seq), 0) from output.releases)
+        """,
+    )
+    if chunk_before == 0:
+        manifest.must_be_none(store, settings.output_prefix, settings.warehouse)
     with transaction(warehouse):
-        files_before, chunk_before = fetch_row(
-            warehouse,
-            """
-            select
-                (select coalesce(max(file_number), 0) from output.files),
-                (select coalesce(max(chunk_seq), 0) from output.releases)
-            """,
-        )
         is_news = release(warehouse, chunk_before)
         files, detections = plan_detections(warehouse, settings, files_before)
         if is_news or files:
@@ -69,7 +71,9 @@ def _export(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Sto
     run_sql(warehouse, "intake/open_issues")
     (open_issues,) = fetch_row(warehouse, "select count(*) from open_issues(?)", [utc_now()])
     index = LedgerIndex(settings.warehouse, settings.limits)
-    if waiting:
+    if _has_unbuilt_chunks(warehouse):
+        index.begin()
+    elif waiting:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
         index.finish(held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
@@ -117,6 +121,19 @@ def release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
     )
     warehouse.execute("insert into output.releases values (?, ?)", [last, utc_now()])
     return True
+
+
+def _has_unbuilt_chunks(warehouse: duckdb.DuckDBPyConnection) -> bool:
+    """Whether chunks were loaded after the last build, as by another run, or the build ran on another machine."""
+    (found,) = fetch_row(
+        warehouse,
+        """
+        select count(*)
+        from raw.chunks
+        where state = 'accepted' and chunk_seq > (select coalesce(max(chunk_seq), 0) from output.releases)
+        """,
+    )
+    return found > 0
 
 
 def _plan_manifest(

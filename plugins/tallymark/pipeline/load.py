@@ -23,7 +23,7 @@ from tallymark.outbox.planned_files import put_planned
 from tallymark.settings import Settings
 from tallymark.store import Store, StoredObject
 from tallymark.warehouse.connection import connect, transaction
-from tallymark.warehouse.errors import WarehouseError, must_have_room
+from tallymark.warehouse.errors import must_have_room
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class _Load:
 
     def run(self, max_chunks: int) -> dict[str, int]:
         if ledger.next_chunk_seq(self._warehouse) == 1:
-            self._must_be_first()
+            manifest.must_be_none(self._store, self._settings.output_prefix, self._settings.warehouse)
         ledger.create_ledger_views(self._warehouse, self._settings.limits)
         if not self._index.path.exists():
             ledger.update_index(self._index, self._warehouse, ())
@@ -125,14 +125,6 @@ class _Load:
         if reader.unreadable:
             taken["chunks_unreadable"] = len(reader.unreadable)
         return dict(taken)
-
-    def _must_be_first(self) -> None:
-        """Raise a WarehouseError when the ledger is empty although something was exported before."""
-        if next(iter(self._store.list(manifest.folder(self._settings.output_prefix))), None):
-            raise WarehouseError(
-                f"The warehouse {self._settings.warehouse} holds no chunk, but the bucket holds manifests of earlier "
-                "exports. The file was lost or moved: put it back, or rebuild it from the bucket with: make rebuild"
-            )
 
     def _probes(self) -> Iterator[StoredObject]:
         """Objects that S3 should serve: of the chunk that was read last, and then whatever is listed first."""
