@@ -48,7 +48,7 @@ def sail(environment: Mapping[str, str] = os.environ) -> str:
 
 
 @contextmanager
-def apache_spark(root: Path, memory: str = "2g") -> Iterator[str]:
+def apache_spark(root: Path, memory: str = "4g") -> Iterator[str]:
     """A Spark Connect server with Delta, which keeps its files in a folder; gives what SPARK_REMOTE must be."""
     from pyspark.sql import SparkSession
 
