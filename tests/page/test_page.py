@@ -22,13 +22,17 @@ from tallymark.store import BucketError
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
 
+BACKTEST = "20260101T000000Z-0000"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A published snapshot with one detection of each pattern."""
+    """A published snapshot with one detection of each pattern, and a backtest that changes nothing."""
     folder = tmp_path_factory.mktemp("small")
     settings = make_warehouse(folder)
     publish(settings, FolderStore(folder))
+    for name, content in {"summary": b"{}", "detections": b"[]"}.items():
+        FolderStore(folder).put(f"output/backtests/{BACKTEST}/{name}.json", content)
     return folder
 
 
@@ -41,7 +45,8 @@ def site(page, folder):
 def paths(app) -> list[str]:
     """Every route of the app, with something in the place of its parameters."""
     assert all(route.methods <= {"GET", "HEAD"} for route in app.routes)
-    known = {"name": "page.js", "listed": "conflicts", "key:path": "output/detections/detections-00000001.csv"}
+    file = "output/detections/detections-00000001.csv"
+    known = {"name": "page.js", "listed": "conflicts", "backtest": BACKTEST, "key:path": file}
     return [re.sub("{(.*?)}", lambda found: known[found[1]], route.path) for route in app.routes]
 
 
@@ -245,9 +250,10 @@ def test_behind_many_chunks_only_new_ones_are_listed(page, tmp_path, monkeypatch
 def test_with_nothing_there(page, tmp_path):
     site = Site(page, Settings(), tmp_path)
     for path in paths(page.app):
-        if path.startswith("/api/") and not path.endswith(".csv"):
+        if path.startswith("/api/") and not path.endswith(".csv") and "backtests" not in path:
             assert site.json(path)["snapshot"]["published_at"] is None
     assert site.json("/api/keeping-up")["landed"] == 0
+    assert site.json("/api/backtests")["found"] == 0
     assert site.get("/api/detections.csv").text.count("\n") == 1
 
 

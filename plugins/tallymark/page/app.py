@@ -229,9 +229,9 @@ def list_backtests(shared: Annotated[Backtests, Depends(backtests)], limit: Limi
     return {"found": found, "rows": rows, "folder": folder(settings().output_prefix)}
 
 
-@app.get("/api/backtests/{name}")
+@app.get("/api/backtests/{backtest}")
 def one_backtest(
-    name: str,
+    backtest: str,
     shared: Annotated[Backtests, Depends(backtests)],
     other: Text = "",
     change: Text = "",
@@ -242,10 +242,10 @@ def one_backtest(
 ) -> dict[str, Any]:
     """One backtest and what it would change, a row for each detection; with ``other``, where the two differ."""
     with _bucket_errors():
-        summaries = [shared.summary(wanted) for wanted in (name, other) if wanted]
+        summaries = [shared.summary(wanted) for wanted in (backtest, other) if wanted]
         if None in summaries:
             raise HTTPException(404, "There is no such backtest in the bucket.")
-        rows = shared.compared(name, other) if other else shared.detections(name)
+        rows = shared.compared(backtest, other) if other else shared.detections(backtest)
     wanted = {"change": change, "pattern_id": pattern, "merchant": merchant}
     chosen = [row for row in rows if all(row[column] == value for column, value in wanted.items() if value)]
     begin = (page - 1) * limit
