@@ -61,10 +61,7 @@ class EmptyStack(Stack):
 def measure(data: Path, quick: bool) -> dict:
     os.environ["TALLYMARK_SCHEDULE"] = "@continuous"
     stack = new_stack(common.fresh("latency"), data / "transactions.csv.gz")
-    index = LedgerIndex(stack.settings.warehouse, stack.settings.limits)
-    landed = _run(stack, lambda: 0 if index.is_open() else len(index.last_keys(10**6)))
-    with duckdb.connect(str(stack.settings.warehouse), read_only=True) as warehouse:
-        lags = _lags(landed, warehouse.execute(DONE).fetchall())
+    lags = lags_of(stack)
     with closing(sqlite3.connect(stack.root / "airflow" / "airflow.db")) as metadata:
         tasks = metadata.execute(TASKS).fetchall()
     # A run with empty steps takes about the second between two chunks, so its median depends on when it started.
@@ -79,6 +76,14 @@ def measure(data: Path, quick: bool) -> dict:
     for step in ("load", "build", "export"):
         figures[f"latency_step_{step}"] = (median(seconds for task, seconds in tasks if task == step), "s")
     return {"figures": figures}
+
+
+def lags_of(stack: Stack) -> list[float]:
+    """Run a stack until the feed is used up; returns seconds from landing to file, of each chunk, in order."""
+    index = LedgerIndex(stack.settings.warehouse, stack.settings.limits)
+    landed = _run(stack, lambda: 0 if index.is_open() else len(index.last_keys(10**6)))
+    with duckdb.connect(str(stack.settings.warehouse), read_only=True) as warehouse:
+        return _lags(landed, warehouse.execute(DONE).fetchall())
 
 
 def _empty_lags(data: Path) -> list[float]:

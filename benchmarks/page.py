@@ -9,7 +9,7 @@ from tallymark.settings import PROJECT_ROOT
 
 from benchmarks.common import BENCH, shown
 
-MEASUREMENTS = ("latency", "chunk", "backlog", "growth", "pairs", "idle", "listing", "rivals")
+MEASUREMENTS = ("latency", "chunk", "backlog", "growth", "pairs", "idle", "listing", "backtest", "rivals")
 INTRODUCTION = """# Performance
 
 `make bench` writes this page from the latest result of each measurement; manual changes are lost.

@@ -1,4 +1,4 @@
-"""S3 away, slow, refusing, or telling less than the truth; the warehouse open elsewhere."""
+"""S3 away, slow, refusing, or telling less than the truth."""
 
 import gzip
 import hashlib
@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import duckdb
 import pytest
 from botocore.config import Config
 from support import figures, servers
@@ -28,16 +26,15 @@ from support.streams import HEADER, exported, write_chunk
 from tallymark.intake import ledger, listing
 from tallymark.intake.listing import waiting_chunks
 from tallymark.local.replay import replay
-from tallymark.pipeline import export, load
+from tallymark.pipeline import export
 from tallymark.pipeline.build import build_models
 from tallymark.pipeline.export import export_detections
 from tallymark.pipeline.load import load_chunks
 from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store import BucketError, StoredObject
 from tallymark.store.s3 import S3_CONFIG, S3Store
-from tallymark.warehouse import connection as warehouse
+from tallymark.warehouse.connection import connect
 from tallymark.warehouse.ledger_index import LedgerIndex
-from tenacity import stop_after_delay
 
 THREE_ATTEMPTS = S3_CONFIG.merge(Config(read_timeout=600, retries={"mode": "standard", "total_max_attempts": 3}))
 IMPATIENT = THREE_ATTEMPTS.merge(Config(read_timeout=1.5))
@@ -97,7 +94,7 @@ def full_bucket(tmp_path) -> Iterator[Bucket]:
 @pytest.fixture(scope="module")
 def new_warehouse(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("new") / "warehouse.duckdb"
-    with warehouse.connect(Settings(warehouse=path)):
+    with connect(Settings(warehouse=path)):
         return path
 
 
@@ -140,7 +137,7 @@ def put_three_chunks(bucket: Bucket) -> list[str]:
 
 
 def customers(settings: Settings) -> list[str]:
-    with warehouse.connect(settings, read_only=True) as opened:
+    with connect(settings, read_only=True) as opened:
         rows = opened.execute("select customer from raw.transactions order by chunk_seq, line_number, customer")
         return [customer for (customer,) in rows.fetchall()]
 
@@ -410,33 +407,3 @@ def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
     take(10_000)
     assert sensor_says(full_bucket, tmp_path)["ends"] == "success"
     assert len([request for request in full_bucket.proxy.requests if re.search(LISTING, request)]) == 2
-
-
-HOLD = "import duckdb, sys, time; held = duckdb.connect(sys.argv[1]); print('open', flush=True); time.sleep(600)"
-
-
-@pytest.fixture
-def holder(settings) -> Iterator[subprocess.Popen]:
-    """Another process that has the warehouse open."""
-    duckdb.connect(str(settings.warehouse)).close()
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(settings.warehouse)], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout.readline() == b"open\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait(600)
-        process.stdout.close()
-
-
-def test_a_warehouse_that_is_open_elsewhere_is_waited_for(bucket, settings, holder, monkeypatch):
-    put_three_chunks(bucket)
-    monkeypatch.setattr(warehouse._open.retry, "sleep", lambda seconds: (holder.kill(), time.sleep(seconds)))
-    assert load.load_chunks(settings, bucket.store)["chunks_accepted"] == 3
-
-
-def test_a_warehouse_that_stays_open_elsewhere_is_said_to_be(bucket, settings, holder, monkeypatch):
-    monkeypatch.setattr(warehouse._open.retry, "stop", stop_after_delay(1))
-    with pytest.raises(RuntimeError, match=rf"is open elsewhere.*\(PID {holder.pid}\)") as raised:
-        load.load_chunks(settings, bucket.store)
-    assert "Close it there" in str(raised.value)

@@ -9,8 +9,9 @@ import duckdb
 
 from tallymark.settings import Settings
 from tallymark.warehouse.connection import connect, fetch_row
-from tallymark.warehouse.errors import WarehouseError, is_locked
+from tallymark.warehouse.errors import WarehouseError
 from tallymark.warehouse.ledger_index import LedgerIndex
+from tallymark.warehouse.lock import is_locked
 
 log = logging.getLogger(__name__)
 

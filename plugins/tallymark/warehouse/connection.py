@@ -8,28 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from tenacity import before_sleep_log, retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from tallymark.settings import Settings
-from tallymark.warehouse.errors import broken, errors_explained, explained, is_locked, must_have_room
+from tallymark.warehouse.errors import broken, errors_explained, explained, must_have_room
 from tallymark.warehouse.invoke_dbt import update_schema
 from tallymark.warehouse.ledger_index import LedgerIndex
+from tallymark.warehouse.lock import open_when_free
 from tallymark.warehouse.schema import create_unless_begun, needs_upgrade
 
 log = logging.getLogger(__name__)
 PACKAGES = Path(__file__).parents[1]
-LOCK_TIMEOUT_SECONDS = 30
-
-
-@retry(
-    retry=retry_if_exception(is_locked),
-    stop=stop_after_delay(LOCK_TIMEOUT_SECONDS),
-    wait=wait_fixed(0.5),
-    before_sleep=before_sleep_log(log, logging.INFO),
-    reraise=True,
-)
-def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(str(path), read_only=read_only)
 
 
 @contextmanager
@@ -37,7 +25,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
     """Open the warehouse and close it again; a new one, or one of an older schema version, gets its tables first.
 
     Raises:
-        WarehouseError: when another process keeps it open for longer than ``LOCK_TIMEOUT_SECONDS``, when a newer
+        WarehouseError: when another process keeps it open for longer than ``lock.LOCK_TIMEOUT_SECONDS``, when a newer
             Tallymark wrote it, when the file is broken, or when the machine fails (a full disk, missing permissions).
     """
     index = LedgerIndex(settings.warehouse, settings.limits)
@@ -46,11 +34,11 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
             must_have_room(settings.warehouse, settings.min_free_bytes)
             create_unless_begun(settings)
         try:
-            warehouse = opened.enter_context(_open(settings.warehouse, read_only))
+            warehouse = opened.enter_context(open_when_free(settings.warehouse, read_only))
             if needs_upgrade(settings, warehouse):
                 warehouse.close()
                 update_schema(settings)
-                warehouse = opened.enter_context(_open(settings.warehouse, read_only))
+                warehouse = opened.enter_context(open_when_free(settings.warehouse, read_only))
         except duckdb.ConnectionException:
             # A reader inside a writer is an error of the caller.
             raise

@@ -9,9 +9,9 @@ import duckdb
 
 from tallymark import machine
 from tallymark.errors import UserError
+from tallymark.warehouse.lock import LOCKED
 
 CONTINUES = "the next run continues where this one stopped."
-LOCKED = "lock on file"
 TOO_SHORT = "Could not read enough bytes"
 OF_A_NEWER_DUCKDB = "created with a newer version of DuckDB"
 SIGNS_OF_A_BROKEN_FILE = (
@@ -26,11 +26,6 @@ SIGNS_OF_A_BROKEN_FILE = (
 
 class WarehouseError(UserError, RuntimeError):
     """The warehouse cannot be used; the message says why and what to do."""
-
-
-def is_locked(error: BaseException | None) -> bool:
-    """Whether DuckDB reports that another process has the file open."""
-    return isinstance(error, duckdb.IOException) and LOCKED in str(error)
 
 
 def must_have_room(warehouse: Path, min_free_bytes: int) -> None:

@@ -8,14 +8,13 @@ from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
-import duckdb
-
 from tallymark import machine
 from tallymark.errors import UserError
 from tallymark.patterns import DBT_PROJECT
 from tallymark.settings import Settings
 from tallymark.speedups import dbt as speedups
 from tallymark.warehouse.ledger_index import LedgerIndex
+from tallymark.warehouse.lock import open_when_free, run_when_free
 
 _parsed: dict[tuple[str, str], Any] = {}
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
@@ -105,12 +104,17 @@ def invoke(
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
 
-        try:
-            result = dbtRunner(manifest=manifest, callbacks=callbacks).invoke([*arguments, *options])
-        finally:
-            DuckDBConnectionManager.close_all_connections()
+        def run() -> Any:
+            if manifest:
+                speedups.make_fit_for_another_command(manifest)
+            try:
+                return dbtRunner(manifest=manifest, callbacks=callbacks).invoke([*arguments, *options])
+            finally:
+                DuckDBConnectionManager.close_all_connections()
+
+        result = run_when_free(run)
     if and_then and result.success:
-        with duckdb.connect(str(settings.warehouse)) as warehouse:
+        with open_when_free(settings.warehouse) as warehouse:
             and_then(result.result, warehouse)
     if writes_warehouse:
         LedgerIndex(settings.warehouse, settings.limits).confirm()
