@@ -27,14 +27,14 @@ from tallymark.settings import Settings
 SETTINGS = Settings()
 PARAMS = threshold_params(SETTINGS.vars) | {
     "first_chunk": Param(
-        "",
-        type="string",
+        None,
+        type=["null", "string"],
         title="First chunk",
         description="The thresholds above decide from this chunk on. Empty: on all chunks.",
     ),
     "last_chunk": Param(
-        "",
-        type="string",
+        None,
+        type=["null", "string"],
         title="Last chunk",
         description="Later chunks are not looked at. Empty: the last one that was exported.",
     ),
@@ -71,7 +71,8 @@ def backtest_patterns():
         os.nice(NICE)
         use_connection(SETTINGS)
         try:
-            tried = plan(SETTINGS, changed(params, SETTINGS.vars), params["first_chunk"], params["last_chunk"])
+            chunks = [params[name] or "" for name in ("first_chunk", "last_chunk")]
+            tried = plan(SETTINGS, changed(params, SETTINGS.vars), *chunks)
             summary = backtest(SETTINGS, open_bucket(SETTINGS), tried, logged)
         except BacktestError as error:
             raise AirflowFailException(str(error)) from error

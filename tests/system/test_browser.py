@@ -407,7 +407,7 @@ def test_backtest_from_the_form_to_the_page(stream, open_page, browser, login):
     for value in (15, 20):
         page.goto(f"{stream.stack.ui_url}/dags/backtest_patterns")
         page.get_by_role("button", name="Trigger").first.click()
-        field = page.locator("[id=element_child_min_transactions]")
+        field = page.locator("[name=element_child_min_transactions]")
         field.scroll_into_view_if_needed()
         assert field.input_value() == "25"
         assert "In force: 25. Allowed: a number from 0 to 999999999999" in page.get_by_role("dialog").inner_text()

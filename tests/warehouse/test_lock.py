@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import tenacity
@@ -56,7 +57,7 @@ def test_each_step_waits(bucket, settings, holder, monkeypatch, step: Callable):
         holder.kill()
         holder.wait(600)
 
-    monkeypatch.setattr(tenacity.nap.time, "sleep", pause)
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=pause))
     assert step(settings, bucket)
     assert pauses
 

@@ -26,7 +26,6 @@ def threshold_params(vars: Mapping[str, Any]) -> dict[str, Param]:
                 in_force if threshold.allowed else json.loads(in_force),
                 title=f"{pattern.action}: {name}",
                 description=f"{threshold.meaning} In force: {in_force}. Allowed: {threshold.bounds}.",
-                section=f"{pattern.id} {pattern.action}",
                 **bounds,
             )
     return params

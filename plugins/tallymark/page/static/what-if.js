@@ -17,7 +17,9 @@ const tried = (summary) =>
     .map(([name, value]) => `${name} ${value}`)
     .join(", ") || "those of the stream";
 
-const numbersOf = (cell) => CHANGES.map((change) => [change, (row) => count(cell(row)[change]), "number"]);
+const title = (change) => change[0].toUpperCase() + change.slice(1);
+
+const numbersOf = (cell) => CHANGES.map((change) => [title(change), (row) => count(cell(row)[change]), "number"]);
 
 function listed(opened) {
   return [
@@ -29,14 +31,14 @@ function listed(opened) {
     ["Thresholds that were tried", tried, "words"],
     ["Rows", (row) => count(row.rows), "number"],
     ...numbersOf((row) => row.totals),
-    ["", (row) => action(row, opened), "short"],
+    ["Compare", (row) => action(row, opened), "short"],
   ];
 }
 
 function action(row, opened) {
-  if (row.name === opened) return "open";
+  if (row.name === opened) return "is open";
   if (!opened) return "";
-  return link(here({ ...OTHERS, compared: row.name }, "backtest"), "Compare", {
+  return link(here({ ...OTHERS, compared: row.name }, "backtest"), "with the open one", {
     "aria-label": `Compare with the backtest of ${time(row.made_at)}`,
   });
 }
