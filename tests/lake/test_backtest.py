@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from support.oracle import Row
 from support.streams import THRESHOLDS, write_chunk
 from tallymark.backtest.plan import plan
@@ -10,6 +11,8 @@ from tallymark.backtest.run import backtest
 from tallymark.local.replay import replay
 from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
+
+pytestmark = pytest.mark.system
 
 
 def answer(data, out, vars) -> list[dict]:

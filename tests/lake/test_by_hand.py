@@ -21,6 +21,7 @@ def test_doctor(engine, tmp_path, monkeypatch):
     assert "FAILS        spark        Spark does not answer at SPARK_REMOTE=sc://127.0.0.1:1/ (" in str(finding)
 
 
+@pytest.mark.system
 def test_chunks_are_taken_while_spark_is_away(data, tmp_path, monkeypatch):
     out = tmp_path / "out"
     replay(data, out, vars=THRESHOLDS)
@@ -32,6 +33,7 @@ def test_chunks_are_taken_while_spark_is_away(data, tmp_path, monkeypatch):
     assert replay(data, out, vars=THRESHOLDS) == {"chunks": 0, "detections": 1, "files": 1}
 
 
+@pytest.mark.system
 def test_dbt_and_build_by_hand(data, tmp_path, monkeypatch, capfd):
     out = tmp_path / "out"
     replay(data, out, vars=THRESHOLDS)

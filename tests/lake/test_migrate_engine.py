@@ -11,6 +11,8 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def out(data, tmp_path, monkeypatch):

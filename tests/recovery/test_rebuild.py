@@ -295,7 +295,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
 
 
 def test_nobody_else_may_have_the_warehouse_open(data, out, monkeypatch):
-    monkeypatch.setattr("tallymark.warehouse.connection._open.retry.stop", lambda state: True)
+    monkeypatch.setattr("tallymark.warehouse.lock.open_when_free.retry.stop", lambda state: True)
     opens = (
         f"import duckdb; kept = duckdb.connect({str(out / 'warehouse.duckdb')!r}); print('open', flush=True); input()"
     )

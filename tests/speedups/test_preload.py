@@ -16,10 +16,8 @@ logging.getLogger("tallymark").info("LOGS AGAIN")
 """
 
 
-@pytest.mark.parametrize(
-    "max_object_bytes",
-    [pytest.param("1000000", marks=pytest.mark.system, id="accepted"), pytest.param("1", id="rejected")],
-)
+@pytest.mark.system
+@pytest.mark.parametrize("max_object_bytes", [pytest.param("1000000", id="accepted"), pytest.param("1", id="rejected")])
 def test_made_up_chunk_is_not_shown(tmp_path, max_object_bytes):
     server = SmtpServer(Mailbox())
     server.start()

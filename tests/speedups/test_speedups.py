@@ -21,6 +21,7 @@ def materializations(out) -> set[str]:
     }
 
 
+@pytest.mark.system
 def test_everything_works_without_speedups(tmp_path, monkeypatch):
     """Two runs of the whole pipeline find what it finds with speedups, and touch none of them."""
     used = []

@@ -54,17 +54,17 @@ def test_each_step_waits(bucket, settings, holder, monkeypatch, step: Callable):
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
-        holder.kill()
-        holder.wait(600)
+        if len(pauses) == 3:
+            holder.kill()
+            holder.wait(600)
 
     monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=pause))
     assert step(settings, bucket)
-    assert pauses
+    assert len(pauses) == 3
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_no_step_waits_for_ever(bucket, settings, holder, monkeypatch, step: Callable):
-    monkeypatch.setattr(lock, "LOCK_TIMEOUT_SECONDS", 1)
     monkeypatch.setattr(lock.open_when_free.retry, "stop", tenacity.stop_after_delay(1))
     with pytest.raises(WarehouseError, match=rf"is open elsewhere.*Close it there.*\(PID {holder.pid}\)"):
         step(settings, bucket)

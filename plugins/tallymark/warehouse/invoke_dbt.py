@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
@@ -13,8 +13,9 @@ from tallymark.errors import UserError
 from tallymark.patterns import DBT_PROJECT
 from tallymark.settings import Settings
 from tallymark.speedups import dbt as speedups
+from tallymark.warehouse.errors import errors_explained
 from tallymark.warehouse.ledger_index import LedgerIndex
-from tallymark.warehouse.lock import open_when_free, run_when_free
+from tallymark.warehouse.lock import open_when_free
 
 _parsed: dict[tuple[str, str], Any] = {}
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
@@ -97,27 +98,30 @@ def invoke(
     callbacks: list[Callable] = []
     if hears:
         callbacks.append(lambda event: event.info.level in ("warn", "error") and hears(event.info.msg))
-    if writes_warehouse:
-        LedgerIndex(settings.warehouse, settings.limits).discard_unless_valid()
-    with _own_environment(settings, environment), speedups.quick_dbt(settings.speedups and not is_shown):
+    index = LedgerIndex(settings.warehouse, settings.limits)
+    with (
+        _own_environment(settings, environment),
+        speedups.quick_dbt(settings.speedups and not is_shown),
+        errors_explained(settings.warehouse),
+        # dbt does not wait for the lock of another process; within one process, it shares the open file.
+        open_when_free(settings.warehouse) if writes_warehouse else nullcontext() as warehouse,
+    ):
         # dbt reads some variables when it is imported.
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
 
-        def run() -> Any:
-            if manifest:
-                speedups.make_fit_for_another_command(manifest)
-            try:
-                return dbtRunner(manifest=manifest, callbacks=callbacks).invoke([*arguments, *options])
-            finally:
-                DuckDBConnectionManager.close_all_connections()
-
-        result = run_when_free(run)
-    if and_then and result.success:
-        with open_when_free(settings.warehouse) as warehouse:
+        if manifest:
+            speedups.make_fit_for_another_command(manifest)
+        if writes_warehouse:
+            index.discard_unless_valid()
+        try:
+            result = dbtRunner(manifest=manifest, callbacks=callbacks).invoke([*arguments, *options])
+        finally:
+            DuckDBConnectionManager.close_all_connections()
+        if and_then and result.success:
             and_then(result.result, warehouse)
     if writes_warehouse:
-        LedgerIndex(settings.warehouse, settings.limits).confirm()
+        index.confirm()
     return result
 
 
