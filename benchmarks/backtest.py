@@ -45,6 +45,8 @@ def measure(data: Path, quick: bool) -> dict:
         ended += count
         if _detected(stack) != _detected(disturbed):
             raise RuntimeError("A stream beside backtests detected something else")
+        if not count:
+            raise RuntimeError("No backtest succeeded beside the stream")
     return {
         "figures": {
             "backtest_alone_p50": (median(alone), "s"),

@@ -34,6 +34,7 @@ VARIABLES = {
     "DBT_PROJECT_DIR": NOWHERE,
     "DBT_RESOURCE_TYPES": "model",
     "DBT_TARGET": "no_such_target",
+    "MAKE_DATA": NOWHERE,
     "OTEL_PROPAGATORS": "no_such_propagator",
     "PYTHONHOME": NOWHERE,
     "PYTHONOPTIMIZE": "2",

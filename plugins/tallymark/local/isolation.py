@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
-# Variables of another installation of Airflow, dbt, rclone or Python, or of an AWS account. Connections stay, because
-# alerts need them. No client in here can use a SOCKS proxy, and httpx fails if there is one.
-FOREIGN = re.compile("_?AIRFLOW_(?!CONN_|VAR_)|AWS_|BOTO|DBT_|OTEL_|PYTHON|RCLONE_|(?i:[a-z]+_proxy=socks)")
+# Variables of another installation of Airflow, dbt, rclone or Python, or of an AWS account, and the options that make
+# passes to a command. Connections stay, because alerts need them. No client in here can use a SOCKS proxy, and httpx
+# fails if there is one.
+FOREIGN = re.compile("_?AIRFLOW_(?!CONN_|VAR_)|AWS_|BOTO|DBT_|MAKE_|OTEL_|PYTHON|RCLONE_|(?i:[a-z]+_proxy=socks)")
 
 
 def isolated(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 LOCKED = "lock on file"
 LOCK_TIMEOUT_SECONDS = 30
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 0.1
 
 
 def is_locked(error: BaseException | None) -> bool:
