@@ -61,19 +61,18 @@ def backtest_patterns():
         doc_md="Runs the models over the history under the thresholds of the form, and saves the comparison.",
     )
     def backtest(params=None) -> dict:
-        import os
-
         from tallymark.backtest.plan import BacktestError, plan
-        from tallymark.backtest.run import NICE, backtest
+        from tallymark.backtest.priority import lowest_priority
+        from tallymark.backtest.run import backtest
         from tallymark.on_airflow.engine import use_connection
         from tallymark.progress import logged
 
-        os.nice(NICE)
         use_connection(SETTINGS)
         try:
-            chunks = [params[name] or "" for name in ("first_chunk", "last_chunk")]
-            tried = plan(SETTINGS, changed(params, SETTINGS.vars), *chunks)
-            summary = backtest(SETTINGS, open_bucket(SETTINGS), tried, logged)
+            with lowest_priority() as reader:
+                chunks = [params[name] or "" for name in ("first_chunk", "last_chunk")]
+                tried = plan(SETTINGS, changed(params, SETTINGS.vars), *chunks)
+                summary = backtest(SETTINGS, open_bucket(SETTINGS), tried, logged, reader)
         except BacktestError as error:
             raise AirflowFailException(str(error)) from error
         return {name: summary[name] for name in ("name", "vars", "totals")}

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,20 +34,21 @@ from tallymark.warehouse.connection import connect, fetch_row, run_sql, transact
 
 log = logging.getLogger(__name__)
 
-# By so much a backtest lets the stream go first.
-NICE = 10
 LOCK = "lock"
 IMPORTANCE = ("raw.importance_versions", "raw.customer_importance")
 ROWS = ("raw.chunks", "raw.transactions", "raw.rejected_rows")
 RESULTS = ("detections", "chunk_thresholds")
 
 
-def backtest(settings: Settings, store: Store, plan: Plan, show: Show = ignore) -> dict[str, Any]:
+def backtest(
+    settings: Settings, store: Store, plan: Plan, show: Show = ignore, reader: Executor | None = None
+) -> dict[str, Any]:
     """Run the models over the history, compare, and save the answer in the bucket.
 
     Args:
         settings: of the live warehouse, which is only read.
         store: gets ``<output prefix>backtests/<name>/``.
+        reader: reads the live warehouse, instead of the calling thread.
 
     Returns:
         Its summary: see ``tallymark.backtest.report``.
@@ -59,7 +61,7 @@ def backtest(settings: Settings, store: Store, plan: Plan, show: Show = ignore) 
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     log.info("Backtest %s: %s", name, plan)
     with _own_folder(settings, name) as folder:
-        history = _History(settings, open_lake(settings, store), folder)
+        history = _History(settings, open_lake(settings, store), folder, reader)
         history.copy_importance()
         done = found = 0
         for portion in plan.portions:
@@ -102,6 +104,7 @@ class _History:
     live: Settings
     lake: Lake
     folder: Path
+    reader: Executor | None
 
     @property
     def own(self) -> Settings:
@@ -154,10 +157,16 @@ class _History:
         """Parquet files with rows of the live warehouse, by table, until the end."""
         with TemporaryDirectory(dir=self.folder) as folder:
             files = {table: str(Path(folder) / f"{table}.parquet") for table in tables}
-            with connect(self.live, read_only=True) as warehouse:
-                for table, path in files.items():
-                    self.lake.fetch(warehouse, table, chunks).write_parquet(path, compression="zstd")
+            if self.reader:
+                self.reader.submit(self._copy, files, chunks).result()
+            else:
+                self._copy(files, chunks)
             yield files
+
+    def _copy(self, files: dict[str, str], chunks: tuple[int, int] | None) -> None:
+        with connect(self.live, read_only=True) as warehouse:
+            for table, path in files.items():
+                self.lake.fetch(warehouse, table, chunks).write_parquet(path, compression="snappy")
 
 
 @contextmanager

@@ -231,16 +231,15 @@ def backtest(vars: dict, first: str, last: str, data: Path | None, out: Path | N
 
     Thresholds that are not in VARS stay what they were for each chunk. Nothing is exported or changed.
     """
-    import os
+    from tallymark.backtest.priority import lowest_priority
 
-    from tallymark.backtest.plan import plan
-    from tallymark.backtest.report import folder, show
-    from tallymark.backtest.run import NICE, backtest
-
-    os.nice(NICE)
     if data and not out:
         raise UserError("OUT is missing. With DATA, give a folder for a replay of it and for the answer, too")
-    with _progress(logging.WARNING) as progress:
+    with lowest_priority() as reader, _progress(logging.WARNING) as progress:
+        from tallymark.backtest.plan import plan
+        from tallymark.backtest.report import folder, show
+        from tallymark.backtest.run import backtest
+
         if data and out:
             from tallymark.local.replay import replay
 
@@ -248,7 +247,7 @@ def backtest(vars: dict, first: str, last: str, data: Path | None, out: Path | N
         settings, store = _exported(data, out)
         tried = plan(settings, vars, first, last)
         print(f"{tried}.", file=sys.stderr)
-        summary = backtest(settings, store, tried, progress)
+        summary = backtest(settings, store, tried, progress, reader)
     show(summary, f"{out or f's3://{settings.bucket}'}/{folder(settings.output_prefix, summary['name'])}")
 
 
