@@ -1,5 +1,5 @@
-"""The errors that are for people, apart from those that are mistakes of the code."""
+"""The base class of errors that a user can fix."""
 
 
 class UserError(Exception):
-    """Somebody who runs this can set it right; the message says in plain sentences what is wrong and what to do."""
+    """An error that the user can fix. Its message says what went wrong and what to do."""

@@ -1,4 +1,4 @@
-"""Faults of the machine, not of the code: a full disk, missing permissions, limits on memory and open files."""
+"""Faults of the machine, not the code: a full disk, missing permissions, limits on memory and open files."""
 
 import errno
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tallymark.errors import UserError
 
-# What happened, and what to do about it.
+# Error number -> what happened, and what to do about it.
 FAULTS = {
     errno.ENOSPC: ("The disk is full", "Free some space on it, or enlarge it"),
     errno.EDQUOT: ("The disk quota is used up", "Free some space, or raise the quota"),
-    errno.EFBIG: ("A file reached its largest size", "Raise the limit (ulimit -f), or use another file system"),
+    errno.EFBIG: ("A file reached the maximum size", "Raise the limit (ulimit -f), or use another file system"),
     errno.EROFS: ("The file system is read-only", "Mount it for writing, or choose another folder"),
     errno.EACCES: ("Access is denied", "Give the user of this process access to it and to its folder"),
     errno.EPERM: ("Access is denied", "Give the user of this process access to it and to its folder"),
@@ -20,12 +20,12 @@ FAULTS = {
     errno.ENFILE: ("The machine has too many files open", "Raise the limit (sysctl fs.file-max)"),
     errno.EIO: ("The disk failed to read or write", "Check the disk"),
     errno.ENOMEM: (
-        "Memory ran out",
+        "Out of memory",
         "Give the process more memory (SCHEDULER_MEMORY in .env), or lower TALLYMARK_MAX_CHUNKS_PER_RUN",
     ),
 }
-OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# How libraries that lose the error number report the fault: DuckDB and dbt quote the operating system, and say more.
+SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+# Texts of libraries that do not pass on the error number. DuckDB and dbt quote the operating system's text in theirs.
 SIGNS = {os.strerror(number): number for number in FAULTS} | {
     "max_temp_directory_size": errno.ENOSPC,
     "database or disk is full": errno.ENOSPC,
@@ -36,14 +36,14 @@ SIGNS = {os.strerror(number): number for number in FAULTS} | {
 
 
 def explain(fault: BaseException | str, path: Path | None = None) -> str | None:
-    """Sentences for people about a fault of the machine: what happened, to what, what to do.
+    """Explain a fault of the machine: what happened, to what, and what to do.
 
     Args:
-        fault: an exception, or what a library reported.
-        path: the file that was used, unless an ``OSError`` names another one.
+        fault: an exception, or the text that a library reported.
+        path: the file in use; an ``OSError`` that names another file takes precedence.
 
     Returns:
-        None when it is no fault of the machine.
+        The explanation, or None if this is not a fault of the machine.
     """
     number: int | None
     if isinstance(fault, MemoryError):
@@ -56,28 +56,31 @@ def explain(fault: BaseException | str, path: Path | None = None) -> str | None:
         return None
     what, to_do = FAULTS[number]
     where = f": {path}" if path else ""
-    if path and number in OF_SPACE:
-        where += f" ({_room(path)})"
+    if path and number in SPACE_ERRORS:
+        where += f" ({_free_space(path)})"
     return f"{what}{where}. {to_do}."
 
 
 def message(error: BaseException) -> str:
-    """What to tell people about any exception: a fault of the machine explained, or the exception's own text."""
+    """Return the text to show for an exception: the explanation of a machine fault, or the exception's own message."""
     return (explain(error) if isinstance(error, OSError | MemoryError) else None) or str(error)
 
 
 def must_be_writable(folder: Path, name: str) -> None:
-    """Create a folder unless it exists; raise a UserError when that fails, or when nothing can be written into it.
+    """Create a folder unless it exists, and check that files can be written to it.
 
     Args:
         name: what the command calls the folder.
+
+    Raises:
+        UserError: when the folder cannot be created or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        if error.errno in OF_SPACE:
+        if error.errno in SPACE_ERRORS:
             raise UserError(explain(error, folder.absolute())) from error
         why = "it is a file" if folder.is_file() else error.strerror
         raise UserError(
@@ -86,11 +89,11 @@ def must_be_writable(folder: Path, name: str) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write to the disk of a file, which need not be there yet."""
+    """Return the bytes that this user can still write to the disk of a path, which need not exist yet."""
     return shutil.disk_usage(_existing(path)).free
 
 
-def _room(path: Path) -> str:
+def _free_space(path: Path) -> str:
     status = os.statvfs(_existing(path))
     without_inodes = status.f_files and not status.f_favail
     return f"{human_size(free_bytes(path))} free{', no inodes free' if without_inodes else ''}"
@@ -102,5 +105,5 @@ def _existing(path: Path) -> Path:
 
 
 def human_size(count: int) -> str:
-    """A number of bytes, for people."""
+    """Format a number of bytes as MiB."""
     return f"{count / 2**20:,.1f} MiB"

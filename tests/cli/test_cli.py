@@ -220,7 +220,7 @@ def test_what_a_command_does_with_errors(monkeypatch, capsys):
     assert raises(OSError(errno.ENOSPC, "No space left on device", "/tmp")) == 1
     assert re.fullmatch(r"ERROR: The disk is full: /tmp \([0-9.,]+ MiB free\)\. .*\n", capsys.readouterr().err)
     assert raises(MemoryError()) == 1
-    assert capsys.readouterr().err.startswith("ERROR: Memory ran out. Give the process more memory")
+    assert capsys.readouterr().err.startswith("ERROR: Out of memory. Give the process more memory")
     assert raises(KeyboardInterrupt()) == 130
     for unexpected in (KeyError("x"), FileNotFoundError(errno.ENOENT, "x"), RuntimeError("x")):
         with pytest.raises(type(unexpected)):

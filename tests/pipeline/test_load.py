@@ -57,7 +57,7 @@ def test_bad_input(settings, bucket):
     for number, case in enumerate(CASES):
         _, chunk_seq, state, reason, in_file, accepted, rejected = by_number[f"{number:03d}b"]
         assert by_number[f"{number:03d}a"][2:] == ("accepted", None, 1, 1, 0)
-        none_counts = (reason or "").startswith("has no row that counts: ")
+        none_counts = (reason or "").startswith("has no valid rows (")
         assert none_counts == (state == "rejected" and rejected > 0)
         found = {"chunk": f"{state}: {reason}"} if state == "rejected" and not none_counts else {"accepted": accepted}
         reasons = query(
@@ -118,7 +118,7 @@ def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
     assert (
         (bucket.root / "output/rejected/chunk_1-2.csv")
         .read_text()
-        .endswith(f"{key}.gz,3,has 1 fields instead of 10,x\n")
+        .endswith(f"{key}.gz,3,has 1 field instead of 10,x\n")
     )
 
 
@@ -160,7 +160,7 @@ def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, buc
         "object_key,line_number,reason,line\n"
         f"{first},,\"header lacks customer, merchant, gender, amount; the first line is: 'no header'\",\n"
     )
-    assert rejected_file(settings, bucket, 2) == [[f"{first}.csv", "3", "has 1 fields instead of 10", "bad"]]
+    assert rejected_file(settings, bucket, 2) == [[f"{first}.csv", "3", "has 1 field instead of 10", "bad"]]
     [(reason,)] = query(settings, "select reason from raw.chunks where chunk_seq = 3")
     assert rejected_file(settings, bucket, 3) == [[f"{first}.csv.gz", "", reason, ""]]
 
@@ -171,9 +171,9 @@ def test_each_try_at_a_chunk_has_a_file_of_its_own(settings, bucket):
         put(bucket, "chunk_1", content)
         load.load_chunks(settings, bucket)
     assert [rejected_file(settings, bucket, chunk_seq) for chunk_seq in (1, 2, 3)] == [
-        [[FIRST, "", "holds no line", ""]],
-        [[FIRST, "", "holds no line", ""]],
-        [[FIRST, "3", "has 1 fields instead of 10", "bad"]],
+        [[FIRST, "", "contains no lines", ""]],
+        [[FIRST, "", "contains no lines", ""]],
+        [[FIRST, "3", "has 1 field instead of 10", "bad"]],
     ]
     assert len(list(bucket.list("output/rejected/"))) == 3
 
@@ -556,7 +556,7 @@ def test_folders(settings, bucket):
     rows = query(settings, "select chunk_key, reason, rows_in_file, rows_accepted from raw.chunks order by chunk_seq")
     assert [(key[25:-1], *found) for key, *found in rows] == [
         ("2 one part is bad", rows[0][1], None, 0),
-        ("3 nothing in it", "holds no line", None, 0),
+        ("3 nothing in it", "contains no lines", None, 0),
         ("4 good", None, 3, 2),
     ]
     assert "header lacks customer" in rows[0][1]

@@ -244,7 +244,7 @@ def test_the_number_of_a_rejected_version_may_be_given_again(data, out):
     write_chunk(data, "chunk_6", rows_of(6))
     replay(data, out, vars=VARS)
     assert rejected.read_text() == before
-    assert "has 1 fields instead of 3" in rejected.with_name("customer_importance-2-2.csv").read_text()
+    assert "has 1 field instead of 3" in rejected.with_name("customer_importance-2-2.csv").read_text()
     audit(settings(out), store)
 
 

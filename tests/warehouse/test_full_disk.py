@@ -128,7 +128,7 @@ def test_a_write_that_fails(stream, data, out, processes, point):
     """One sentence, whatever could not be written, and nothing is lost."""
     code, stderr = sent_by(processes, full_disk.run, data, out, json.dumps(VARS), point)
     assert code == 1
-    assert stderr.startswith(("ERROR: A file reached its largest size: ", "ERROR: The disk failed to read or write: "))
+    assert stderr.startswith(("ERROR: A file reached the maximum size: ", "ERROR: The disk failed to read or write: "))
     assert str(out) in stderr
     assert stderr.count("\n") == 1
     all_is_well(stream, data, out)
@@ -137,7 +137,7 @@ def test_a_write_that_fails(stream, data, out, processes, point):
 def test_a_commit_that_fails_after_a_file_was_decided_on_again(out, processes):
     """DuckDB would end the process if the key had been deleted and inserted."""
     said = sent_by(processes, full_disk.plan_again, out / "warehouse.duckdb")
-    assert said.startswith("A file reached its largest size: ")
+    assert said.startswith("A file reached the maximum size: ")
     with connect(settings(out), read_only=True) as warehouse:
         assert warehouse.execute("select file_key, body from output.files").fetchall() == [("key", b"first")]
 
@@ -174,7 +174,7 @@ def test_a_rebuild_that_fails_leaves_nothing_behind(data, out, bucket, monkeypat
     [
         (
             ["set memory_limit = '1MB'", "from range(1000000) order by random()"],
-            "Memory ran out: .*MAX_CHUNKS_PER_RUN;",
+            "Out of memory: .*MAX_CHUNKS_PER_RUN;",
         ),
         (
             [
@@ -209,7 +209,7 @@ def test_faults_of_sqlite(tmp_path):
 QUOTED = {
     errno.ENOSPC: "The disk is full: ",
     errno.EDQUOT: "The disk quota is used up: ",
-    errno.EFBIG: "A file reached its largest size: ",
+    errno.EFBIG: "A file reached the maximum size: ",
     errno.EROFS: "The file system is read-only: ",
     errno.EACCES: "Access is denied: ",
     errno.EMFILE: "This process has too many files open: ",
@@ -259,4 +259,4 @@ def test_the_end_of_a_task_log_explains_a_fault_of_the_machine(caplog, monkeypat
     report.explain_failure(OSError(errno.ENOSPC, "No space left on device", "/"))
     assert caplog.messages[-1].startswith("The disk is full: / (")
     report.explain_failure(MemoryError())
-    assert caplog.messages[-1].startswith("Memory ran out. Give the process more memory (SCHEDULER_MEMORY in .env)")
+    assert caplog.messages[-1].startswith("Out of memory. Give the process more memory (SCHEDULER_MEMORY in .env)")

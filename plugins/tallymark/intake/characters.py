@@ -1,4 +1,4 @@
-"""Characters that are trimmed from the ends of values. Python and SQL (csv.sql) both take them from here."""
+"""Characters that are trimmed from both ends of values, for Python and for SQL (csv.sql)."""
 
 import re
 
@@ -6,9 +6,9 @@ import duckdb
 
 from tallymark.warehouse.connection import run_sql
 
-# What Unicode calls white space, default-ignorable or a control character, quotation marks other than ' and ", and the
-# blank Braille pattern. Not NUL, which rejects a row, nor variation selectors, which are part of an emoji.
-# Each is the inside of a character class for Python's re and for DuckDB's RE2.
+# White space, default-ignorable and control characters of Unicode, quotation marks other than ' and ", and the blank
+# Braille pattern. NUL is not among them because it makes a row invalid, nor are variation selectors, which belong to
+# emoji. Each constant is the content of a character class for Python's re and DuckDB's RE2.
 HIDDEN_ASCII = "\x01-\x1f\x7f"
 HIDDEN = (
     f"{HIDDEN_ASCII}\x80-\xa0\xab\xad\xbb\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180e\u2000-\u200f\u2018-\u201f"
@@ -18,10 +18,10 @@ TRIMMED_ASCII, TRIMMED = f" {HIDDEN_ASCII}", f" {HIDDEN}"
 
 
 def define_csv_macros(connection: duckdb.DuckDBPyConnection, is_ascii: bool) -> None:
-    """Give a connection the macros of csv.sql, and the variables ``hidden`` and ``trimmed`` that they use.
+    """Define the macros of csv.sql, and the variables ``hidden`` and ``trimmed`` that they use, on a connection.
 
     Args:
-        is_ascii: whether all that they will read is ASCII, which takes short patterns.
+        is_ascii: whether the macros will read only ASCII; the patterns are shorter then.
     """
     hidden, trimmed = (HIDDEN_ASCII, TRIMMED_ASCII) if is_ascii else (HIDDEN, TRIMMED)
     connection.execute("set variable hidden = $characters", {"characters": hidden})
@@ -30,5 +30,5 @@ def define_csv_macros(connection: duckdb.DuckDBPyConnection, is_ascii: bool) -> 
 
 
 def visible(text: str) -> str:
-    """Text in which each character that is trimmed from the ends of values, and NUL, is named: ``C<U+200B>1``."""
+    """Replace invisible characters, typographic quotes and NUL by their code points: ``C<U+200B>1``."""
     return re.sub(f"[\0{HIDDEN}]", lambda found: f"<U+{ord(found[0]):04X}>", text)

@@ -1,4 +1,4 @@
-"""Which objects make up which chunk, in which order chunks are taken, and what below the prefix is no chunk."""
+"""Which objects form a chunk, the order of chunks, and objects below the prefix that are not part of one."""
 
 import re
 from collections import defaultdict
@@ -19,13 +19,13 @@ from tallymark.intake.folders import (
 )
 from tallymark.store import StoredObject
 
-# A chunk is named chunk_<something>, and ends there, in .csv or in .gz: whatever follows those is a copy.
+# Chunks are named chunk_<something>, optionally with .csv, .gz or both. Anything behind these extensions marks a copy.
 CHUNK_NAME = re.compile(r"chunk_(.+?)(?i:\.csv)?(?i:\.gz)?", re.DOTALL)
 COPY = re.compile(r"\.(csv|gz)(?![a-z0-9])", re.IGNORECASE)
-# Another ending begins with a letter; aws s3 sync gives its unfinished copies an ending of eight hexadecimal digits.
-OTHER_ENDING = re.compile(r"\.([a-z_][^.]*|(?=[0-9]*[a-f])[0-9a-f]{8})\Z", re.IGNORECASE)
+# Other extensions begin with a letter. aws s3 sync adds eight hexadecimal digits to the names of unfinished copies.
+OTHER_EXTENSION = re.compile(r"\.([a-z_][^.]*|(?=[0-9]*[a-f])[0-9a-f]{8})\Z", re.IGNORECASE)
 EVERYTHING_SETTLED = datetime.max.replace(tzinfo=UTC)
-# A name may be that of an upload that goes on, and a folder may lack its marker for a while.
+# An upload in progress may use a temporary name, and the marker of a folder comes last.
 GRACE_SECONDS = 300
 EXAMPLES = 3
 
@@ -35,10 +35,10 @@ class Chunk:
     """One object, or a folder of part files that its commit protocol declares complete.
 
     Attributes:
-        key: the object's key; of a folder the common part of the keys, with the slash at its end.
-        etag: the object's ETag; of a folder a SHA-256 over keys and ETags of its parts and commit markers.
-        members: the object; of a folder all objects in it.
-        landed_at: when the last of its objects was put.
+        key: the object's key; for a folder, the common prefix of the keys, with a trailing slash.
+        etag: the object's ETag; for a folder, the SHA-256 of the keys and ETags of its parts and commit markers.
+        members: the object; for a folder, all objects in it.
+        landed_at: when the last of these objects was put.
     """
 
     key: str
@@ -52,18 +52,18 @@ class Chunk:
 
     @property
     def parts(self) -> tuple[StoredObject, ...]:
-        """The objects that may hold rows, in natural order of their keys; commit markers decide which of them count."""
+        """The objects that may contain rows, in natural order of their keys. Commit markers decide which ones count."""
         return tuple(parts_of(self.key, self.members)) if self.is_folder else self.members
 
     @property
     def readable(self) -> list[StoredObject]:
-        """The objects that are fetched to read the chunk, in that order: commit markers, and what may hold rows."""
+        """The objects to fetch, in this order: commit markers, then objects that may contain rows."""
         markers = markers_of(self.key, self.members) if self.is_folder else []
         return [stored for stored in (*markers, *self.parts) if stored.size or not stored.has_etag]
 
     @property
     def size(self) -> int | None:
-        """Bytes of the content; None: commit markers have to be read first."""
+        """Size of the content in bytes, or None if it depends on commit markers that have not been read."""
         if self.is_folder and any(marker.size for marker in markers_of(self.key, self.members)):
             return None
         return sum(part.size for part in self.parts)
@@ -71,12 +71,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Ignored:
-    """Something below an input prefix that is no input.
+    """A folder or group of objects below an input prefix that is not read.
 
     Attributes:
         kind: ``incomplete folder`` or ``ignored objects``.
-        about: the folder's key, or the prefix that the objects are below.
-        message: a sentence for people.
+        about: the key of the folder, or the prefix of the objects.
+        message: why it is not read and what to do, for the user.
     """
 
     kind: str
@@ -85,37 +85,37 @@ class Ignored:
 
 
 def chunk_name(key: str) -> str:
-    """The last part of a chunk's key without ``.csv``, ``.csv.gz``: ``chunk_7``."""
+    """Return the last segment of a chunk's key without ``.csv``, ``.gz`` or ``.csv.gz``: ``chunk_7``."""
     return re.sub(r"(\.csv)?(\.gz)?$", "", key.rstrip("/").rpartition("/")[2], flags=re.IGNORECASE)
 
 
 def find_chunks(objects: Iterable[StoredObject], prefix: str, settled: datetime = EVERYTHING_SETTLED) -> list[Chunk]:
-    """The complete chunks among the objects below a prefix, in natural order of their keys.
+    """Return the complete chunks below a prefix, in natural order of their keys.
 
-    They end before the first folder that ``holds_up`` those behind it, so that chunks are taken in their order.
+    The list ends before the first folder that is about to be complete (see ``holds_up``), to keep chunks in order.
 
     Args:
-        objects: an object may come twice.
-        settled: objects that were put before this moment no longer have others coming behind them; see ``is_settled``.
+        objects: listed objects; duplicates are allowed.
+        settled: folders that have not changed since this moment are settled; see ``is_settled``.
     """
     single, folders, _ = _grouped(objects, prefix)
     chunks = [Chunk(stored.key, stored.etag, (stored,), stored.last_modified) for stored in single]
-    held_up = []
+    unsettled = []
     for key, members in folders.items():
         if is_complete(key, members, settled):
             chunks.append(Chunk(key, version_of(key, members), tuple(members), _newest(members)))
         elif holds_up(key, members, settled):
-            held_up.append(natural_order(key))
-    first = min(held_up, default=None)
+            unsettled.append(natural_order(key))
+    first = min(unsettled, default=None)
     in_order = sorted(chunks, key=lambda chunk: natural_order(chunk.key))
     return [chunk for chunk in in_order if first is None or natural_order(chunk.key) < first]
 
 
 def find_ignored(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
-    """What lies below the prefix, is no chunk, and has been there for ``GRACE_SECONDS``.
+    """Return folders and objects below the prefix that are not chunks and are older than ``GRACE_SECONDS``.
 
     Args:
-        apart: prefixes below it that belong to something else, such as the output.
+        apart: prefixes below it that have another use, such as the output.
     """
     before = settled_before(GRACE_SECONDS)
     _, folders, others = _grouped(objects, prefix)
@@ -128,20 +128,20 @@ def find_ignored(objects: Iterable[StoredObject], prefix: str, apart: tuple[str,
 
 
 def find_misnamed(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
-    """What lies below the prefix, not below those ``apart``, and is no chunk by its name."""
+    """Return objects below the prefix, but not below those in ``apart``, that are not named like a chunk."""
     _, _, others = _grouped((stored for stored in objects if not stored.key.startswith(apart)), prefix)
     names = sorted({_first_segment(stored.key.removeprefix(prefix)) for stored in others})
     if not names:
         return []
     message = (
-        f"{misnamed(names)} not named as a chunk and will not be read. A chunk is named {prefix}chunk_<something> and "
-        "ends there, in .csv or in .csv.gz. Rename or move what is misplaced."
+        f"{misnamed(names)} not named like a chunk and will not be read. Chunks are named {prefix}chunk_<something>, "
+        f"optionally with the extension .csv, .csv.gz or .gz. Rename or move {'it' if len(names) == 1 else 'them'}."
     )
     return [Ignored("ignored objects", prefix, message)]
 
 
 def misnamed(names: Sequence[str]) -> str:
-    """The beginning of a sentence about objects and folders that are no input: ``a, b, c and 2 more are``."""
+    """Return the start of a sentence about ignored objects and folders: ``a, b, c and 2 more are``."""
     more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
     return f"{', '.join(names[:EXAMPLES])}{more} {'is' if len(names) == 1 else 'are'}"
 
@@ -154,8 +154,8 @@ def _first_segment(name: str) -> str:
 def _incomplete(key: str, members: Sequence[StoredObject]) -> str:
     count, since = len(parts_of(key, members)), _newest(members)
     return (
-        f"has {count} part{'s' * (count != 1)} and no _SUCCESS marker since {since:%Y-%m-%d %H:%M} UTC, so it is not "
-        "read. If the job has ended, write the marker (mapreduce.fileoutputcommitter.marksuccessfuljobs=true)."
+        f"has had {count} part{'s' * (count != 1)} but no _SUCCESS marker since {since:%Y-%m-%d %H:%M} UTC, so it is "
+        "not read. If the job has finished, write the marker (mapreduce.fileoutputcommitter.marksuccessfuljobs=true)."
     )
 
 
@@ -166,7 +166,7 @@ def _newest(members: Sequence[StoredObject]) -> datetime:
 def _grouped(
     objects: Iterable[StoredObject], prefix: str
 ) -> tuple[list[StoredObject], dict[str, list[StoredObject]], list[StoredObject]]:
-    """Objects that are chunks, the objects of folders that are named as chunks, and others that somebody may miss."""
+    """Group objects below a prefix into single-object chunks, folders named like chunks, and misnamed objects."""
     single, folders, others = [], defaultdict(list), []
     for stored in {stored.key: stored for stored in objects if stored.key.startswith(prefix)}.values():
         name = stored.key.removeprefix(prefix)
@@ -183,4 +183,4 @@ def _grouped(
 
 def _is_chunk_name(name: str) -> bool:
     found = CHUNK_NAME.fullmatch(name)
-    return found is not None and not OTHER_ENDING.search(found[1]) and not COPY.search(found[1]) and is_input(name)
+    return found is not None and not OTHER_EXTENSION.search(found[1]) and not COPY.search(found[1]) and is_input(name)

@@ -1,4 +1,4 @@
-"""From the bytes of an object to its text, and what its header says of the columns."""
+"""Decoding of objects into lines of text, and parsing of their headers."""
 
 import re
 from collections.abc import Iterable
@@ -18,17 +18,16 @@ BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass(frozen=True)
 class CsvObject:
-    r"""The text of an object and what its header says.
+    r"""The text of an object, and the columns that its header names.
 
     Attributes:
-        key: of the object.
-        text: lines separated by ``\n``, whatever separated them before; no byte order mark.
-        undecodable: numbers (from 1) of the lines that are not UTF-8; their bad bytes are
-            written as ``\xNN`` in ``text``.
+        key: the object's key.
+        text: lines separated by ``\n``, whatever separated them in the object; without byte order marks.
+        undecodable: numbers (from 1) of lines that are not UTF-8. Their invalid bytes are ``\xNN`` in ``text``.
         header_line: number (from 1) of the first line that is not empty.
         width: number of columns.
-        positions: column name -> position from 1, or None if the header does not name it.
-        rows: lines below the header that are not empty.
+        positions: column name -> position (from 1), or None if the header does not name the column.
+        rows: number of lines below the header that are not empty.
     """
 
     key: str
@@ -42,12 +41,12 @@ class CsvObject:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a kind of file, in lower case.
+    """The columns of transactions or of the customer importance, in lower case.
 
     Attributes:
-        required: a header without one of them is no header.
-        optional: null when the header lacks them.
-        aliases: another name -> the name above.
+        required: columns that every header must name.
+        optional: columns that are null if the header does not name them.
+        aliases: accepted name -> name in ``required`` or ``optional``.
     """
 
     required: tuple[str, ...]
@@ -55,11 +54,11 @@ class Columns:
     aliases: dict[str, str] = field(default_factory=dict)
 
     def known(self, names: Iterable[str]) -> list[str]:
-        """Names of a header in lower case, without aliases."""
+        """Replace aliases in the lower-case names of a header."""
         return [self.aliases.get(name, name) for name in names]
 
     def lacking(self, names: Iterable[str]) -> list[str]:
-        """The required columns that names in lower case lack."""
+        """Return the required columns that are missing from the lower-case names of a header."""
         known = self.known(names)
         return [name for name in self.required if name not in known]
 
@@ -67,16 +66,16 @@ class Columns:
 def read_csv_objects(
     key: str, objects: Iterable[tuple[str, bytes]], columns: Columns, max_unpacked_bytes: int
 ) -> list[CsvObject]:
-    """Find lines and columns of objects that belong together; empty objects are left out.
+    """Decode the objects of a chunk or of the customer importance; empty objects are skipped.
 
     Args:
-        key: of all of them together; the rest of an object's key names it in reasons.
+        key: their common prefix, or the whole key of a single object. Reasons name an object by the rest of its key.
         objects: their keys and bytes.
-        max_unpacked_bytes: the setting, for all of them together.
+        max_unpacked_bytes: the setting; limits the total of all objects.
 
     Raises:
-        RejectedError: when together they hold nothing or unpack to too much, or when one, which the reason names,
-            cannot be unpacked or has no usable header.
+        RejectedError: when all objects are empty, they exceed the limit, or one of them cannot be unpacked or has no
+            usable header. The reason names that object.
     """
     files, unpacked = [], 0
     for object_key, body in objects:
@@ -92,14 +91,14 @@ def read_csv_objects(
         rows = len(list(filter(None, text.split("\n")))) - 1
         files.append(CsvObject(object_key, text, undecodable, header_line, width, positions, rows))
     if not files:
-        raise RejectedError("holds no line")
+        raise RejectedError("contains no lines")
     return files
 
 
 def split_lines(content: bytes) -> tuple[str, list[int]]:
-    """Text and undecodable lines of a file, as in CsvObject; lines may end in LF, CRLF or CR.
+    """Return the text and the undecodable lines of a file, as in CsvObject; lines may end in LF, CRLF or CR.
 
-    Byte order marks at the start of lines are left out: files that were put together have them in the middle.
+    Byte order marks are removed from the start of every line, because concatenated files have them in the middle.
     """
     content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     undecodable = []
@@ -118,10 +117,10 @@ def split_lines(content: bytes) -> tuple[str, list[int]]:
 
 
 def read_layout(content: bytes, columns: Columns) -> tuple[str, list[int], int, int, dict[str, int | None]]:
-    """Text, undecodable lines, header line, width and positions of a file, as in CsvObject.
+    """Return text, undecodable lines, header line, width and positions of a file, as in CsvObject.
 
     Raises:
-        RejectedError: when its header cannot be used; the message says what else than CSV the file seems to be.
+        RejectedError: when the header is not usable. The reason names the file type if it is recognized.
     """
     text, undecodable = split_lines(content)
     try:
@@ -133,15 +132,15 @@ def read_layout(content: bytes, columns: Columns) -> tuple[str, list[int], int, 
 
 
 def read_header(text: str, columns: Columns) -> tuple[int, int, dict[str, int | None]]:
-    """Header line, width and positions as in CsvObject: names in any order and case, split as rows are.
+    """Return header line, width and positions, as in CsvObject. Columns may come in any order and case.
 
     Raises:
-        RejectedError: when there is no line, its quotes do not match, it contains a NUL character, a required column
-            is missing, or a known one is repeated.
+        RejectedError: when there is no line, or the header has unbalanced quotes, contains a NUL character, lacks a
+            required column or repeats a known one.
     """
     header_line, line = _first_line(text)
     if not line:
-        raise RejectedError("holds no line")
+        raise RejectedError("contains no lines")
     if "\0" in line:
         raise RejectedError("header contains a NUL character")
     names = columns.known(_header_names(line))
@@ -154,26 +153,29 @@ def read_header(text: str, columns: Columns) -> tuple[int, int, dict[str, int | 
 
 
 def _first_line(text: str) -> tuple[int, str]:
-    """Number (from 1) and text of the first line that is not empty."""
+    """Return number (from 1) and text of the first line that is not empty."""
     content = text.lstrip("\n")
     return 1 + len(text) - len(content), content.partition("\n")[0]
 
 
 @lru_cache(maxsize=8)
 def _header_names(line: str) -> list[str]:
-    """Names in lower case, as the macros read them that read rows; the same header comes with nearly every object."""
+    """Parse the column names of a header, in lower case, with the macros that parse rows.
+
+    Cached, because nearly all objects have the same header.
+    """
     with duckdb.connect() as reader:
         define_csv_macros(reader, line.isascii())
-        is_broken, names = fetch_row(
+        is_unbalanced, names = fetch_row(
             reader,
             """
             select
-                has_unbalanced_quote(line) as is_broken,
+                has_unbalanced_quote(line) as is_unbalanced,
                 list_transform(csv_fields(line), lambda field: coalesce(bare(field), '')) as names
             from (select $line as line)
             """,
             {"line": line},
         )
-    if is_broken:
-        raise RejectedError(f"quotes of the header do not match; the first line is: '{visible(line[:200])}'")
+    if is_unbalanced:
+        raise RejectedError(f"header has unbalanced quotes; the first line is: '{visible(line[:200])}'")
     return [name.lower() for name in names]

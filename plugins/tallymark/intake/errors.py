@@ -1,13 +1,13 @@
-"""Why input cannot be used."""
+"""The error that rejects input."""
 
 from tallymark.settings import Limit
 
 
 class RejectedError(ValueError):
-    """An object cannot be used at all; the message says why, in words for the producer.
+    """An object is rejected whole. The message is the reason, for the producer.
 
     Args:
-        limit: the limit that it exceeds; None: it is not about a limit.
+        limit: the limit that the object exceeds, if that is the reason.
     """
 
     def __init__(self, reason: str, limit: Limit | None = None):

@@ -1,6 +1,6 @@
-"""What a file seems to be that is not UTF-8 CSV with commas.
+"""Detection of the file type of objects that are not comma-separated UTF-8 CSV.
 
-Only a file whose header cannot be used is looked at, so no signature ever rejects a file that can be read.
+It runs only after a header turned out not to be usable, so no signature ever rejects a readable file.
 """
 
 import re
@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from tallymark.intake.characters import TRIMMED, visible
 
-EXPECTED = "Tallymark reads UTF-8 CSV with commas, plain or gzip"
+EXPECTED = "Tallymark reads comma-separated UTF-8 CSV, plain or gzipped"
 
-# How a file begins, as a pattern of bytes. The order matters only where one is the beginning of another.
+# Patterns of the first bytes. Order matters only where one pattern is a prefix of another.
 SIGNATURES = {
     rb"PAR[1E]": "Parquet",
     rb"ORC(?=.{0,200}[^\t\n\r -~])": "ORC",
@@ -49,18 +49,18 @@ NUMBER = r"[+-]?[0-9]+([.,][0-9]+)?"
 CONTROL = r"[\0-\x08\x0e-\x1f]"
 ENDS = f"[{TRIMMED}'\"]"
 ONE_VALUE = re.compile(r"\s*(?:'[^']*'|\"[^\"]*\")\s*")
-# How much of a first line is looked at.
+# Only this much of the first line is examined.
 HEADER_CHARACTERS = 100_000
 
 
 def describe(content: bytes, header: str, is_utf8: bool, lacking: Callable[[Sequence[str]], list[str]]) -> str | None:
-    """Say what a file seems to be and what is expected; None: it seems to be CSV.
+    """Return a rejection reason with the type that a file seems to have, or None if it seems to be CSV.
 
     Args:
         content: of the file, unpacked.
         header: its first line that is not empty.
-        is_utf8: whether that line is.
-        lacking: which required columns are not among names in lower case.
+        is_utf8: whether that line is UTF-8.
+        lacking: returns the required columns that are not among the given lower-case names.
     """
     header = header[:HEADER_CHARACTERS]
     if kind := signature(content):
@@ -68,30 +68,30 @@ def describe(content: bytes, header: str, is_utf8: bool, lacking: Callable[[Sequ
     if encoding := _encoding(content):
         return f"is {encoding}, not UTF-8. {EXPECTED}"
     if re.fullmatch(r"(?i)sep=.", _trimmed(header)):
-        return f'begins with "{visible(header)}", a line for Excel, instead of the header: remove it. {EXPECTED}'
+        return f'begins with "{visible(header)}", a line for Excel. Remove that line. {EXPECTED}'
     for separator, name in SEPARATORS.items():
         if not lacking(_names(header, separator)):
-            return f"is separated by {name}, not by commas. {EXPECTED}"
+            return f"is separated by {name}, not commas. {EXPECTED}"
     names = _names(header, ",")
     if ONE_VALUE.fullmatch(header) and not lacking(names):
-        return f"has each line in quotes, which makes it one value. {EXPECTED}"
+        return f"has quotes around each line, which makes the line a single value. {EXPECTED}"
     has_no_name = lacking(names) == lacking(())
     if has_no_name and re.search(CONTROL, header):
-        return f"is a binary file of an unknown kind, not CSV. {EXPECTED}"
+        return f"is a binary file of unknown type, not CSV. {EXPECTED}"
     if not is_utf8 and lacking(names):
         return f"is not UTF-8, perhaps Latin-1 or Windows-1252. {EXPECTED}"
     if has_no_name and len(names) >= len(lacking(())) and any(re.fullmatch(NUMBER, name) for name in names):
-        return f"has no header: its first line looks like a row. That line must name {', '.join(lacking(()))}"
+        return f"has no header: the first line looks like data. It must name the columns {', '.join(lacking(()))}"
     return None
 
 
 def signature(content: bytes) -> str | None:
-    """What files are that begin like this one; None: nothing known."""
+    """Return the file type that the first bytes indicate, if any."""
     return next((kind for pattern, kind in SIGNATURES.items() if re.match(pattern, content, re.DOTALL)), None)
 
 
 def _encoding(content: bytes) -> str | None:
-    """The encoding of a text that is not UTF-8, by its byte order mark or because Latin letters are at its start."""
+    """Return the encoding of a text that is not UTF-8, if a byte order mark or Latin letters at its start show it."""
     sample = content[:SAMPLE_BYTES]
     for mark, name in BYTE_ORDER_MARKS.items():
         if re.match(mark, sample):

@@ -1,4 +1,4 @@
-"""Customer importance: versions of the multiset of weights below its prefix."""
+"""Loading of the customer importance: versions of the weights below its prefix. Repeated rows count."""
 
 import logging
 from collections import defaultdict
@@ -31,10 +31,10 @@ class ImportanceSet:
     """The objects below the prefix of the customer importance.
 
     Attributes:
-        prefix: of all of them.
-        plain: objects that count for themselves.
-        folders: folders with a commit protocol, by their keys, with all objects in them.
-        ignored: names below the prefix that are no input and no companions of it.
+        prefix: the prefix of the customer importance.
+        plain: objects outside folders with commit markers; each counts individually.
+        folders: key -> all objects, for each folder with commit markers.
+        ignored: names below the prefix that are neither input nor files that accompany it.
     """
 
     prefix: str
@@ -44,7 +44,7 @@ class ImportanceSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over keys and ETags of what may count, and of the markers that say what does; empty: nothing."""
+        """SHA-256 of the keys and ETags of all objects that may count and of their markers; empty if there are none."""
         found = list(self.plain)
         for key, members in self.folders.items():
             found += folders.parts_of(key, members)
@@ -52,12 +52,12 @@ class ImportanceSet:
         return folders.digest_of(sorted(found, key=lambda stored: stored.key)) if found else ""
 
     def is_settled(self, settle_seconds: float) -> bool:
-        """Whether all folders are complete."""
+        """Return whether all folders are complete."""
         settled = folders.settled_before(settle_seconds)
         return all(folders.is_complete(key, members, settled) for key, members in self.folders.items())
 
     def parts(self, get: Get) -> list[StoredObject]:
-        """The objects that count, in order of their keys.
+        """Return the objects that count, sorted by key.
 
         Raises:
             RejectedError: when a folder contradicts its commit protocol.
@@ -72,7 +72,7 @@ class ImportanceSet:
 
 
 def find_set(store: Store, prefix: str) -> ImportanceSet:
-    """What lies below the prefix of the customer importance."""
+    """List the objects below the prefix of the customer importance."""
     roots: list[str] = []
     objects = sorted(store.list(prefix), key=lambda stored: stored.key)
     for wanted in (folders.SUCCESS, folders.COMMITTED):
@@ -95,17 +95,17 @@ def find_set(store: Store, prefix: str) -> ImportanceSet:
 
 
 def ignored_importance(found: ImportanceSet) -> list[Ignored]:
-    """What lies below the prefix and is not read."""
+    """Return the names below the prefix that are not read, as one entry, or none."""
     if not found.ignored:
         return []
-    names = misnamed(found.ignored)
+    names, them = misnamed(found.ignored), "it" if len(found.ignored) == 1 else "them"
     return [
-        Ignored("ignored objects", found.prefix, f"{names} not read as customer importance. Move what is misplaced")
+        Ignored("ignored objects", found.prefix, f"{names} not read as customer importance. Rename or move {them}.")
     ]
 
 
 class ImportanceLoader:
-    """Loads versions of the customer importance into the warehouse; needs ``create_ledger_views``."""
+    """Loads versions of the customer importance into the warehouse. Call ``create_ledger_views`` first."""
 
     def __init__(self, settings: Settings, warehouse: duckdb.DuckDBPyConnection):
         self._settings = settings
@@ -122,20 +122,27 @@ class ImportanceLoader:
         )
 
     def load(self, found: ImportanceSet, attempts: Attempts) -> int | None:
-        """Load a set of objects if it changed; returns the number of the version in force.
+        """Load the current set of objects unless it is known, and return the version to use.
 
-        Versions count from 1. A set whose content was loaded before keeps its number. A set that is rejected is
-        recorded as such, and the last good version stays in force; so it does while the set cannot be read. A set that
-        exceeded a limit which has changed since is read again, as a new version. None: there is no set, or no good one.
+        Versions are numbered from 1. Content that was loaded before keeps its number. A rejected set gets a number too,
+        but the last good version stays in use, as it does while a set cannot be read or is incomplete. A set that was
+        rejected because of a limit is read again, as a new version, when that limit has changed.
+
+        Returns:
+            The number of the version to use, or None if there is no set or no good version.
 
         Raises:
-            UnreadableError: when the set cannot be read, and there was no version before it.
-            UnsettledError: when the set is incomplete, and there was no version before it.
+            UnreadableError: when the first set cannot be read.
+            UnsettledError: when the first set is incomplete.
         """
         digest = found.digest
         if not digest:
             forget_readable(self._warehouse, [found.prefix])
-            log.warning("No customer importance below %s: PatId1 cannot fire, the other patterns work.", found.prefix)
+            log.warning(
+                "There is no customer importance below %s. PatId1 cannot detect anything; other patterns are not "
+                "affected.",
+                found.prefix,
+            )
             return None
         known = self._find_version(digest)
         if known is None:
@@ -144,7 +151,7 @@ class ImportanceLoader:
                 if is_first:
                     raise UnsettledError(
                         f"The customer importance below {found.prefix} is not complete yet, so no chunk was taken. The "
-                        "next run tries again; if this stays so, put the _SUCCESS marker of its folder"
+                        "next run will retry. If this persists, put the missing _SUCCESS marker into its folder."
                     )
                 return self._last_good()
             if self._is_paused(found.prefix, digest):
@@ -157,8 +164,8 @@ class ImportanceLoader:
                 record_unreadable(self._warehouse, "customer importance", found.prefix, digest, str(error))
                 good = self._last_good()
                 log.error(
-                    "UNREADABLE: the customer importance. %s. It will be retried. %s",
-                    f"Version {good} stays in force" if good else "There is no good version",
+                    "UNREADABLE: customer importance. %s. It will be retried. %s",
+                    f"Version {good} stays in use" if good else "There is no good version",
                     error,
                 )
                 return good
@@ -168,17 +175,18 @@ class ImportanceLoader:
         if state == "accepted":
             return version
         good = self._last_good()
-        stays = f"version {good}, the last good one, stays in force" if good else "no version before it was good"
-        log.error("Customer importance version %d was rejected; %s.", version, stays)
+        stays = f"Version {good}, the last good one, stays in use" if good else "There is no good version"
+        log.error("Customer importance version %d was rejected. %s.", version, stays)
         return good
 
     def restore(self, store: Store, versions: dict[int, dict[str, str | None]]) -> None:
-        """Restore versions of another warehouse with their numbers, with rows where the bucket still holds them.
+        """Restore the versions of a lost warehouse under their numbers.
 
-        The others are in state ``lost``, without a digest, so that a set that comes back gets a number of its own.
+        The version that the bucket still holds gets its rows. The others get state ``lost`` and no digest; if such
+        content returns to the bucket, it gets a new number.
 
         Args:
-            versions: ``digest`` and ``content_sha256`` by number.
+            versions: version number -> ``digest`` and ``content_sha256``.
         """
         found = find_set(store, self._settings.customers_prefix)
         content = None
@@ -202,7 +210,7 @@ class ImportanceLoader:
         return fetch(get, found.prefix, found.parts(get), self._settings.max_object_bytes)
 
     def _read(self, found: ImportanceSet, attempts: Attempts, digest: str) -> tuple[int, str]:
-        """Number and state of a set whose digest is unknown: that of the same content, or a new one."""
+        """Read a set with an unknown digest; returns number and state of the version with its content, new or known."""
         content, rejected = None, None
         try:
             content = attempts.read(found.prefix, lambda get: self._fetch(found, get))
@@ -233,19 +241,19 @@ class ImportanceLoader:
         )[0]
 
     def _is_paused(self, prefix: str, digest: str) -> bool:
-        """Whether a set could not be read, and its next attempt is not due yet."""
+        """Return whether a set could not be read before and its next attempt is not due yet."""
         paused = "from raw.unreadable_inputs where input_key = ? and etag = ? and retry_at > ?"
         return self._warehouse.execute(paused, [prefix, digest, utc_now()]).fetchone() is not None
 
     def _find_version(self, digest: str) -> tuple[int, str] | None:
-        """Number and state of a set of objects; None: it has to be read."""
+        """Return number and state of the version with a digest, or None if the set must be read."""
         return self._warehouse.execute(
             "select importance_version, state from known_importance where digest = ? order by importance_version desc",
             [digest],
         ).fetchone()
 
     def _note_return(self, version: int) -> None:
-        """Move ``loaded_at`` of a version that replaced another one again, so that the last one found is the latest."""
+        """Update ``loaded_at`` of a version that is back in use, so that the version seen last is always the latest."""
         self._warehouse.execute(
             """
             update raw.importance_versions set loaded_at = $now
@@ -255,10 +263,10 @@ class ImportanceLoader:
         )
 
     def _write(self, content: Content | None, rejected: RejectedError | None, digest: str, version: int) -> str:
-        """Write a version; returns its state.
+        """Write a version and return its state.
 
         Args:
-            content: its objects; None: they were rejected.
+            content: the fetched objects; None if ``rejected`` has the reason why they were not fetched.
         """
         warehouse, files = self._warehouse, []
         if content:
@@ -286,9 +294,9 @@ class ImportanceLoader:
                 {"version": version},
             )
             if rejected_rows and not accepted_rows:
-                reason = f"has no row that counts: all {rejected_rows} rows are rejected"
+                reason = f"has no valid rows ({rejected_rows} rejected)"
             if reason:
-                log.error("REJECTED: the customer importance %s", reason)
+                log.error("REJECTED: customer importance version %d: %s.", version, reason)
             state = "rejected" if reason else "accepted"
             warehouse.execute(
                 "insert into raw.importance_versions (importance_version, digest, content_sha256, state, reason, "

@@ -1,7 +1,7 @@
-"""The ledger: which chunks were taken, and what else was found in the bucket.
+"""The ledger of chunks that were taken, rejected or in conflict, and the inputs that could not be taken.
 
-It is ``raw.chunks`` and ``raw.conflicts`` in the warehouse; ``raw.unreadable_inputs`` and ``raw.ignored_inputs`` have
-what could not be taken. The ledger index answers without opening the warehouse.
+The ledger is ``raw.chunks`` and ``raw.conflicts`` in the warehouse. ``raw.unreadable_inputs`` and
+``raw.ignored_inputs`` record the other inputs. The ledger index can be read without opening the warehouse.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from tallymark.warehouse.connection import as_utc, fetch_row, run_sql, utc_now
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 60, 900
-# So many parts of a folder are named in a sentence.
+# Messages name at most this many parts of a folder.
 MAX_NAMED = 20
 
 
@@ -28,13 +28,13 @@ class Entry:
     """A chunk that is being taken.
 
     Attributes:
-        importance_version: of the customer importance in force; None: there is none.
-        y_started_at: when work on it began, UTC.
-        content_bytes: size of the objects that count, as they are stored; None: they were not read.
-        content_sha256: SHA-256 of their content; None: they were not read.
-        rows_in_file: counted in its text, before any row is validated; None: it could not be read.
-        reason: why it is rejected whole; None: it is not.
-        limit: the limit that it exceeds; None: it is not about a limit.
+        importance_version: version of the customer importance in use; None if there is none.
+        y_started_at: when processing of the chunk began, UTC.
+        content_bytes: stored size of the objects that count; None if they were not read.
+        content_sha256: SHA-256 of their content; None if they were not read.
+        rows_in_file: rows counted in the text, before validation; None if the chunk was rejected before that.
+        reason: why the chunk is rejected whole; None if it is not.
+        limit: the limit that the chunk exceeds, if that is the reason.
     """
 
     chunk: Chunk
@@ -47,13 +47,13 @@ class Entry:
     limit: Limit | None = None
 
 
-# conflict: the key was accepted with other content. compare: the key is known with another ETag, and only the content
-# tells whether it is the same chunk.
+# conflict: the key was accepted with different content. compare: the key is known under a different ETag, and only the
+# content can show whether it is the same chunk.
 State = Literal["known", "compare", "conflict", "new"]
 
 
 class Outcome(NamedTuple):
-    """What the ledger says of a chunk that was taken: rows, and why it is rejected whole (None: it is not)."""
+    """Row counts of a chunk that was taken, and the reason if it was rejected whole."""
 
     accepted: int
     rejected: int
@@ -61,14 +61,14 @@ class Outcome(NamedTuple):
 
 
 def create_ledger_views(warehouse: duckdb.DuckDBPyConnection, limits: Limits) -> None:
-    """Give a connection the views and macros of ledger.sql, under these limits."""
+    """Define the views and macros of ledger.sql on a connection, for the given limits."""
     warehouse.execute("create or replace temp table limits_in_force (setting varchar, bytes bigint)")
     warehouse.executemany("insert into limits_in_force values (?, ?)", list(limits._asdict().items()))
     run_sql(warehouse, "intake/ledger")
 
 
 def seen_as(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> list[tuple[State, bool]]:
-    """What the ledger says of each chunk, and whether it lacks the chunk's key; needs ``create_ledger_views``."""
+    """Return for each chunk its state in the ledger, and whether its key is new. Call ``create_ledger_views`` first."""
     asked = {
         "keys": [chunk.key for chunk in chunks],
         "etags": [chunk.etag for chunk in chunks],
@@ -80,10 +80,10 @@ def seen_as(warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> li
 def compare(
     warehouse: duckdb.DuckDBPyConnection, chunk: Chunk, content_bytes: int | None, content_sha256: str | None
 ) -> State:
-    """What the ledger says of a chunk with this content (None: it is not readable as a chunk).
+    """Return the state of a chunk by its content; pass None for content that was rejected without being read.
 
-    A chunk whose content is known is known by its new ETag from now on. ETags change while the content stays when a
-    bucket is copied, restored, encrypted again, or uploaded in parts.
+    If the content is known, the ledger row gets the new ETag. ETags change without the content when a bucket is copied,
+    restored or re-encrypted, or when an object is uploaded again in parts.
     """
     same = warehouse.execute(
         """
@@ -104,10 +104,10 @@ def compare(
 
 
 def rejected(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[tuple[str, str]]:
-    """Keys of chunks that were rejected whole, in order of ``chunk_seq``, and what their open issues say.
+    """Return keys and open issue messages of chunks that were rejected whole, in order of ``chunk_seq``.
 
     Args:
-        since: the ``chunk_seq`` of the first one.
+        since: the lowest ``chunk_seq`` to include.
     """
     run_sql(warehouse, "intake/open_issues")
     return warehouse.execute(
@@ -123,10 +123,10 @@ def rejected(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[tuple[str
 
 
 def warnings(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
-    """Warnings about chunks that were accepted: one is late, or has the content of a chunk with another key.
+    """Return warnings about late chunks, and about chunks with the content of an earlier chunk under another key.
 
     Args:
-        since: the ``chunk_seq`` of the first of them.
+        since: the lowest ``chunk_seq`` to include.
     """
     found = []
     keys = warehouse.execute(
@@ -134,8 +134,8 @@ def warnings(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
     ).fetchall()
     for (before,), (key,) in pairwise(keys):
         if natural_order(key) < natural_order(before):
-            found.append(f"LATE: {key} landed after {before} was taken. It is taken now, as the next chunk.")
-    twins = warehouse.execute(
+            found.append(f"LATE: {key} landed after {before} was taken. It was taken as the next chunk.")
+    duplicates = warehouse.execute(
         """
         select chunks.chunk_key, list(earlier.chunk_key order by earlier.chunk_seq)
         from raw.chunks as chunks
@@ -149,23 +149,24 @@ def warnings(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[str]:
         """,
         [since],
     ).fetchall()
-    for key, others in twins:
+    for key, others in duplicates:
+        all_of_them = "Both count" if len(others) == 1 else "All of them count"
         found.append(
-            f"DUPLICATE CONTENT: {key} has the same content as {', '.join(others)}. All of them count, because chunks "
-            "are identified by key. If this was a mistake, contact the producer."
+            f"DUPLICATE CONTENT: {key} has the same content as {', '.join(others)}. {all_of_them}, because chunks are "
+            "identified by key. If this was a mistake, contact the producer."
         )
     return found
 
 
 def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:
-    """Numbers begin at 1 and have no gaps."""
+    """Return the number of the next chunk. Numbers start at 1 and have no gaps."""
     return fetch_row(warehouse, "select coalesce(max(chunk_seq), 0) + 1 from raw.chunks")[0]
 
 
 def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: Sequence[Entry]) -> list[Outcome]:
-    """Write the ledger rows of chunks whose rows are in the warehouse.
+    """Write the ledger rows of chunks whose rows are in the warehouse, and return their outcomes.
 
-    A chunk that has rows of which none counts is rejected whole.
+    A chunk that has rows but no valid one is rejected whole.
     """
     counted = warehouse.execute(
         """
@@ -185,7 +186,7 @@ def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: 
         accepted, rejected, usual_reason = by_chunk_seq.get(chunk_seq, (0, 0, None))
         reason = entry.reason
         if reason is None and rejected and not accepted:
-            reason = f"has no row that counts: all {rejected} rows are rejected, most frequently: {usual_reason}"
+            reason = f"has no valid rows ({rejected} rejected, most often: {usual_reason})"
         outcomes.append(Outcome(accepted, rejected, reason))
     rows = [
         {
@@ -219,9 +220,9 @@ def record_unreadable(
     etag: str,
     reason: str,
 ) -> datetime:
-    """Record that something could not be read; returns when to try again, UTC.
+    """Record a failed attempt to read a chunk or the customer importance; returns when to retry, UTC.
 
-    The pause doubles with each attempt at the same ETag, from ``FIRST_RETRY_SECONDS`` to ``LAST_RETRY_SECONDS``.
+    The delay doubles with each attempt at the same ETag, from ``FIRST_RETRY_SECONDS`` to ``LAST_RETRY_SECONDS``.
 
     Args:
         key: the chunk's key, or the prefix of the customer importance.
@@ -244,7 +245,7 @@ def record_unreadable(
 
 
 def forget_readable(warehouse: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> None:
-    """Record that chunks, or the customer importance, were read, so that no issue about them is open."""
+    """Close the open issues about unreadable or ignored inputs that have now been read."""
     for statement in (
         "delete from raw.unreadable_inputs where input_key in (select unnest(?::varchar[]))",
         "delete from raw.ignored_inputs where about in (select unnest(?::varchar[]))",
@@ -253,7 +254,7 @@ def forget_readable(warehouse: duckdb.DuckDBPyConnection, keys: Sequence[str]) -
 
 
 def record_ignored(warehouse: duckdb.DuckDBPyConnection, found: Sequence[Ignored]) -> set[tuple[str, str]]:
-    """Replace what is known of ignored objects; returns kind and subject of what was known before."""
+    """Replace the recorded ignored inputs; returns ``kind`` and ``about`` of those recorded before."""
     known = set(warehouse.execute("select kind, about from raw.ignored_inputs").fetchall())
     if known or found:
         warehouse.execute("delete from raw.ignored_inputs")
@@ -266,17 +267,17 @@ def record_ignored(warehouse: duckdb.DuckDBPyConnection, found: Sequence[Ignored
 
 
 def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> str:
-    """Record that an accepted key now has other content; returns a sentence that says what to do."""
+    """Record that an accepted key now has different content; returns the message for the open issue."""
     (landed_at,) = fetch_row(
         warehouse, "select max(landed_at) from raw.chunks where chunk_key = ? and state = 'accepted'", [chunk.key]
     )
     later = [part.key.removeprefix(chunk.key) for part in chunk.parts if as_utc(part.last_modified) > landed_at]
-    advice = "If it holds other transactions, put them under a new key"
+    advice = "If it contains other transactions, put them under a new key"
     if 0 < len(later) < len(chunk.parts):
         more = f" and {len(later) - MAX_NAMED} more" if len(later) > MAX_NAMED else ""
         names = f"{', '.join(later[:MAX_NAMED])}{more}"
-        advice = f"Put since then: {names}. To count these rows, put only these files into a folder with a new name"
-    message = f"was accepted before and now has other content (ETag {chunk.etag}), which does not count. {advice}."
+        advice = f"Put since then: {names}. To count their rows, put only these files into a folder with a new name"
+    message = f"was accepted before and now has different content (ETag {chunk.etag}), which does not count. {advice}."
     warehouse.execute(
         "insert into raw.conflicts (chunk_key, etag, message, landed_at, seen_at) values (?, ?, ?, ?, ?)",
         [chunk.key, chunk.etag, message, as_utc(chunk.landed_at), utc_now()],
@@ -285,7 +286,7 @@ def record_conflict(warehouse: duckdb.DuckDBPyConnection, chunk: Chunk) -> str:
 
 
 def update_index(index: LedgerIndex, warehouse: duckdb.DuckDBPyConnection, chunks: Sequence[Chunk]) -> None:
-    """Bring the ledger index up to date for some chunks; without any, or when it is lost, rebuild it."""
+    """Update the ledger index for the given chunks. Without chunks, or if the index is missing, rebuild all of it."""
     if chunks:
         keys = [chunk.key for chunk in chunks]
         known = warehouse.execute(

@@ -1,11 +1,9 @@
-"""Where in the bucket new chunks are looked for, and which of those found are waiting to be taken.
+"""Search for new chunks in the bucket, without opening the warehouse and without listing every chunk that ever landed.
 
-Nothing here opens the warehouse, and a look does not list all that ever landed.
-
-Chunks are numbered as a rule. The key of the next one sorts close behind that of the last one (between chunk_2999 and
-chunk_3000 come chunk_3, chunk_30 and chunk_300) or, when its number has one digit more, begins with 1 and zeros.
-Everything is listed while one call to S3 shows it all, every ``full_listing_seconds``, and always when the names of
-chunks do not grow: so late chunks, changed ones and those with other names are found too.
+Chunks are usually numbered. The key of the next chunk sorts shortly after the key of the last one (between chunk_2999
+and chunk_3000 there are only chunk_3, chunk_30 and chunk_300). If its number has one more digit, it begins with 1 and
+zeros. To find late, changed and differently named chunks too, all chunks are listed while a single call to S3 returns
+them all, every ``full_listing_seconds``, and always if the names of chunks do not grow.
 """
 
 import re
@@ -21,31 +19,31 @@ from tallymark.store import StoredObject
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 KEYS_PER_CALL = 1_000
-# Names grow when most differ in their numbers alone, and few of the last 50 chunks were late.
-ALIKE_AT_LEAST = 0.9
-RECENT, LATE_AT_MOST = 50, 5
+# Names grow if at least 90 percent of them differ only in their numbers, and at most 5 of the last 50 chunks were late.
+MIN_SIMILAR = 0.9
+RECENT, MAX_LATE = 50, 5
 
 
 class Place(NamedTuple):
-    """Keys that begin with ``prefix`` and sort behind ``after``, by bytes as S3 does; how far, ``is_passed`` tells."""
+    """Keys to list: those that begin with ``prefix`` and sort after ``after`` in byte order, until ``is_passed``."""
 
     prefix: str
     after: str = ""
 
     def is_passed(self, keys: Sequence[str]) -> bool:
-        """Whether keys that one call listed end with one that is older than ``after``: new ones come before that.
+        """Return whether a page of keys ends with an older chunk than ``after``: new chunks would have come before it.
 
-        What they miss all the same is there when the place is looked at from the next chunk on. A folder whose parts
-        are not all listed yet never ends them.
+        A new chunk that is missed nevertheless is found once the place starts at a later chunk. A page that ends inside
+        the folder of a new chunk never ends the listing.
         """
         return bool(self.after) and (not keys or natural_order(keys[-1]) <= natural_order(self.after))
 
 
 def places(index: LedgerIndex, prefix: str, full_listing_seconds: float) -> list[Place]:
-    """Where to look now. Places may overlap.
+    """Return the places to list now; they may overlap.
 
     Args:
-        prefix: of the transactions.
+        prefix: the prefix of the transactions.
         full_listing_seconds: the setting.
     """
     if time.time() - index.listed_at() > full_listing_seconds:
@@ -54,11 +52,10 @@ def places(index: LedgerIndex, prefix: str, full_listing_seconds: float) -> list
 
 
 def places_behind(prefix: str, keys: Sequence[str]) -> list[Place]:
-    """Where to look for chunks that follow those that were taken.
+    """Return the places to list for chunks that follow those already taken.
 
     Args:
-        keys: those of the last ``KEYS_PER_CALL`` chunks in the order in which they were taken, or of all, if there were
-            fewer.
+        keys: keys of the last ``KEYS_PER_CALL`` chunks, or of all chunks if there are fewer, in the order taken.
     """
     if len(keys) < KEYS_PER_CALL or not names_grow(keys):
         return [Place(prefix)]
@@ -69,28 +66,30 @@ def places_behind(prefix: str, keys: Sequence[str]) -> list[Place]:
 
 
 def names_grow(keys: Sequence[str]) -> bool:
-    """Whether a chunk that lands later sorts behind those before it: not so with UUIDs, or host names in front.
+    """Return whether later chunks sort after earlier ones.
 
-    Such names differ in more than their numbers, or most chunks turn up before the last one that was taken.
+    This is not the case with UUIDs, or with host names before the number. Such names differ in more than their numbers,
+    or many chunks sort before the last one that was taken.
 
     Args:
-        keys: of chunks, in the order in which they were taken.
+        keys: keys of chunks, in the order taken.
     """
-    [(_, alike)] = Counter(re.sub("[0-9]+", "0", chunk_name(key)) for key in keys).most_common(1)
-    if alike < ALIKE_AT_LEAST * len(keys):
+    [(_, similar)] = Counter(re.sub("[0-9]+", "0", chunk_name(key)) for key in keys).most_common(1)
+    if similar < MIN_SIMILAR * len(keys):
         return False
     order = [natural_order(key) for key in keys]
     last, late = max(order[:-RECENT], default=order[0]), 0
     for key in order[-RECENT:]:
         late += key < last
         last = max(last, key)
-    return late <= LATE_AT_MOST
+    return late <= MAX_LATE
 
 
 def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[Chunk]:
-    """Complete chunks among the listed objects that are a reason for a run, in natural order of their keys.
+    """Return the complete chunks among the listed objects that need a run, in natural order of their keys.
 
-    All of them, when the ledger index is not valid. Unreadable chunks count again when their next attempt is due.
+    These are the chunks that the ledger index does not know, and unreadable chunks whose next attempt is due. If the
+    index is not valid, all complete chunks are returned.
     """
     index = LedgerIndex(settings.warehouse, settings.limits)
     chunks = find_chunks(objects, settings.transactions_prefix, settled_before(settings.folder_settle_seconds))
@@ -98,17 +97,17 @@ def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[
 
 
 def has_newly_ignored(settings: Settings, objects: Iterable[StoredObject]) -> bool:
-    """Whether there is something among the listed objects that is no input, and that no run has recorded yet."""
+    """Return whether the listed objects include ignored ones that no run has recorded yet."""
     found = find_ignored(objects, settings.transactions_prefix, settings.apart)
     known = LedgerIndex(settings.warehouse, settings.limits).ignored()
     return bool({(ignored.kind, ignored.about) for ignored in found} - known)
 
 
 def unknown_chunks(index: LedgerIndex, chunks: Sequence[Chunk], before: float = float("inf")) -> list[Chunk]:
-    """Those that the ledger lacks, as far as the ledger index tells, in the order given.
+    """Return the chunks that the ledger index does not know, in the given order.
 
     Args:
-        before: as ``LedgerIndex.are_known`` has it.
+        before: see ``LedgerIndex.are_known``.
     """
     known = index.are_known([(chunk.key, chunk.etag) for chunk in chunks], before)
     return [chunk for chunk, is_known in zip(chunks, known, strict=True) if not is_known]

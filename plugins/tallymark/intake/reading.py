@@ -1,4 +1,4 @@
-"""Reading the objects of chunks and of the customer importance: their bytes and their CSV text, or why not."""
+"""Reading of the objects of chunks and of the customer importance, and handling of those that cannot be read."""
 
 import dataclasses
 import hashlib
@@ -22,18 +22,18 @@ from tallymark.warehouse.connection import utc_now
 log = logging.getLogger(__name__)
 Fetched = TypeVar("Fetched")
 
-# An object that was replaced this often between listing and reading waits as an unreadable chunk.
+# A chunk whose objects were replaced this often between listing and reading becomes an unreadable chunk.
 MAX_CHANGES = 3
 
 
 @dataclass(frozen=True)
 class Content:
-    """Objects that belong together, fetched.
+    """The fetched objects of a chunk or of the customer importance.
 
     Attributes:
-        key: of all of them together.
+        key: the chunk's key, or the prefix of the customer importance.
         parts: the objects that count, in natural order of their keys.
-        bodies: their bytes, as they are stored.
+        bodies: their bytes as stored.
     """
 
     key: str
@@ -42,60 +42,62 @@ class Content:
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Total number of bytes."""
         return sum(map(len, self.bodies.values()))
 
     @property
     def sha256(self) -> str:
-        """SHA-256 over sizes and bytes of the objects that are not empty, in their order, without names and ETags."""
+        """SHA-256 of the sizes and bytes of the objects that are not empty, in order. Keys and ETags are not hashed."""
         digest = hashlib.sha256()
         for body in self.bodies.values():
             digest.update(len(body).to_bytes(8) + body)
         return digest.hexdigest()
 
     def as_csv(self, columns: Columns, max_unpacked_bytes: int) -> list[CsvObject]:
-        """The objects unpacked, with their headers read.
+        """Unpack the objects and parse their headers.
 
         Raises:
-            RejectedError: when they cannot be read as CSV with these columns.
+            RejectedError: when an object is not CSV with these columns, or they exceed the limit.
         """
         bodies = ((part.key, self.bodies.get(part, b"")) for part in self.parts)
         return read_csv_objects(self.key, bodies, columns, max_unpacked_bytes)
 
 
 def fetch(get: Get, key: str, parts: Sequence[StoredObject], max_bytes: int) -> Content:
-    """Fetch objects that belong together.
+    """Fetch the objects of a chunk or of the customer importance.
 
     Args:
-        max_bytes: the setting ``max_object_bytes``, for all of them together.
+        max_bytes: the setting ``max_object_bytes``; limits their total size.
 
     Raises:
-        RejectedError: when they are larger; nothing was fetched.
-        ObjectChangedError: when one is no longer the object that was listed.
-        UnreadableError: when one cannot be read.
+        RejectedError: when they exceed ``max_bytes``; nothing is fetched then.
+        ObjectChangedError: when an object was replaced or deleted after it was listed.
+        UnreadableError: when an object cannot be read.
     """
     size = sum(part.size for part in parts)
     if size > max_bytes:
         limit = Limit("max_object_bytes", max_bytes)
-        raise RejectedError(f"has {size} bytes, more than {limit}", limit)
+        raise RejectedError(f"has {size} bytes, more than the limit of {limit}", limit)
     return Content(key, parts, {part: get(part) for part in parts if part.size or not part.has_etag})
 
 
 def fetch_chunk(get: Get, chunk: Chunk, max_bytes: int) -> Content:
-    """Fetch the objects of a chunk that count; raises what ``fetch`` does.
+    """Fetch the objects of a chunk that count.
 
     Raises:
-        RejectedError: also when a folder contradicts its commit protocol.
+        RejectedError: when a folder contradicts its commit protocol, and as in ``fetch``.
+        ObjectChangedError: as in ``fetch``.
+        UnreadableError: as in ``fetch``.
     """
     parts = committed_parts(get, chunk.key, chunk.members) if chunk.is_folder else chunk.parts
     return fetch(get, chunk.key, parts, max_bytes)
 
 
 class Attempts:
-    """Reads objects; when one cannot be read, tells from other objects whether S3 is away as a whole.
+    """Reads objects. If an object cannot be read, reads others to find out whether S3 is down altogether.
 
     Args:
-        others: objects that S3 should serve, the most promising ones first.
+        others: returns objects that S3 should serve, the most likely ones first.
     """
 
     def __init__(self, store: Store, others: Callable[[], Iterable[StoredObject]]):
@@ -104,17 +106,17 @@ class Attempts:
         self._has_access = False
 
     def read(self, key: str, fetch: Callable[[Get], Fetched], get: Get | None = None) -> Fetched:
-        """What ``fetch`` returns.
+        """Call ``fetch`` and return its result.
 
-        A failure that looks like an outage is retried once, if S3 serves other objects.
+        A failure that looks like an outage is retried once if S3 serves other objects.
 
         Args:
-            key: of what is read; objects whose keys begin with it prove nothing.
-            get: for the first attempt, such as one that has fetched objects ahead.
+            key: the chunk's key, or the prefix of the customer importance; objects below it are not used as evidence.
+            get: used for the first attempt; for example one with prefetched objects.
 
         Raises:
-            UnreadableError: when it cannot be read while S3 serves other objects.
-            BucketError: when S3 does not serve others either.
+            UnreadableError: when an object cannot be read although S3 serves others.
+            BucketError: when S3 does not serve other objects either.
         """
         try:
             return fetch(get or self._store.get)
@@ -147,7 +149,7 @@ class Attempts:
 
 @dataclass(frozen=True)
 class ReadChunk:
-    """A chunk that was fetched; one that is rejected whole has no files."""
+    """A chunk that was read; without files if it is rejected whole."""
 
     entry: Entry
     files: Sequence[CsvObject]
@@ -158,10 +160,10 @@ class ReadChunk:
 
 
 class ChunkReader:
-    """Reads chunks.
+    """Reads chunks and remembers the unreadable ones.
 
     Attributes:
-        unreadable: by key, chunks that could not be read while S3 served others, and why.
+        unreadable: key -> chunk and reason, for chunks that could not be read although S3 served others.
     """
 
     def __init__(self, store: Store, attempts: Attempts, limits: Limits, importance_version: int | None):
@@ -173,7 +175,7 @@ class ChunkReader:
         self._changes: Counter[str] = Counter()
 
     def read(self, chunks: Sequence[Chunk]) -> Iterator[ReadChunk]:
-        """Chunks in their order, without the unreadable ones, up to one that was replaced since it was listed."""
+        """Yield chunks in order, without unreadable ones. Stops at a chunk that changed after it was listed."""
         with fetched_ahead(self._store.get, [stored for chunk in chunks for stored in chunk.readable]) as get:
             for chunk in chunks:
                 entry = Entry(chunk, self._importance_version, y_started_at=utc_now())
@@ -186,24 +188,24 @@ class ChunkReader:
                 except RejectedError as error:
                     yield ReadChunk(dataclasses.replace(entry, reason=str(error), limit=error.limit), [])
                 except ObjectChangedError as error:
-                    log.info("%s. It is listed again.", error)
+                    log.info("%s", error)
                     return
                 else:
                     rows = sum(file.rows for file in files)
                     yield ReadChunk(dataclasses.replace(entry, rows_in_file=rows), files)
 
     def content(self, chunk: Chunk) -> Content | RejectedError | None:
-        """The content of a chunk, or why it is rejected; None: it cannot be read now."""
+        """Return the content of a chunk, the error if it is rejected, or None if it cannot be read now."""
         try:
             return self._fetch(chunk, self._store.get)
         except ObjectChangedError as error:
-            log.info("%s. It is listed again.", error)
+            log.info("%s", error)
             return None
         except RejectedError as error:
             return error
 
     def _fetch(self, chunk: Chunk, get: Get) -> Content | None:
-        """The content of a chunk; None: it is unreadable."""
+        """Return the content of a chunk, or None if it is unreadable."""
         try:
             return self._attempts.read(
                 chunk.key, lambda get: fetch_chunk(get, chunk, self._limits.max_object_bytes), get
@@ -214,6 +216,6 @@ class ChunkReader:
             self._changes[chunk.key] += 1
             if self._changes[chunk.key] < MAX_CHANGES:
                 raise
-            why = f"It was replaced {MAX_CHANGES} times while it was read: {error}"
-            self.unreadable[chunk.key] = chunk, why
+            reason = f"It changed {MAX_CHANGES} times between listing and reading. Last: {error}"
+            self.unreadable[chunk.key] = chunk, reason
         return None

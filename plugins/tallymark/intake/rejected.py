@@ -1,4 +1,4 @@
-"""The files with what was rejected, for the producer of the input."""
+"""Files of rejected rows and of rejected chunks, for the producer."""
 
 import hashlib
 
@@ -9,12 +9,12 @@ from tallymark.outbox.planned_files import replan
 from tallymark.outbox.safe_csv import as_csv
 from tallymark.settings import Settings
 
-# The longest key of S3, and the longest file name of most file systems.
+# Maximum length of a key in S3, and of a file name in most file systems.
 MAX_KEY_BYTES, MAX_NAME_BYTES = 1_024, 255
 
 
 class RejectedFiles:
-    """Plans the files, in the transaction that writes the rejected rows."""
+    """Plans the files. Call it in the transaction that writes the rejected rows."""
 
     def __init__(self, settings: Settings, warehouse: duckdb.DuckDBPyConnection):
         self._folder = f"{settings.output_prefix}rejected/"
@@ -25,7 +25,7 @@ class RejectedFiles:
         """Plan a file for each chunk that has rejected rows or was rejected whole, in order of ``chunk_seq``.
 
         Args:
-            since: the ``chunk_seq`` of the first of them.
+            since: the lowest ``chunk_seq`` to include.
         """
         chunks = self._warehouse.execute(
             """
@@ -45,14 +45,14 @@ class RejectedFiles:
             self.plan(chunk_name(key), chunk_seq, None)
 
     def plan_version(self, version: int) -> None:
-        """Plan the file for a version of the customer importance."""
+        """Plan the file for a version of the customer importance that has rejected rows or was rejected."""
         self.plan(f"customer_importance-{version}", None, version)
 
     def plan(self, name: str, chunk_seq: int | None, version: int | None) -> None:
         """Plan ``<name>.csv``.
 
-        ``-<number>`` is added to the name as long as another file has it (``chunk_7``, ``chunk_7.csv``), and when it is
-        so long that it is cut. A file that a rebuild found in the bucket is the same file if it holds the same bytes.
+        ``-<number>`` is added to the name if it must be truncated, and as often as another file has the name (as with
+        ``chunk_7`` and ``chunk_7.csv``). A file that a rebuild found in the bucket is reused if it has the same content.
         """
         rows = self._warehouse.execute(
             """
@@ -75,11 +75,11 @@ class RejectedFiles:
         number = f"-{chunk_seq or version}"
         longest = min(MAX_NAME_BYTES, MAX_KEY_BYTES - len(self._folder.encode()))
 
-        def key(end: str) -> str:
-            return self._folder + name.encode()[: longest - len(end)].decode(errors="ignore") + end
+        def key(suffix: str) -> str:
+            return self._folder + name.encode()[: longest - len(suffix)].decode(errors="ignore") + suffix
 
-        end = ".csv" if len(f"{name}.csv".encode()) <= longest else f"{number}.csv"
+        suffix = ".csv" if len(f"{name}.csv".encode()) <= longest else f"{number}.csv"
         other = "select 1 from output.files where file_key = ? and (sha256 <> ? or chunk_seq is not null)"
-        while self._warehouse.execute(other, [key(end), hashlib.sha256(body).hexdigest()]).fetchone():
-            end = number + end
-        replan(self._warehouse, key(end), body, chunk_seq=chunk_seq, row_count=len(rows))
+        while self._warehouse.execute(other, [key(suffix), hashlib.sha256(body).hexdigest()]).fetchone():
+            suffix = number + suffix
+        replan(self._warehouse, key(suffix), body, chunk_seq=chunk_seq, row_count=len(rows))

@@ -1,4 +1,4 @@
-"""The rows of CSV files: SQL decides, for many files at once, which count and why the others do not."""
+"""Validation of the rows of CSV files, in SQL, for many files at once."""
 
 import json
 import re
@@ -20,18 +20,18 @@ TRANSACTIONS = Columns(
 )
 IMPORTANCE = Columns(required=("customer", "merchant", "weight"), aliases={"source": "customer", "target": "merchant"})
 
-# Nothing that is trimmed, line ends among it, and no NUL either. Both sizes keep a row far below what DuckDB takes for
-# a line, 2 MB.
+# Excludes all trimmed characters, which include line ends, and NUL. The limits on value length and column count keep a
+# row far below DuckDB's maximum line length, 2 MB.
 CLEAN_VALUE = rf"""(?:'[^'",\0{TRIMMED}]{{0,1000}}+'|[^'",\0{TRIMMED}]{{0,1000}}+)"""
 CLEAN_ASCII_VALUE = CLEAN_VALUE.replace(TRIMMED, TRIMMED_ASCII)
 MAX_CLEAN_COLUMNS = 100
 
 
 def is_clean(file: CsvObject) -> bool:
-    """Whether the CSV reader of DuckDB reads the rows of a file as split_rows.sql does, several times faster.
+    """Return whether DuckDB's CSV reader, which is several times faster, reads a file exactly as split_rows.sql does.
 
-    Each row then has all columns; its values are in single quotes or bare, without quotes, commas and characters that
-    are trimmed inside, and a row is much shorter than DuckDB's longest line.
+    This is the case if every row has all columns, and values are bare or in single quotes, with no quotes, commas or
+    trimmed characters inside.
     """
     row = ",".join([CLEAN_ASCII_VALUE if file.text.isascii() else CLEAN_VALUE] * file.width)
     return (
@@ -49,18 +49,19 @@ def validated(
     kind: Literal["transactions", "importance"],
     missing_words: Sequence[str],
 ) -> Iterator[bool]:
-    """Provide the temporary view ``validated_rows``: the rows of files, and what is wrong with each.
+    """Provide the temporary view ``validated_rows``: one row per row of the files, with the reason if it is rejected.
 
-    Its column ``file`` is a file's place here, from 1. Enter it outside a transaction: DuckDB uses one core for what
-    the same transaction wrote.
-
-    Yields whether a file is read line by line.
+    Its column ``file`` is the position of the file in ``files``, from 1. Enter this outside a transaction, because
+    DuckDB uses a single core for data that the same transaction wrote.
 
     Args:
         missing_words: words that mean a missing value in a required column, in upper or lower case.
+
+    Yields:
+        Whether any file is read line by line.
     """
     clean = {place: _columns(file) for place, file in enumerate(files, start=1) if is_clean(file)}
-    # One reader reads one set of columns. Files with other columns are read line by line.
+    # A CSV reader has one list of columns. Files with other columns are read line by line.
     [(columns, _)] = Counter(clean.values()).most_common(1) or [((), 0)]
     with TemporaryFile("w", encoding="utf-8", newline="\n") as clean_rows:
         for place, file in enumerate(files, start=1):
@@ -80,7 +81,7 @@ def validated(
 
 
 def _set_missing_words(warehouse: duckdb.DuckDBPyConnection, words: Sequence[str]) -> None:
-    """Set the variable ``missing`` of rows.sql: the words, and what tells most values from them without a look-up."""
+    """Set the variable ``missing`` of rows.sql: the words, and properties that rule out most values without a lookup."""
     sizes = [len(form.encode()) for word in words for form in (word.lower(), word.upper())]
     missing = {
         "words": ["", *map(str.lower, words)],
@@ -88,7 +89,7 @@ def _set_missing_words(warehouse: duckdb.DuckDBPyConnection, words: Sequence[str
         "longest": max(sizes, default=0),
         "begin_with_digit": any(word[:1].isdigit() for word in words),
     }
-    # As JSON, because a struct parameter takes 2 ms.
+    # JSON, because a struct parameter takes 2 ms.
     warehouse.execute(
         """
         set variable missing = from_json(
@@ -101,13 +102,13 @@ def _set_missing_words(warehouse: duckdb.DuckDBPyConnection, words: Sequence[str
 
 
 def _columns(file: CsvObject) -> tuple[str, ...]:
-    """The names of all columns of a file in their order; an unknown column is named by its place."""
+    """Return the column names of a file in order; unknown columns are named by position."""
     names = {position: name for name, position in file.positions.items()}
     return tuple(names.get(position, f"column_{position}") for position in range(1, file.width + 1))
 
 
 def _split(warehouse: duckdb.DuckDBPyConnection, files: Mapping[int, CsvObject]) -> None:
-    """Split the lines of files, given by place, into the temporary table ``split_rows``."""
+    """Split the lines of files, by position, into the temporary table ``split_rows``."""
     for place, file in files.items():
         layout = {"file": place, "width": file.width, **file.positions}
         warehouse.execute("insert into files by name select unnest($layout)", {"layout": layout})
@@ -120,8 +121,8 @@ def _split(warehouse: duckdb.DuckDBPyConnection, files: Mapping[int, CsvObject])
 def _add_lines(warehouse: duckdb.DuckDBPyConnection, place: int, file: CsvObject) -> None:
     """Add the rows of a file, as text, to the temporary table ``file_rows``.
 
-    One file at a time: in a list of texts, DuckDB 1.5 takes time in the square of the number of quotes. Line numbers
-    travel as JSON: as a list, DuckDB 1.5 takes 0.1 ms per element.
+    It takes one file at a time, because with a list of texts as parameter, the time of DuckDB 1.5 is quadratic in the
+    number of quotes. Line numbers are passed as JSON, because a list takes DuckDB 1.5 0.1 ms per element.
     """
     warehouse.execute(
         """
@@ -147,12 +148,12 @@ def _add_lines(warehouse: duckdb.DuckDBPyConnection, place: int, file: CsvObject
 
 
 def insert_transactions(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[int, Sequence[CsvObject]]) -> int:
-    """Write the validated rows of chunks, accepted and rejected, in the transaction of their ledger rows.
+    """Write the validated rows of chunks, accepted and rejected; returns the number of accepted rows.
 
-    Returns the number of accepted rows.
+    Call it in the transaction that writes the chunks' ledger rows.
 
     Args:
-        chunks: the files of each, by ``chunk_seq``, in the order in which ``validated`` has them.
+        chunks: ``chunk_seq`` -> files, in the order in which they were passed to ``validated``.
     """
     files = [file for of_chunk in chunks.values() for file in of_chunk]
     chunk_seqs = [chunk_seq for chunk_seq, of_chunk in chunks.items() for _ in of_chunk]
@@ -174,7 +175,7 @@ def insert_transactions(warehouse: duckdb.DuckDBPyConnection, chunks: Mapping[in
 
 
 def insert_importance(warehouse: duckdb.DuckDBPyConnection, file: CsvObject, version: int) -> None:
-    """Write the validated rows of a file, accepted and rejected, for a version of the customer importance."""
+    """Write the validated rows of a file, accepted and rejected, as part of a version of the customer importance."""
     (accepted,) = fetch_row(
         warehouse,
         """
@@ -219,12 +220,12 @@ def _insert_rejected(
 
 
 def warnings_on_ids(warehouse: duckdb.DuckDBPyConnection, names: Sequence[str]) -> list[str]:
-    """Warnings about accepted rows with invisible characters inside an id; call it after the rows were written.
+    """Return warnings about accepted rows with invisible characters inside an id. Call it after writing the rows.
 
     Args:
-        names: what each of the files that were validated last is part of, in their order.
+        names: for each file that was validated last, the name of the chunk or version it belongs to, in order.
     """
-    # Only files that are read line by line have such ids.
+    # Only files that are read line by line can have such ids.
     found = warehouse.execute(
         """
         with ids as (
@@ -246,7 +247,7 @@ def warnings_on_ids(warehouse: duckdb.DuckDBPyConnection, names: Sequence[str]) 
     )
     return [
         f"INVISIBLE CHARACTERS: {name} has {rows} {'row' if rows == 1 else 'rows'} with invisible characters or "
-        f"typographic quotes inside a customer or merchant, for example {visible(example)}. They are part of the id. "
-        "If that is a mistake, ask the producer to remove them."
+        f"typographic quotes inside a customer or merchant, for example {visible(example)}. They count as part of the "
+        "id. If this was a mistake, ask the producer to remove them."
         for name, rows, example in found.fetchall()
     ]

@@ -1,20 +1,20 @@
--- How a line of CSV is read. A value may be bare, in single or in double quotes; a line is a row.
+-- Macros that parse a line of CSV. Each line is a row. Values may be bare, in single quotes or in double quotes.
 
--- A pattern in which `\h` in a character class stands for the characters that are trimmed: see characters.py.
+-- Replaces `\h`, which stands for the trimmed characters (see characters.py) in a character class of a pattern.
 create or replace temp macro with_trimmed(pattern) as replace(pattern, '\h', getvariable('trimmed'));
 
 create or replace temp macro without_ends(text, characters) as regexp_replace(
     text, with_trimmed('^[' || characters || ']+|[' || characters || ']+$'), '', 'g'
 );
 
--- What most writers write: single quotes or none, nothing to trim, no comma or quote inside a value. Such a line is
--- split once its quotes are gone, and its values are ready then, which is twice as quick as all that follows.
+-- True for most lines: values bare or in single quotes, nothing to trim, no comma or quote inside a value. Removing the
+-- quotes and splitting such a line yields its values, twice as fast as the macros below.
 create or replace temp macro is_simple(line) as regexp_full_match(
     line, with_trimmed($$('[^'",\h]*'|[^'",\h]*)(,('[^'",\h]*'|[^'",\h]*))*$$)
 );
 
--- Nearly every other line has neither a comma nor a quote inside its quotes: it can be split at its commas,
--- many times quicker than it can be matched field by field.
+-- True for nearly all other lines: no comma or quote inside quotes. Splitting such a line at its commas is many times
+-- faster than matching its fields.
 create or replace temp macro is_plain(line) as regexp_full_match(
     line,
     with_trimmed(
@@ -29,7 +29,7 @@ create or replace temp macro quoted_fields(line) as list_transform(
     lambda field: without_ends(field, '\h')
 );
 
--- A field whose opening quote has no closing one.
+-- True if a field has an opening quote without a closing one, or text behind the closing quote.
 create or replace temp macro has_unbalanced_quote(line) as case
     when is_plain(line) then false
     else len(list_filter(
@@ -48,7 +48,7 @@ create or replace temp macro fields_of(line, simple) as case
     else csv_fields(line)
 end;
 
--- A field without the quotes and the trimmed characters around it; null: it is empty.
+-- A field without the quotes and trimmed characters around it; null if it is empty.
 create or replace temp macro bare(field) as nullif(
     case
         when regexp_full_match(field, with_trimmed($$[\h]*('[^'"]*'|"[^'"]*"|[^'"]*)[\h]*$$))
@@ -60,8 +60,8 @@ create or replace temp macro bare(field) as nullif(
     ''
 );
 
--- The same of a field of a line that may be simple.
+-- The value of a field of any line; null if it is empty.
 create or replace temp macro value(field, simple) as case when simple then nullif(field, '') else bare(field) end;
 
--- What no pattern reads is kept as it is, but for quotes and trimmed characters around it.
+-- The text of a field that no pattern uses, without quotes and trimmed characters around it.
 create or replace temp macro trimmed(field, simple) as case when simple then field else without_ends(field, '\h''"') end;

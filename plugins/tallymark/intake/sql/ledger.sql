@@ -1,5 +1,5 @@
--- What was found in the bucket before: chunks, and conflicts, which have no chunk_seq. A rejection is final unless a
--- limit led to it that has changed since.
+-- All chunks in the ledger, including conflicts, which have no chunk_seq. A state is final unless it is a rejection
+-- because of a limit that has changed since.
 create or replace temp view found_before as
 select
     chunk_seq,
@@ -14,7 +14,7 @@ union all by name
 select chunk_key, etag, 'conflict' as state, true as is_final
 from raw.conflicts;
 
--- What is not taken again, by key and ETag. A rejected chunk is known until another object is accepted under its key.
+-- Keys and ETags that are not taken again. A rejected chunk is included until an object is accepted under its key.
 create or replace temp view known_chunks as
 select chunk_seq, chunk_key, etag
 from found_before
@@ -22,8 +22,8 @@ where
     state <> 'rejected'
     or (is_final and chunk_key not in (select chunk_key from raw.chunks where state = 'accepted'));
 
--- What the ledger says of each chunk asked for, in their order, and whether it lacks their keys. `compare`: the key is
--- known with another ETag, and the content may be the same.
+-- One row per given chunk, in the given order: its state in the ledger, and whether its key is new. `compare`: the key
+-- is known under a different ETag, and the content may be the same.
 create or replace temp macro seen_as(keys, etags, sizes) as table
 with asked as (
     select

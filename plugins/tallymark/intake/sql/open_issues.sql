@@ -1,5 +1,6 @@
--- Open issues as of a moment: what kind, what about, and a sentence that says what to do. Alerts, the page and the notes
--- of runs read them here. seen_at is when an issue was seen last; rejected_file has a rejected chunk's reason.
+-- Open issues at a moment, one row per issue: its kind, its subject, and a message with the reason and what to do.
+-- Alerts, the Detections page and the notes of runs all use this macro. `seen_at` is when the issue was seen last,
+-- `rejected_file` the file with the reason and rows of a rejected chunk.
 create or replace temp macro open_issues(moment) as table
 with rejected_chunks as (
     select
@@ -21,7 +22,7 @@ rejected_importance as (
     select
         'rejected customer importance' as kind,
         'version ' || importance_version as about,
-        reason || '. The last good version stays in force.' as message,
+        reason || '. The last good version, if any, stays in use.' as message,
         loaded_at as seen_at
     from raw.importance_versions
     where state = 'rejected' and loaded_at = (select max(loaded_at) from raw.importance_versions)
@@ -42,8 +43,8 @@ unreadable as (
     select
         'unreadable ' || kind as kind,
         input_key as about,
-        'could not be read at ' || attempts || case when attempts = 1 then ' attempt' else ' attempts' end
-        || ' although S3 serves other objects; it will be retried. ' || reason as message,
+        'could not be read in ' || attempts || case when attempts = 1 then ' attempt' else ' attempts' end
+        || ' although S3 serves other objects. It will be retried. ' || reason as message,
         last_failed_at as seen_at
     from raw.unreadable_inputs
     where last_failed_at > moment - interval 1 day and input_key not in (select chunk_key from raw.chunks)

@@ -1,8 +1,8 @@
--- Rows carry their numbers, so cores need not wait for each other to keep them in order.
+-- Rows have line numbers, so threads need not wait for each other to keep the order.
 set preserve_insertion_order = false;
 
--- What is read line by line: the files with the positions of their columns (null: it has none of that name), their lines,
--- and what these say. Of a file that is read by columns, there are lines only when a row of it was rejected.
+-- Files that are read line by line, with the positions of their columns (null if a file lacks the column), their lines
+-- and their values. `file_rows` also has the lines of clean files with rejected rows.
 create or replace temp table files (
     file integer, width bigint, customer bigint, merchant bigint, gender bigint, amount bigint,
     step bigint, age bigint, zipcodeori bigint, zipmerchant bigint, category bigint, fraud bigint, weight bigint
@@ -17,13 +17,14 @@ create or replace temp table split_rows (
 
 create or replace temp table found_rejected (file integer, line_number bigint, reason varchar);
 
--- A number from its sign, its digits, and how many of them are before the point; where it has too few, zeros are added.
+-- The text of a number, from its sign, its digits and the number of digits before the decimal point. Zeros are added
+-- where digits are missing.
 create or replace temp macro shifted(sign, digits, before) as
     sign || rpad('0' || left(digits, greatest(before, 0)), cast(1 + greatest(before, 0) as integer), '0')
     || '.' || repeat('0', greatest(-before, 0)) || digits[1 + greatest(before, 0):];
 
--- The same number without an exponent: 1.5E3 is 1500, 15e-3 is 0.015. DuckDB 1.5 reads some with one as another number
--- or as none. Whatever is no number as CSV writers write them (digits, one point, an exponent) stays what it is.
+-- A number without its exponent: 1.5E3 becomes 1500, and 15e-3 becomes 0.015. DuckDB 1.5 casts some numbers with an
+-- exponent to a wrong value, or not at all. Any text but digits with at most one point and an exponent is unchanged.
 create or replace temp macro plain_number(number_text) as case
     when not contains(lower(number_text), 'e') then number_text
     when not regexp_full_match(number_text, '[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,3}') then number_text
@@ -34,14 +35,14 @@ create or replace temp macro plain_number(number_text) as case
     )
 end;
 
--- How many decimals the value of a plain number has, without rounding: 1.50 has 1. Null: it is not a number.
+-- The number of decimal places of a plain number, without trailing zeros: 1 for 1.50. Null if it is not a number.
 create or replace temp macro number_scale(plain) as case
     when regexp_full_match(plain, '[+-]?[0-9]*\.[0-9]+') then length(rtrim(plain, '0')) - instr(plain, '.')
     when regexp_full_match(plain, '[+-]?[0-9]+\.?') then 0
 end;
 
--- A value of a required column; null: it is empty or one of the words for a missing value. Nearly every value differs
--- from the words in its length or by a digit at its start, which is several times quicker to see than a look-up.
+-- A value of a required column; null if it is empty or a word for a missing value. The first two checks rule out nearly
+-- every value by its length or first digit, several times faster than the lookup.
 create or replace temp macro present(value) as case
     when strlen(value) not between getvariable('missing').shortest and getvariable('missing').longest
         then nullif(value, '')
@@ -49,8 +50,8 @@ create or replace temp macro present(value) as case
     when not list_contains(getvariable('missing').words, lower(value)) then value
 end;
 
--- All rows by the names of their columns: those that were split line by line, and those of clean files, which the
--- CSV reader of DuckDB reads each time that it is asked. No value holds a line end, so none that is empty becomes null.
+-- All rows by column name: those that were split line by line, and those of clean files. DuckDB's CSV reader reads clean
+-- files whenever this view is queried. `nullstr` is a line end, which no value contains, so empty values stay empty.
 create or replace temp view named_rows as
 select
     file,

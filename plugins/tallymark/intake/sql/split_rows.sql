@@ -1,4 +1,4 @@
--- What the lines in `file_rows` say; `flaw`: why a line cannot be read.
+-- Splits the lines in `file_rows` into values. `flaw` is the reason why a line cannot be split.
 insert into split_rows by name
 with split as (
     select *, is_simple(line) as simple, fields_of(line, simple) as fields
@@ -22,8 +22,9 @@ select
     case
         when is_undecodable then 'not UTF-8'
         when contains(line, chr(0)) then 'contains a NUL character'
-        when not simple and has_unbalanced_quote(line) then 'quotes do not match'
-        when len(fields) <> width then 'has ' || len(fields) || ' fields instead of ' || width
+        when not simple and has_unbalanced_quote(line) then 'unbalanced quotes'
+        when len(fields) <> width
+            then 'has ' || len(fields) || if(len(fields) = 1, ' field', ' fields') || ' instead of ' || width
     end as flaw
 from split
 inner join files using (file)

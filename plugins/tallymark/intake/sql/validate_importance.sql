@@ -1,4 +1,4 @@
--- Customer importance rows, in the temporary view `validated_rows`: see validate_transactions.sql.
+-- One row per row of customer importance, with the reason if it is rejected; see validate_transactions.sql.
 create or replace temp view validated_rows as
 with plain as (
     select file, line_number, flaw, customer, merchant, plain_number(weight) as weight_text
@@ -10,7 +10,7 @@ measured as (
     from plain
 ),
 
--- Casting text to a narrow decimal is far quicker, and right for nearly every weight.
+-- Casting to a narrow decimal is much faster, and exact for nearly every weight.
 cast_weights as (
     select
         *,
@@ -33,7 +33,7 @@ select
         when merchant is null then 'no merchant'
         when weight_text is null then 'no weight'
         when weight_scale is null then 'weight is not a number'
-        when weight_scale > 18 then 'weight has more than 18 decimals'
-        when weight is null or abs(weight) >= 1000000000 then 'weight has more than 9 digits before the point'
+        when weight_scale > 18 then 'weight has more than 18 decimal places'
+        when weight is null or abs(weight) >= 1000000000 then 'weight has more than 9 digits before the decimal point'
     end as reason
 from cast_weights

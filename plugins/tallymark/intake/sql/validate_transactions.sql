@@ -1,4 +1,4 @@
--- What each row says and, in `reason`, why it cannot be accepted (null: it can), in the temporary view `validated_rows`.
+-- One row per row of transactions. `reason` is why the row is rejected; null if it is accepted.
 create or replace temp view validated_rows as
 with plain as (
     select * replace (plain_number(amount) as amount)
@@ -21,8 +21,8 @@ select
         when merchant is null then 'no merchant'
         when amount_text is null then 'no amount'
         when amount_scale is null then 'amount is not a number'
-        when amount_scale > 4 then 'amount has more than 4 decimals'
+        when amount_scale > 4 then 'amount has more than 4 decimal places'
         when starts_with(amount_text, '-') and coalesce(amount, -1) <> 0 then 'amount is negative'
-        when amount is null then 'amount has more than 14 digits before the point'
+        when amount is null then 'amount has more than 14 digits before the decimal point'
     end as reason
 from measured
