@@ -117,7 +117,7 @@ def test_a_file_with_other_content_is_never_replaced(settings, bucket):
     path.write_text("somebody else's\n")
     make(settings, 1)
     for _ in range(2):
-        with pytest.raises(FileExistsError, match=r"00000001\.csv is there already and holds other"):
+        with pytest.raises(FileExistsError, match=r"00000001\.csv already exists with different content"):
             export.export_detections(settings, bucket)
     assert path.read_text() == "somebody else's\n"
 

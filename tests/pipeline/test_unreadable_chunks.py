@@ -93,7 +93,7 @@ def test_an_unreadable_chunk_holds_up_no_other(bucket, kind, caplog):
     assert (loaded["chunks_accepted"], loaded["chunks_unreadable"]) == (2, 1)
     assert bucket.ledger() == ["chunk_1", "chunk_3"]
     [warning] = [text for text in caplog.messages if text.startswith("UNREADABLE")]
-    assert "input/transactions/chunk_2" in warning and "S3 is away" not in warning.partition("If not")[0]
+    assert "input/transactions/chunk_2" in warning and "S3 is unreachable" not in warning.partition("Otherwise")[0]
     assert bucket.issues() == [("unreadable chunk", "input/transactions/chunk_2")]
     assert not bucket.is_due()
     reads = bucket.reads("transactions/chunk_2")
@@ -194,7 +194,7 @@ def test_an_object_that_is_replaced_each_time_waits(bucket):
     loaded = bucket.run()
     assert (loaded["chunks_accepted"], loaded["chunks_unreadable"]) == (1, 1)
     [(reason,)] = query(bucket.settings, "select reason from raw.unreadable_inputs")
-    assert "was replaced 3 times while it was read" in reason
+    assert "It changed 3 times between listing and reading" in reason
     bucket.proxy.choose = None
     assert bucket.run()["chunks_accepted"] == 1, "it is another object now, so it is due"
 

@@ -109,7 +109,7 @@ def test_put_without_condition_is_read_back(bucket):
         bucket.put(KEY, b"by another writer")
 
     bucket.store.client.put_object = put_object
-    with pytest.raises(OtherContentError, match="Does another warehouse write to the same prefix"):
+    with pytest.raises(OtherContentError, match="Check whether another warehouse writes to the same prefix"):
         bucket.store.put_new(KEY, b"1")
     bucket.store.client.put_object = original
     bucket.delete(KEY)

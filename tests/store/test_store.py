@@ -56,7 +56,7 @@ def keeps_what_is_put(store: Store) -> None:
 def puts_nothing_over_other_content(store: Store) -> None:
     store.put_new("once", b"1")
     store.put_new("once", b"1")
-    with pytest.raises(FileExistsError, match="once is there already"):
+    with pytest.raises(FileExistsError, match="once already exists with different content"):
         store.put_new("once", b"2")
     assert [store.get(stored) for stored in store.list("once")] == [b"1"]
 

@@ -179,7 +179,7 @@ def test_an_outage_that_stays_while_loading(bucket, settings, kind):
         load_chunks(settings, bucket.store)
     for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
         assert named in str(raised.value)
-    assert "the next run goes on where this one stopped" in str(raised.value)
+    assert "The next run continues where this one stopped" in str(raised.value)
     assert bucket.server.secret not in str(raised.value)
     if kind != "truncated_listing":
         assert sorted(customers(settings)) == sorted(expected[:100])
@@ -363,7 +363,7 @@ def test_the_sensor_fails_when_s3_hangs(bucket, tmp_path):
     bucket.proxy.faults = [Fault("hang")]
     says = sensor_says(bucket, tmp_path, read_timeout=0.3)
     assert [waits[:2] for waits in says["waits"]] == [[5, 0.3]] * 2
-    assert says["ends"].startswith("BucketError") and "S3 is away" in says["ends"]
+    assert says["ends"].startswith("BucketError") and "S3 is unreachable" in says["ends"]
 
 
 def test_the_sensor_finds_a_chunk_after_an_outage(bucket, tmp_path):

@@ -52,7 +52,7 @@ class RejectedFiles:
         """Plan ``<name>.csv``.
 
         ``-<number>`` is added to the name if it must be truncated, and as often as another file has the name (as with
-        ``chunk_7`` and ``chunk_7.csv``). A file that a rebuild found in the bucket is reused if it has the same content.
+        ``chunk_7`` and ``chunk_7.csv``). A file that a rebuild found in the bucket is reused if its content is equal.
         """
         rows = self._warehouse.execute(
             """

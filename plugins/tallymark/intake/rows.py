@@ -81,7 +81,7 @@ def validated(
 
 
 def _set_missing_words(warehouse: duckdb.DuckDBPyConnection, words: Sequence[str]) -> None:
-    """Set the variable ``missing`` of rows.sql: the words, and properties that rule out most values without a lookup."""
+    """Set the variable ``missing`` of rows.sql: the words, and properties to rule out most values without a lookup."""
     sizes = [len(form.encode()) for word in words for form in (word.lower(), word.upper())]
     missing = {
         "words": ["", *map(str.lower, words)],

@@ -1,4 +1,4 @@
-"""Where objects are kept, a bucket (s3.py) or a folder that is laid out like one (folder.py): what both do."""
+"""The interface of object stores: a bucket (s3.py), or a folder laid out like one (folder.py)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ IsEnough = Callable[[Sequence[str]], bool]
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object as a listing shows it.
+    """An object as listed.
 
     Attributes:
-        etag: without quotes and without the mark of a weak ETag. Where the server lists no ETag, a text made of size
-            and time, which tells versions apart as well as it can.
-        size: bytes.
-        last_modified: time zone aware.
-        has_etag: whether ``etag`` is the server's.
+        etag: the ETag without quotes and without the ``W/`` of a weak one. If the server lists no ETag, a text made of
+            size and time, which distinguishes versions as well as these two can.
+        size: in bytes.
+        last_modified: with time zone.
+        has_etag: whether ``etag`` is from the server.
     """
 
     key: str
@@ -30,7 +30,7 @@ class StoredObject:
 
     @classmethod
     def from_listing(cls, entry: dict[str, Any]) -> "StoredObject":
-        """Convert an entry of ``Contents`` in the answer to ``ListObjectsV2``; ``ETag`` may be missing or empty."""
+        """Convert an entry of ``Contents`` in a ``ListObjectsV2`` response; ``ETag`` may be missing or empty."""
         etag = bare_etag(entry.get("ETag") or "")
         mark = etag or version_mark(entry["Size"], entry["LastModified"])
         return cls(entry["Key"], mark, entry["Size"], entry["LastModified"], has_etag=bool(etag))
@@ -42,25 +42,25 @@ def bare_etag(header: str) -> str:
 
 
 def version_mark(size: int, last_modified: datetime) -> str:
-    """Return what stands in for an ETag that is not known."""
+    """Return a substitute for a missing ETag."""
     return f"{size} bytes, {last_modified.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 class ObjectChangedError(UserError, RuntimeError):
-    """An object was replaced or deleted after it was listed; a second listing proved it."""
+    """An object was replaced or deleted after it was listed, as a second listing showed."""
 
 
 class BucketError(UserError, RuntimeError):
-    """A call to S3 failed; the message says which call, on which bucket and endpoint, and what to do."""
+    """A call to S3 failed. The message names the call, the bucket and the endpoint, and says what to do."""
 
 
 class UnreadableError(BucketError):
-    """One object cannot be read. Only a look at other objects shows whether S3 serves those.
+    """An object cannot be read. Whether S3 serves other objects is unknown.
 
     Attributes:
-        is_definite: whether S3 answered about this very object: access denied, archived, listed but not found. If not
-            (5xx, time-outs, lost connections, content cut short, rejected credentials), it may be an outage.
-        is_archived: whether S3 gave its storage class as the reason.
+        is_definite: whether the error is about this object: access denied, archived, listed but not found. Other errors
+            (5xx, timeouts, lost connections, truncated content, rejected credentials) may be an outage.
+        is_archived: whether S3 gave the storage class as the reason.
     """
 
     def __init__(self, message: str, is_definite: bool, is_archived: bool = False):
@@ -70,47 +70,47 @@ class UnreadableError(BucketError):
 
 
 class OtherContentError(UserError, FileExistsError):
-    """A key that must never change holds other content."""
+    """The key of an object that must never change already holds different content."""
 
 
 Get = Callable[[StoredObject], bytes]
 
 
 class Store(Protocol):
-    """What the steps need of a bucket."""
+    """The operations that Tallymark needs from a bucket."""
 
     def list(self, prefix: str, after: str = "", is_enough: IsEnough | None = None) -> Iterator[StoredObject]:
-        """All objects whose keys begin with the prefix and sort, by their bytes, behind ``after``.
+        """List all objects whose keys begin with the prefix and sort after ``after`` in byte order.
 
         Args:
-            is_enough: is given the keys of what was listed by one call, and tells whether to ask for no more.
+            is_enough: called with the keys of each page; the listing ends when it returns true.
         """
 
     def get(self, stored: StoredObject) -> bytes:
-        """Return the whole content, as it is stored: packed content stays packed.
+        """Return the content as stored; compressed content is not decompressed.
 
         Raises:
-            ObjectChangedError: when a second listing shows another object under the key, or none.
+            ObjectChangedError: when a second listing shows a different object under the key, or none.
             UnreadableError: when the object cannot be read after a bounded number of attempts.
-            BucketError: when the bucket is missing, cannot be listed, or there are no credentials.
+            BucketError: when the bucket is missing or cannot be listed, or when there are no credentials.
         """
 
     def put_new(self, key: str, body: bytes) -> None:
-        """Put an object that must never change; nothing happens if it is there already.
+        """Put an object that must never change; do nothing if the key already holds the same content.
 
         Raises:
-            OtherContentError: when the key holds other content.
+            OtherContentError: when the key holds different content.
         """
 
     def put(self, key: str, body: bytes) -> None:
-        """Put an object, or replace it as a whole by another one."""
+        """Put an object, or replace it atomically."""
 
 
 def must_be_equal(key: str, existing: bytes, body: bytes) -> None:
-    """Raise an OtherContentError unless what a key holds is what was to be put."""
+    """Raise an OtherContentError unless a key holds the content that was to be put."""
     if existing != body:
         raise OtherContentError(
-            f"{key} is there already and holds other content ({len(existing)} bytes instead of {len(body)}). "
-            "It was left as it is. Does another warehouse write to the same prefix? "
-            "If this one is an old copy, make it anew: make rebuild"
+            f"{key} already exists with different content ({len(existing)} bytes instead of {len(body)}). It was not "
+            "changed. Check whether another warehouse writes to the same prefix. If this warehouse is an old copy, "
+            "rebuild it with: make rebuild"
         )

@@ -1,4 +1,4 @@
-"""Objects fetched before their turn: S3 takes its time for each, and answers for several at once."""
+"""Prefetching of objects: each request to S3 is slow, but several can run at the same time."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,23 +6,24 @@ from contextlib import contextmanager
 
 from tallymark.store import Get, StoredObject
 
-# As many connections as a boto3 client keeps (max_pool_connections) and two to spare.
+# Two fewer than the connections that a boto3 client keeps (max_pool_connections: 10).
 OBJECTS_AHEAD = 8
 BYTES_AHEAD = 64 * 2**20
 
 
 @contextmanager
 def fetched_ahead(get: Get, objects: Iterable[StoredObject]) -> Iterator[Get]:
-    """A ``get`` for objects that are asked for in this order, if at all; the next ones are fetched meanwhile.
+    """Provide a ``get`` that fetches the following objects in the background.
 
-    What fetching an object raises is raised where it is asked for.
+    Objects must be requested in the given order, but some may be skipped. If fetching an object fails, its request
+    raises the error.
     """
     objects = list(objects)
     places = {stored: place for place, stored in enumerate(objects)}
     fetched: dict[int, Future[bytes]] = {}
 
-    def get_in_turn(asked_for: StoredObject) -> bytes:
-        turn, size = places[asked_for], 0
+    def get_in_turn(requested: StoredObject) -> bytes:
+        turn, size = places[requested], 0
         for passed in [place for place in fetched if place < turn]:
             fetched.pop(passed).cancel()
         for place, stored in enumerate(objects[turn : turn + OBJECTS_AHEAD], turn):

@@ -1,4 +1,4 @@
-"""What a failed call to S3 means, and what to do about it."""
+"""Explanations of failed calls to S3: what happened, and what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from tallymark.store import BucketError
 
 # S3's code for an object in an archived storage class.
 ARCHIVED = "InvalidObjectState"
-# 4xx answers that are about the client, the connection or the load, and not about the object.
+# Codes of 4xx responses that are about the client, the connection or the server's load, not about the object.
 NOT_ABOUT_THE_OBJECT = {
     "AccountProblem",
     "AuthorizationHeaderMalformed",
@@ -38,15 +38,15 @@ NOT_ABOUT_THE_OBJECT = {
     "TokenRefreshRequired",
 }
 NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
-GOES_ON = "Nothing was lost or taken in part: the next run goes on where this one stopped."
+CONTINUES = "No data was lost or partly loaded. The next run continues where this one stopped."
 
 
 class UnusableAnswerError(RuntimeError):
-    """An answer of S3 is incomplete or contradicts another one; trying again may help."""
+    """A response is incomplete or contradicts another one. A retry may help."""
 
 
 class UnsupportedServerError(RuntimeError):
-    """A server does not answer as S3 does; trying again does not help."""
+    """The server does not behave like S3. A retry does not help."""
 
 
 S3_ERRORS = (BotoCoreError, ClientError, ResponseParserError, UnusableAnswerError, UnsupportedServerError)
@@ -56,12 +56,12 @@ S3_ERRORS = (BotoCoreError, ClientError, ResponseParserError, UnusableAnswerErro
 def explained(
     action: str, client: Any, bucket: str, aws_conn_id: str | None, when_denied: str | None = None
 ) -> Iterator[None]:
-    """Turn what boto3 raises into a BucketError that says what to do.
+    """Convert errors of boto3 into a BucketError that says what to do.
 
     Args:
-        action: what is tried, such as ``list input/``.
+        action: what the code does, such as ``list input/``.
         aws_conn_id: the Airflow connection of the client, if it has one.
-        when_denied: more advice for an answer 401 or 403.
+        when_denied: additional advice for a 403 response.
     """
     try:
         yield
@@ -77,29 +77,29 @@ def explain_get(key: str, client: Any, bucket: str, aws_conn_id: str | None, err
 
 
 def is_about_bucket(error: Exception) -> bool:
-    """Whether no object of the bucket can be read: there are no credentials, or there is no bucket."""
+    """Return whether the error affects the whole bucket: credentials or the bucket are missing."""
     return isinstance(error, NO_CREDENTIALS) or code(error) == "NoSuchBucket"
 
 
 def is_definite(error: Exception) -> bool:
-    """Whether S3 answered about the object itself: see UnreadableError."""
+    """Return whether the error is about the object itself; see UnreadableError."""
     answer = status(error) or 0
     return 400 <= answer < 500 and answer not in (401, 408, 429) and code(error) not in NOT_ABOUT_THE_OBJECT
 
 
 def status(error: BaseException | None) -> int | None:
-    """Return the HTTP status of S3's answer."""
+    """Return the HTTP status of S3's response, if there was one."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(error, ClientError) else None
 
 
 def code(error: BaseException | None) -> str | None:
-    """Return S3's code for the error, such as ``AccessDenied``."""
+    """Return S3's error code, such as ``AccessDenied``, if there was a response."""
     return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
 
 
 def _message(action: str, client: Any, bucket: str, error: Exception, advice: str) -> str:
-    said = str(error).rstrip(".")
-    return f"Could not {action} in bucket {bucket} at {client.meta.endpoint_url}: {said}. {advice}"
+    reason = str(error).rstrip(".")
+    return f"Could not {action} in bucket {bucket} at {client.meta.endpoint_url}: {reason}. {advice}"
 
 
 def _connection(aws_conn_id: str | None) -> str:
@@ -108,45 +108,45 @@ def _connection(aws_conn_id: str | None) -> str:
 
 def _advice(error: Exception, connection: str, when_denied: str | None = None) -> str:
     if code(error) == "RequestTimeTooSkewed":
-        return "Set the clock of this machine, with NTP: S3 rejects requests that are 15 minutes off."
+        return "Set the clock of this machine, with NTP: S3 rejects requests that are more than 15 minutes off."
     if status(error) in (401, 403) or isinstance(error, NO_CREDENTIALS):
-        rights = f"Check {connection}, and that it has the rights in docs/policies/mechanism-y.json."
-        return f"{rights} {when_denied}" if when_denied and status(error) == 403 else rights
+        permissions = f"Check {connection}, and that it has the permissions in docs/policies/mechanism-y.json."
+        return f"{permissions} {when_denied}" if when_denied and status(error) == 403 else permissions
     if code(error) == "NoSuchBucket":
-        return "Create the bucket, or name another one in the setting TALLYMARK_BUCKET."
+        return "Create the bucket, or set TALLYMARK_BUCKET to another one."
     if isinstance(error, SSLError):
-        return f"Check the server's certificate, and verify in the extra of {connection}."
+        return f"Check the server's certificate, and the verify option in the extra of {connection}."
     if isinstance(error, ProxyConnectionError):
         return "Check the environment variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
     if isinstance(error, UnsupportedServerError | PaginationError | ResponseParserError) or status(error) == 501:
         return (
-            f"The server does not answer as S3 does. Check endpoint_url of {connection}. "
-            "docs/s3-stores.md says what a server must offer, and make doctor checks it."
+            f"The server does not behave like S3. Check endpoint_url of {connection}. docs/s3-stores.md lists what a "
+            "server must support, and make doctor checks it."
         )
     if _may_be_outage(error):
-        return f"S3 is away, or its answers do not arrive whole. {_if_it_stays_so(connection)}"
-    return f"Check {connection} and the settings TALLYMARK_BUCKET and TALLYMARK_*_PREFIX; make doctor does."
+        return f"S3 is unreachable, or its responses were cut off. {_if_it_persists(connection)}"
+    return f"Check {connection} and the settings TALLYMARK_BUCKET and TALLYMARK_*_PREFIX, or run make doctor."
 
 
 def _advice_for_object(error: Exception, connection: str) -> str:
     if code(error) == ARCHIVED:
         return "Restore the object from its archive."
     if status(error) == 403:
-        return _advice(error, connection, "An object may also have an access rule or an encryption key of its own.")
+        return _advice(error, connection, "The object may also have its own access rules or encryption key.")
     if status(error) == 404:
-        return "S3 lists the object and does not find it. Put it again, or delete it."
+        return "S3 lists the object but does not find it. Put it again, or delete it."
     if is_definite(error):
-        return "S3 does not serve the object as it is stored. Put it again, or delete it."
+        return "S3 does not serve the object as stored. Put it again, or delete it."
     if _may_be_outage(error):
         return (
-            "If S3 serves other objects, this one is damaged: put it again, or delete it. If not, S3 is away. "
-            f"{_if_it_stays_so(connection)}"
+            "If S3 serves other objects, this one is damaged: put it again, or delete it. "
+            f"Otherwise, S3 is unreachable. {_if_it_persists(connection)}"
         )
     return _advice(error, connection)
 
 
-def _if_it_stays_so(connection: str) -> str:
-    return f"{GOES_ON} If it stays so, check endpoint_url and region_name of {connection}, and the network."
+def _if_it_persists(connection: str) -> str:
+    return f"{CONTINUES} If this persists, check endpoint_url and region_name of {connection}, and the network."
 
 
 def _may_be_outage(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""A folder that is laid out like a bucket."""
+"""A folder laid out like a bucket."""
 
 import errno
 import hashlib
@@ -20,29 +20,28 @@ from tallymark.store import (
     version_mark,
 )
 
-# At the top of the folder, files that are being written: no object is there.
+# Subfolder of the root for files that are still being written; never listed.
 UNFINISHED = ".unfinished/"
 
 
 @dataclass
 class FolderStore:
-    r"""A folder whose files are the objects; an ETag is the MD5 of the content, as on S3.
+    r"""A folder whose files are the objects. The ETag is the MD5 of the content, as on S3.
 
-    Keys are UTF-8, as on S3; bytes of a file's name that are not are written as ``\xNN`` in its key. Symbolic links
-    are followed. What cannot be read (a broken link, a file or folder without permission) is listed with 0 bytes and
-    without an ETag.
+    Keys are UTF-8, as on S3; bytes of a file name that are not UTF-8 become ``\xNN`` in the key. Symbolic links are
+    followed. Unreadable files and folders (broken links, missing permissions) are listed with 0 bytes and no ETag.
 
     Attributes:
-        root: what is listed and read.
-        target: what is written, and listed and read too; the same folder unless given.
-        written: the prefix of what is written. With another target, what root holds there is somebody else's, such as
-            that of the bucket whose input is replayed, and is not seen.
+        root: the folder to list and read.
+        target: the folder to write to, which is also listed and read; ``root`` by default.
+        written: the prefix of all written keys. If ``target`` is another folder, objects below this prefix in ``root``
+            are ignored, because they belong to the bucket whose input is replayed.
     """
 
     root: Path
     target: Path | None = None
     written: str = "output/"
-    # ETags by path, size and time in nanoseconds, and paths of keys whose names are not UTF-8: kept between listings.
+    # Caches: ETags by path, size and time in nanoseconds, and paths of files whose names are not UTF-8, by key.
     _etags: dict[tuple[str, int, int], str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _odd_paths: dict[str, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -71,7 +70,7 @@ class FolderStore:
         return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
     def _listed(self, key: str, path: Path) -> StoredObject | None:
-        """Return the object of a path; None when it was deleted a moment ago."""
+        """Return the object of a path, or None if it was deleted after it was found."""
         try:
             status = path.stat()
             etag = self._etag(path, status)
@@ -97,12 +96,14 @@ class FolderStore:
         except OSError as error:
             if not os.path.lexists(path):
                 raise ObjectChangedError(f"{path} was deleted after it was listed.") from error
-            why = error.strerror if path.exists() else "the target of the symbolic link is missing"
+            reason = error.strerror if path.exists() else "the target of the symbolic link is missing"
             raise UnreadableError(
-                f"Could not read {path}: {why}. Make it readable, put it again, or delete it.", is_definite=True
+                f"Could not read {path}: {reason}. Make it readable, put it again, or delete it.", is_definite=True
             ) from error
         if not stored.has_etag or _md5(body) != stored.etag:
-            raise ObjectChangedError(f"{path} was replaced after it was listed. The next listing decides.")
+            raise ObjectChangedError(
+                f"{path} was replaced after it was listed. It was not loaded. The next listing shows its current state."
+            )
         return body
 
     def put_new(self, key: str, body: bytes) -> None:
@@ -118,12 +119,12 @@ class FolderStore:
 
     @contextmanager
     def _written(self, key: str, body: bytes) -> Iterator[tuple[str, Path]]:
-        """A finished file under a name that nobody looks at, and the path where it belongs."""
+        """Write the content to a temporary file; yields its name and the final path."""
         target = self.target or self.root
-        path, aside = target / key, target / UNFINISHED
-        for folder in (path.parent, aside):
+        path, temporary = target / key, target / UNFINISHED
+        for folder in (path.parent, temporary):
             folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=aside, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=temporary, delete=False) as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
@@ -135,17 +136,17 @@ class FolderStore:
 
 
 def _files(root: Path, start: Path) -> Iterator[Path]:
-    """Everything below a folder that is no folder, and folders that cannot be listed.
+    """Yield all files below a folder, and all folders that cannot be listed.
 
     Args:
-        start: the folder, as a path in ``root``.
+        start: the folder, relative to ``root``.
     """
     above = [root / folder for folder in start.parents]
     yield from _files_below(root / start, frozenset(_identity(folder) for folder in above if folder.exists()))
 
 
 def _files_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """The same; a symbolic link to a folder on the way here, one of ``above``, is left out, as it would never end."""
+    """Yield the same as ``_files``, but skip symbolic links to a parent folder (``above``), which would never end."""
     try:
         identity = _identity(folder)
         entries = list(os.scandir(folder))
@@ -176,10 +177,10 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _read_file(path: Path) -> bytes:
-    """Read a regular file; a pipe or a device might never end."""
+    """Read a regular file. Anything else raises OSError, because a pipe or a device might never end."""
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return path.read_bytes()
 
 

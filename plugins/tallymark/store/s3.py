@@ -1,6 +1,6 @@
-"""A bucket of S3 or of a server that speaks its language, with time-outs, retries and fallbacks.
+"""A bucket on S3 or a compatible server, with timeouts, retries and fallbacks.
 
-docs/s3-stores.md says what a server must offer, and what happens where it does not.
+docs/s3-stores.md lists what a server must support, and the fallbacks for what it does not.
 """
 
 import base64
@@ -39,27 +39,27 @@ from tallymark.store.explain import (
 
 log = logging.getLogger(__name__)
 
-# No call waits for more than about two minutes: four tries of at most 25 seconds, and the pauses between them.
+# A call takes about two minutes at most: four attempts of up to 25 seconds, and the pauses between them.
 ATTEMPTS = 4
 S3_CONFIG = Config(
     connect_timeout=5,
     read_timeout=20,
     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-    # Many servers reject the checksum headers that boto3 adds. Each put has a Content-MD5, which all of them know.
+    # Many servers reject the checksum headers that boto3 adds. Each put has a Content-MD5, which all servers support.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
-# A poke waits for about 30 seconds: with its task's retries, a run has failed when S3 has hung for two minutes.
+# A poke takes at most about 30 seconds. Including task retries, a run fails after S3 has hung for two minutes.
 LISTING_CONFIG = S3_CONFIG.merge(Config(read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}))
 
-# http.client asks for "identity", and some servers and proxies then unpack objects that are stored packed.
+# The default of http.client is "identity", for which some servers and proxies decompress objects stored as gzip.
 _accept_encoding: ContextVar[str] = ContextVar("_accept_encoding", default="identity")
-# Endpoints that reject If-None-Match, as far as this process knows.
+# Endpoints known to reject If-None-Match.
 _without_conditional_writes: set[str] = set()
 
 
 class _WriteConflictError(UnusableAnswerError):
-    """S3 says that another object is in the way, and does not have it."""
+    """S3 rejected a put because of another write, although the key held no object before."""
 
 
 def entries(
@@ -70,36 +70,36 @@ def entries(
     is_enough: IsEnough | None = None,
     requester_pays: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Entries of ListObjectsV2 page by page, to the end or to the first page whose keys are enough.
+    """Yield the entries of ListObjectsV2, as in ``entries_of``, up to the end or the first page that is enough.
 
-    Keys up to ``after`` are left out also where the server ignores StartAfter. Entries are those of ``entries_of``.
+    Keys up to ``after`` are skipped even if the server ignores StartAfter.
 
     Raises:
-        UnusableAnswerError: when S3 says that there is more and not how to ask for it.
-        UnsupportedServerError: as ``entries_of`` does.
+        UnusableAnswerError: when a truncated page has no continuation token.
+        UnsupportedServerError: as in ``entries_of``.
     """
-    asked = {"Bucket": bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})} | _payer(requester_pays)
-    for page in client.get_paginator("list_objects_v2").paginate(**asked):
+    request = {"Bucket": bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})} | _payer(requester_pays)
+    for page in client.get_paginator("list_objects_v2").paginate(**request):
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
-            raise UnusableAnswerError("there is more to the listing, and no token to ask for it with")
+            raise UnusableAnswerError("the listing is truncated, but has no continuation token")
         listed = entries_of(page)
         found = [entry for entry in listed if entry["Key"] > after]
         yield from found
-        # A page with older keys comes from a server that ignores StartAfter: the newest keys are on a later page.
+        # Older keys on a page mean that the server ignores StartAfter. The newest keys are on a later page then.
         if is_enough and len(found) == len(listed) and is_enough([entry["Key"] for entry in found]):
             return
 
 
 def entries_of(page: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries of one answer to ListObjectsV2, each with an ``ETag``, which is empty where the server lists none.
+    """Return the entries of a ListObjectsV2 response, each with an ``ETag``, which is empty if the server lists none.
 
     Raises:
-        UnsupportedServerError: when the answer is no listing, or an entry lacks its key, size or time.
+        UnsupportedServerError: when the response is not a listing, or an entry has no key, size or time.
     """
     listed = page.get("Contents", [])
-    # The page of a web server may pass as an empty listing, and every run would find nothing.
+    # boto3 may parse the HTML page of a web server as an empty listing, and then no run would ever find a chunk.
     if not listed and not page.keys() & {"Name", "KeyCount", "MaxKeys", "IsTruncated"}:
-        raise UnsupportedServerError("the answer is no listing")
+        raise UnsupportedServerError("the response is not a listing")
     for entry in listed:
         if missing := [name for name in ("Key", "Size", "LastModified") if name not in entry]:
             raise UnsupportedServerError(f"the listing has no {missing[0]} for {entry.get('Key', 'an object')}")
@@ -108,13 +108,13 @@ def entries_of(page: dict[str, Any]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class S3Store:
-    """A bucket, through a boto3 S3 client; every method raises BucketError when a call to S3 fails.
+    """A bucket, accessed through a boto3 S3 client. All methods raise BucketError when a call to S3 fails.
 
     Attributes:
-        aws_conn_id: the Airflow connection that the client was made from, to be named in errors.
-        server_side_encryption: the encryption that each put asks for: "", "AES256", "aws:kms" or "aws:kms:dsse".
-        kms_key_id: the key for "aws:kms"; the bucket's, if empty.
-        requester_pays: whether each call agrees to pay for it.
+        aws_conn_id: the Airflow connection of the client, named in errors.
+        server_side_encryption: the encryption requested for each put: "", "AES256", "aws:kms" or "aws:kms:dsse".
+        kms_key_id: the key for "aws:kms"; if empty, the bucket's default key.
+        requester_pays: whether to pay for requests to a bucket that demands it.
     """
 
     client: Any
@@ -157,7 +157,7 @@ class S3Store:
             self.put_object(key, body)
 
     def put_object(self, key: str, body: bytes, **more: str) -> None:
-        """Call PutObject once, with what each put sends; ``more`` goes to boto3, which raises what S3 answers."""
+        """Call PutObject with checksum, encryption and ``more`` parameters; errors of boto3 are not converted."""
         md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         encryption = {"ServerSideEncryption": self.server_side_encryption, "SSEKMSKeyId": self.kms_key_id}
         self.client.put_object(
@@ -177,33 +177,32 @@ class S3Store:
         sent = self.server_side_encryption or "none"
         return self._explained(
             f"put {key}",
-            "If the bucket's policy demands an encryption header, set TALLYMARK_SERVER_SIDE_ENCRYPTION and "
-            f"TALLYMARK_KMS_KEY_ID to what it demands (sent now: {sent}). If it demands a KMS key, check that the "
-            "connection may use the key.",
+            "If the bucket policy requires encryption, set TALLYMARK_SERVER_SIDE_ENCRYPTION and TALLYMARK_KMS_KEY_ID "
+            f"accordingly (sent now: {sent}). If it requires a KMS key, check that the connection may use that key.",
         )
 
     def _fetch(self, stored: StoredObject) -> bytes:
         try:
             etag, body = self._download(stored.key, stored, **_if_match(stored))
         except ClientError as error:
-            # A server may tell one ETag in listings and another one for the object itself.
+            # Some servers report different ETags in listings and for the object itself.
             if status(error) != 412:
                 raise
             etag, body = self._download(stored.key, stored)
         if etag != stored.etag:
             self._must_be_as_listed(stored)
         if len(body) != stored.size:
-            raise UnusableAnswerError(f"{len(body)} bytes came instead of the {stored.size} that are listed")
+            raise UnusableAnswerError(f"received {len(body)} bytes, but {stored.size} are listed")
         return body
 
     def _must_be_as_listed(self, stored: StoredObject) -> None:
         """Raise an ObjectChangedError unless a new listing shows the same object."""
         now = next((found for found in self.list(stored.key) if found.key == stored.key), None)
         if now != stored:
-            how = "was deleted" if now is None else "was replaced"
+            change = "was deleted" if now is None else "was replaced"
             raise ObjectChangedError(
-                f"{stored.key} in bucket {self.bucket} at {self.client.meta.endpoint_url} {how} after it was listed. "
-                "Nothing was taken of it; the next listing decides."
+                f"{stored.key} in bucket {self.bucket} at {self.client.meta.endpoint_url} {change} after it was "
+                "listed. It was not loaded. The next listing shows its current state."
             )
 
     @retry(
@@ -213,8 +212,11 @@ class S3Store:
         reraise=True,
     )
     def _put_unless_there(self, key: str, body: bytes) -> bytes | None:
-        """Put an object unless the key holds one; returns what the key holds if this is not known from the put."""
-        # The look beforehand is for servers that ignore If-None-Match.
+        """Put an object unless the key holds one.
+
+        Returns the content that the key holds, or None if a conditional put succeeded.
+        """
+        # Reading first protects against servers that ignore If-None-Match.
         existing = self._read(key)
         if existing is not None:
             return existing
@@ -223,7 +225,7 @@ class S3Store:
         try:
             self.put_object(key, body, ContentType="text/csv", IfNoneMatch="*")
         except ClientError as error:
-            # Old releases of MinIO answer 304.
+            # Old MinIO releases return 304.
             if status(error) in (304, 409, 412):
                 raise _WriteConflictError(str(error)) from error
             if not rejects_condition(error):
@@ -231,9 +233,9 @@ class S3Store:
             existing = self._put_without_condition(key, body)
             _without_conditional_writes.add(self.client.meta.endpoint_url)
             log.warning(
-                "The server at %s has no conditional writes (If-None-Match). Tallymark looks before it puts a file and "
-                "reads it back. If two warehouses export to one prefix at the same time, one may overwrite the other's "
-                "file before this shows: let only one export to %s.",
+                "The server at %s does not support conditional writes (If-None-Match). Tallymark checks for an "
+                "existing file before each put and reads the file back. Two warehouses that export to the same prefix "
+                "at the same time can still overwrite each other's files. Export to bucket %s from one warehouse only.",
                 self.client.meta.endpoint_url,
                 self.bucket,
             )
@@ -244,19 +246,19 @@ class S3Store:
         self.put_object(key, body, ContentType="text/csv")
         existing = self._read(key)
         if existing is None:
-            raise UnusableAnswerError("the object was put, and S3 does not find it")
+            raise UnusableAnswerError("the object was put, but S3 does not find it")
         return existing
 
     def _read(self, key: str) -> bytes | None:
         try:
             return self._download(key)[1]
         except ClientError as error:
-            # Not every server gives the code NoSuchKey.
+            # Some servers use a code other than NoSuchKey.
             if status(error) != 404 or is_about_bucket(error):
                 raise
             return None
 
-    # boto3 tries again until an answer begins, but not when its body breaks off.
+    # boto3 retries until a response begins, but not when its body is cut off.
     @retry(
         retry=retry_if_exception_type(UnusableAnswerError),
         stop=stop_after_attempt(ATTEMPTS),
@@ -267,7 +269,8 @@ class S3Store:
         """Return ETag and content.
 
         Args:
-            stored: as listed, to ask for the content as it is stored; with the same ETag it must have the same size.
+            stored: the listed object. If given, the content is requested as stored, and its size is checked if the ETag
+                is the listed one.
         """
         if stored is None:
             etag, _, body = self._get_once(key, **conditions)
@@ -275,24 +278,24 @@ class S3Store:
         with _as_stored():
             etag, is_encoded, body = self._get_once(key, **conditions)
         if len(body) != stored.size and is_encoded:
-            # A proxy may pack what is stored plain.
+            # A proxy may have compressed an uncompressed object.
             etag, _, body = self._get_once(key, **conditions)
         if len(body) != stored.size and etag == stored.etag:
-            raise UnusableAnswerError(f"{len(body)} bytes came instead of the {stored.size} that are listed")
+            raise UnusableAnswerError(f"received {len(body)} bytes, but {stored.size} are listed")
         return etag, body
 
     def _get_once(self, key: str, **conditions: str) -> tuple[str, bool, bytes]:
-        """Return ETag, whether the answer has a content encoding, and the bytes that came."""
-        answer = self.client.get_object(Bucket=self.bucket, Key=key, **_payer(self.requester_pays), **conditions)
+        """Return the ETag, whether the response has a content encoding, and the bytes received."""
+        response = self.client.get_object(Bucket=self.bucket, Key=key, **_payer(self.requester_pays), **conditions)
         try:
-            body = answer["Body"].read()
+            body = response["Body"].read()
         except BotoCoreError as error:
-            raise UnusableAnswerError(f"the content broke off: {error}") from error
-        return bare_etag(answer.get("ETag") or ""), bool(answer.get("ContentEncoding")), body
+            raise UnusableAnswerError(f"the content was cut off: {error}") from error
+        return bare_etag(response.get("ETag") or ""), bool(response.get("ContentEncoding")), body
 
 
 def _set_accept_encoding(request: Any, **_: Any) -> None:
-    """Set the header after the request is signed: some servers and proxies change it, which breaks a signature."""
+    """Set the header after signing, because some servers and proxies change it, which would invalidate a signature."""
     request.headers["Accept-Encoding"] = _accept_encoding.get()
 
 
@@ -306,7 +309,7 @@ def _as_stored() -> Iterator[None]:
 
 
 def _if_match(stored: StoredObject) -> dict[str, str]:
-    # Some servers compare an ETag without quotes with their own in quotes.
+    # Some servers accept only quoted ETags here.
     return {"IfMatch": f'"{stored.etag}"'} if stored.has_etag else {}
 
 
@@ -315,6 +318,6 @@ def _payer(requester_pays: bool) -> dict[str, str]:
 
 
 def rejects_condition(error: ClientError) -> bool:
-    """Whether a server may have rejected a put because of its If-None-Match; only a put without it can tell."""
+    """Return whether a put may have been rejected because of If-None-Match. Only a put without it can tell."""
     names_header = "if-none-match" in str(error.response.get("Error")).lower()
     return status(error) == 501 or code(error) == "NotImplemented" or (status(error) == 400 and names_header)
