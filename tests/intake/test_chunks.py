@@ -1,4 +1,4 @@
-"""Which objects make up which chunk, in which order."""
+"""Which objects form a chunk, and the order of chunks."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -45,7 +45,7 @@ def test_any_key_can_be_ordered(key):
     assert sorted(["chunk_1", key], key=natural_order)
 
 
-def test_a_folder_is_a_chunk_once_its_marker_is_there():
+def test_folder_is_a_chunk_once_marked():
     parts = stored(
         "chunk_3/part-10.csv", "chunk_3/part-9.csv", "chunk_3/_temporary/part-0.csv", "chunk_3/.crc", "chunk_3/"
     )
@@ -56,7 +56,7 @@ def test_a_folder_is_a_chunk_once_its_marker_is_there():
     assert [part.key.rpartition("/")[2] for part in chunk.parts] == ["part-9.csv", "part-10.csv"]
 
 
-def test_a_folder_has_another_etag_when_a_part_changes():
+def test_changed_part_changes_folder_etag():
     before = stored("chunk_3/part-1.csv", "chunk_3/_SUCCESS")
     after = [StoredObject(before[0].key, "another", 1, NOON + timedelta(hours=1)), before[1]]
     [first], [second] = find_chunks(before, PREFIX), find_chunks(after, PREFIX)
@@ -64,18 +64,18 @@ def test_a_folder_has_another_etag_when_a_part_changes():
     assert (first.landed_at, second.landed_at) == (NOON, NOON + timedelta(hours=1))
 
 
-def test_other_objects_are_left_alone():
+def test_other_objects_are_not_chunks():
     others = [*stored("readme.txt", "old_chunk_1.csv", "CHUNK_1"), StoredObject("elsewhere/chunk_1", "e", 1, NOON)]
     assert find_chunks(others, PREFIX) == []
 
 
 @pytest.mark.parametrize("name", ["chunk_7", "chunk_7.csv", "chunk_7.csv.gz", "chunk_7.CSV.GZ"])
-def test_the_name_has_no_ending(name):
+def test_chunk_name_has_no_extension(name):
     assert chunk_name(find_chunks(stored(name), PREFIX)[0].key) == "chunk_7"
 
 
-def test_keys_that_climb_are_keys_like_others():
-    """A key is no path: nothing outside the prefix is reached, and the name of a file of rejected rows has no slash."""
+def test_dots_in_keys_are_not_paths():
+    """Nothing outside the prefix is found, and chunk names, which also name files of rejected rows, have no slash."""
     found = find_chunks(
         stored("chunk_1/../../x.csv", "chunk_1/_SUCCESS", "chunk_..", "../chunk_2", "chunk_%2e%2e"), PREFIX
     )

@@ -1,4 +1,4 @@
-"""Files that are not UTF-8 CSV with commas: rejected whole, and the reason says what they seem to be."""
+"""Files that are not comma-separated UTF-8 CSV are rejected whole, with the file type in the reason."""
 
 import bz2
 import gzip
@@ -22,8 +22,8 @@ from tallymark.store.folder import FolderStore
 
 CSV = "step,customer,age,gender,merchant,amount\n0,'C1','2','F','M1',4.55\n"
 ROW = CSV.partition("\n")[2]
-EXPECTED = "Tallymark reads UTF-8 CSV with commas, plain or gzip"
-# First bytes, for what nothing here writes.
+EXPECTED = "Tallymark reads comma-separated UTF-8 CSV, plain or gzipped"
+# First bytes of file types that no library here can write.
 BEGINNINGS = {
     "zstd": b"\x28\xb5\x2f\xfd\x04\x00",
     "old Excel": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00",
@@ -49,7 +49,7 @@ TEXTS = {
     "separated by Ctrl-A": CSV.replace(",", "\x01"),
     'begins with "sep=,"': f"sep=,\n{CSV}",
     'begins with "sep=;"': f"\ufeffsep=;\r\n{CSV}",
-    "has each line in quotes": "".join(f'"{line}"\n' for line in CSV.splitlines()),
+    "has quotes around each line": "".join(f'"{line}"\n' for line in CSV.splitlines()),
 }
 MORE_TEXTS = {
     "JSON": '[{"customer": "C1"}]',
@@ -84,8 +84,8 @@ def archived(format: int) -> bytes:
     return file.getvalue()
 
 
-def written(folder: Path) -> dict[str, bytes]:
-    """Files that other programs write."""
+def other_files(folder: Path) -> dict[str, bytes]:
+    """Files of other types, written by libraries."""
     with duckdb.connect() as writer:
         writer.execute("copy (select 'C1' as customer, 1 as amount) to ? (format parquet)", [str(folder / "x.parquet")])
     with sqlite3.connect(folder / "x.sqlite") as database:
@@ -102,9 +102,9 @@ def written(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_chunks_of_another_kind(settings, bucket, tmp_path, caplog):
-    """Each is one sentence, without bytes in it; the next chunk goes on."""
-    kinds = {**written(tmp_path), **BEGINNINGS, **{kind: text.encode() for kind, text in TEXTS.items()}}
+def test_other_file_types_are_rejected(settings, bucket, tmp_path, caplog):
+    """Reasons are short and printable ASCII, and the next chunk is loaded."""
+    kinds = {**other_files(tmp_path), **BEGINNINGS, **{kind: text.encode() for kind, text in TEXTS.items()}}
     kinds = list(kinds.items()) + [(kind, text.encode()) for kind, text in MORE_TEXTS.items()]
     kinds += [("ZIP", zipped(zipfile.ZIP_STORED)), ("tar archive", archived(tarfile.GNU_FORMAT))]
     kinds += [(kind, gzip.compress(content)) for kind, content in kinds[:4]]
@@ -116,8 +116,8 @@ def test_chunks_of_another_kind(settings, bucket, tmp_path, caplog):
     for (kind, _), (reason,) in zip(kinds, reasons, strict=True):
         assert kind in reason and reason.endswith(EXPECTED) and reason.count(".") <= 2, (kind, reason)
         assert reason.isascii() and reason.isprintable() and "\\" not in reason, (kind, reason)
-    said = [text for text in caplog.messages if text.startswith("REJECTED")]
-    assert said[0] == (
+    errors = [text for text in caplog.messages if text.startswith("REJECTED")]
+    assert errors[0] == (
         f"REJECTED: input/transactions/chunk_0 is Parquet, not CSV. {EXPECTED}. "
         "Put a corrected object under the same key."
     )
@@ -134,7 +134,7 @@ def test_text_in_another_encoding(encoding, text):
     assert reason_of(content[:-1]).startswith(f"is {name}")
 
 
-def test_the_header_is_not_utf_8():
+def test_header_that_is_not_utf_8():
     assert reason_of("größe,kunde\n1,2\n".encode("latin-1")) == (
         f"is not UTF-8, perhaps Latin-1 or Windows-1252. {EXPECTED}"
     )
@@ -143,7 +143,7 @@ def test_the_header_is_not_utf_8():
 
 def test_no_header():
     assert reason_of(ROW.encode()) == (
-        "has no header: its first line looks like a row. That line must name customer, merchant, gender, amount"
+        "has no header: the first line looks like data. It must name the columns customer, merchant, gender, amount"
     )
     assert reason_of(b"C1,M1,F,Rs 5\n") == (
         "header lacks customer, merchant, gender, amount; the first line is: 'C1,M1,F,Rs 5'"
@@ -153,33 +153,33 @@ def test_no_header():
     )
 
 
-def test_an_unknown_binary_file():
-    unknown = f"is a binary file of an unknown kind, not CSV. {EXPECTED}"
-    assert reason_of(bytes(range(256)) * 10) == unknown
-    assert reason_of(b"\0" * 1000) == unknown
+def test_unknown_binary_file():
+    reason = f"is a binary file of unknown type, not CSV. {EXPECTED}"
+    assert reason_of(bytes(range(256)) * 10) == reason
+    assert reason_of(b"\0" * 1000) == reason
 
 
-def test_a_reason_shows_no_bytes():
+def test_reason_escapes_invisible_characters():
     assert reason_of("customer,\u200bmerchant\u00a0\t,mer\x1bchant,gender\n".encode()) == (
         "header lacks amount; the first line is: 'customer,<U+200B>merchant<U+00A0><U+0009>,mer<U+001B>chant,gender'"
     )
 
 
 @pytest.mark.parametrize("header", ["PAR1", "ORCID", "BZh9", "%PDF-", '{"x"', "<a >", '["b"'])
-def test_a_good_file_is_read_however_it_begins(header):
+def test_usable_header_overrides_signature(header):
     _, _, _, width, _ = read_layout(f"{header},customer,merchant,gender,amount\n".encode(), TRANSACTIONS)
     assert width == 5
 
 
 @pytest.mark.parametrize("header", ["ORCID,client,shop,amount", "[client],[shop]", "PK,client", "Objects,x"])
-def test_text_that_begins_like_another_kind(header):
+def test_text_that_begins_like_a_signature(header):
     assert reason_of(f"{header}\n".encode()) == (
         f"header lacks {', '.join(TRANSACTIONS.lacking(header.split(',')))}; the first line is: '{header}'"
     )
 
 
-def test_customer_importance_of_another_kind(settings, bucket, tmp_path):
-    put(bucket, "all.csv", written(tmp_path)["Parquet"], "input/customers")
+def test_importance_of_another_type(settings, bucket, tmp_path):
+    put(bucket, "all.csv", other_files(tmp_path)["Parquet"], "input/customers")
     load_chunks(settings, bucket)
     reason = f"all.csv: is Parquet, not CSV. {EXPECTED}"
     assert query(settings, "select reason from raw.importance_versions") == [(reason,)]
@@ -187,14 +187,14 @@ def test_customer_importance_of_another_kind(settings, bucket, tmp_path):
         read_layout(b"Source;Target;Weight\n", IMPORTANCE)
 
 
-def test_another_kind_under_the_name_of_gzip(settings, bucket):
+def test_gz_extension_requires_gzip_content(settings, bucket):
     for number, content in enumerate((BEGINNINGS["zstd"], CSV)):
         put(bucket, f"chunk_{number}.csv.gz", content)
     load_chunks(settings, bucket)
     reasons = query(settings, "select reason from raw.chunks order by chunk_seq")
     assert [reason for (reason,) in reasons] == [
-        f"broken gzip: the name ends in .gz, and it is zstd. {EXPECTED}",
-        f"broken gzip: the name ends in .gz, and it does not begin as gzip does. {EXPECTED}",
+        f"broken gzip: the name ends in .gz, but the content is zstd. {EXPECTED}",
+        f"broken gzip: the name ends in .gz, but the content is not gzip. {EXPECTED}",
     ]
 
 

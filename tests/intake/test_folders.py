@@ -1,4 +1,4 @@
-"""Folders that Spark, Databricks and Hadoop write: which parts count, and when a folder is complete."""
+"""Folders of part files from Spark, Databricks and Hadoop: which parts count, and when a folder is complete."""
 
 import json
 import os
@@ -21,7 +21,7 @@ OLD, NEW = "part-00000-tid-111-a-1-1-c000.csv", "part-00000-tid-222-b-2-1-c000.c
 
 
 def members(sizes: dict[str, int | str]) -> tuple[list[StoredObject], dict[str, str]]:
-    """Objects of a folder, one second after another, and what they hold."""
+    """Return the objects of a folder, put one second apart, and their content by key."""
     listed = [
         StoredObject(FOLDER + name, name, len(str(content)), NOON + timedelta(seconds=number))
         for number, (name, content) in enumerate(sizes.items())
@@ -44,10 +44,10 @@ def success(*paths: str, **more) -> str:
 
 
 COUNTING = {
-    "no protocol beyond the marker": ({"part-1": "x", "part-0": "x", "_SUCCESS": ""}, ["part-0", "part-1"]),
-    "a marker that is no JSON": ({"part-0": "x", "_SUCCESS": "done"}, ["part-0"]),
+    "an empty marker": ({"part-1": "x", "part-0": "x", "_SUCCESS": ""}, ["part-0", "part-1"]),
+    "a marker that is not JSON": ({"part-0": "x", "_SUCCESS": "done"}, ["part-0"]),
     "JSON without a list": ({"part-0": "x", "_SUCCESS": "{}"}, ["part-0"]),
-    "a failed attempt lies beside the committed one": (
+    "a failed attempt and a committed one": (
         {
             "_started_111": "",
             OLD: "x",
@@ -58,19 +58,19 @@ COUNTING = {
         },
         [NEW],
     ),
-    "an overwritten attempt was committed before": (
+    "a committed file was overwritten": (
         {OLD: "x", "_committed_111": committed([OLD]), NEW: "x", "_committed_222": committed([NEW], (OLD,))},
         [NEW],
     ),
-    "an overwritten attempt was vacuumed": (
+    "an overwritten file was vacuumed": (
         {"_committed_111": committed([OLD]), NEW: "x", "_committed_222": committed([NEW], (OLD,)), "_SUCCESS": ""},
         [NEW],
     ),
-    "two transactions appended": (
+    "two transactions added files": (
         {OLD: "x", "_committed_111": committed([OLD]), NEW: "x", "_committed_222": committed([NEW])},
         [OLD, NEW],
     ),
-    "a transaction in a directory of its own": (
+    "a directory without a committed transaction": (
         {f"a/{OLD}": "x", "a/_committed_111": committed([OLD]), f"b/{NEW}": "x", "b/_started_222": "", "_SUCCESS": ""},
         [f"a/{OLD}"],
     ),
@@ -78,11 +78,11 @@ COUNTING = {
         {"part-0": "x", "part-1": "x", "_SUCCESS": success(f"/{FOLDER}part-1")},
         ["part-1"],
     ),
-    "S3A lists keys of the place from which the folder was copied": (
+    "S3A lists keys of another folder, from which this one was copied": (
         {"part-0": "x", "a/part-0": "x", "_SUCCESS": success("/elsewhere/a/part-0")},
         ["a/part-0"],
     ),
-    "a list of 100 files may have been cut": (
+    "a list of 100 files may be incomplete": (
         {**{f"part-{n:03d}": "x" for n in range(120)}, "_SUCCESS": success(*(f"part-{n:03d}" for n in range(100)))},
         [f"part-{n:03d}" for n in range(120)],
     ),
@@ -98,40 +98,40 @@ def test_parts_that_count(case):
 CONTRADICTIONS = {
     "an added part is missing": (
         {"_committed_222": committed([NEW])},
-        f"_committed_222 adds {NEW}, which is not there",
+        f"_committed_222 lists {NEW}, which is missing",
     ),
-    "a part is in no transaction": (
+    "a part belongs to no transaction": (
         {"part-0": "x", NEW: "x", "_committed_222": committed([NEW])},
-        "part-0 is in no _committed_<id>",
+        "part-0 is not listed in any _committed_<id>",
     ),
     "a part of a committed transaction is not listed": (
         {OLD: "x", NEW: "x", "_committed_111": committed([]), "_committed_222": committed([NEW])},
-        f"{OLD} is in no _committed_<id>",
+        f"{OLD} is not listed in any _committed_<id>",
     ),
-    "a transaction is no JSON": ({NEW: "x", "_committed_222": "x"}, "_committed_222 is not JSON"),
+    "a transaction is not JSON": ({NEW: "x", "_committed_222": "x"}, "_committed_222 is not JSON"),
     "a transaction is empty": ({NEW: "x", "_committed_222": ""}, "_committed_222 is not JSON"),
     "a transaction lists nothing": ({NEW: "x", "_committed_222": "[]"}, "_committed_222 does not list"),
-    "nothing is committed": ({OLD: "x", "_started_111": "", "_SUCCESS": ""}, "holds no committed part"),
+    "nothing is committed": ({OLD: "x", "_started_111": "", "_SUCCESS": ""}, "contains no committed parts"),
     "a listed part is missing": (
         {"part-0": "x", "_SUCCESS": success("part-0", "part-1")},
         "_SUCCESS lists part-1, which",
     ),
     "the job failed": (
         {"part-0": "x", "_SUCCESS": success("part-0", success=False)},
-        "_SUCCESS says that the job failed",
+        "_SUCCESS reports that the job failed",
     ),
 }
 
 
 @pytest.mark.parametrize("case", CONTRADICTIONS)
-def test_contradictions_are_rejected(case):
+def test_contradicting_folders_are_rejected(case):
     content, reason = CONTRADICTIONS[case]
     with pytest.raises(RejectedError) as rejected:
         counting(content)
     assert str(rejected.value).startswith(reason)
 
 
-def test_a_marker_of_gigabytes_is_not_fetched():
+def test_oversized_marker_is_not_fetched():
     marker = StoredObject(f"{FOLDER}_committed_1", "x", 2**30, NOON)
     with pytest.raises(RejectedError, match="too large for a commit marker"):
         folders.committed_parts(lambda _: pytest.fail("it was fetched"), FOLDER, [marker])
@@ -150,12 +150,12 @@ def test_a_marker_of_gigabytes_is_not_fetched():
         (("_SUCCESS",), False),
     ],
 )
-def test_a_folder_is_complete_behind_its_marker(names, is_complete):
+def test_folder_is_complete_if_marker_is_newest(names, is_complete):
     listed, _ = members(dict.fromkeys(names, 1))
     assert folders.is_complete(FOLDER, listed, settled=NOON - timedelta(seconds=1)) == is_complete
 
 
-def test_a_copied_folder_is_complete_when_nothing_came_for_a_while():
+def test_copied_folder_is_complete_once_settled():
     listed, _ = members({"_SUCCESS": 1, "part-0": 1, "part-1": 1})
     assert not folders.is_complete(FOLDER, listed, settled=NOON + timedelta(seconds=1))
     assert folders.is_complete(FOLDER, listed, settled=NOON + timedelta(seconds=2))
@@ -175,8 +175,8 @@ def bucket(tmp_path) -> FolderStore:
 
 
 @pytest.mark.parametrize("folder", ["input/transactions/chunk_1", "input/customers/weights", "input/customers"])
-def test_only_what_databricks_committed_counts(settings, bucket, folder):
-    """One rule for chunks and customer importance."""
+def test_only_parts_committed_by_databricks_count(settings, bucket, folder):
+    """The same rule applies to chunks and to the customer importance."""
     is_chunk = folder.endswith("chunk_1")
     content = GOOD if is_chunk else "Source,Target,Weight\nC1,M1,1\n"
     for name, body in {OLD: content, NEW: content, "_committed_222": committed([NEW]), "_SUCCESS": ""}.items():
@@ -186,8 +186,8 @@ def test_only_what_databricks_committed_counts(settings, bucket, folder):
     assert query(settings, f"select count(*) from {table}") == [(1,)]
 
 
-def test_parts_behind_the_marker_count(settings, bucket):
-    """As aws s3 sync copies a folder; the bucket's clock is that of the files."""
+def test_parts_newer_than_the_marker_count(settings, bucket):
+    """This is the order in which aws s3 sync copies a folder. Modification times come from the local files."""
     slow = settings.model_copy(update={"folder_settle_seconds": 3600})
     for name, content in (("_SUCCESS", ""), ("part-0", GOOD)):
         put(bucket, f"chunk_1/{name}", content)
@@ -197,7 +197,7 @@ def test_parts_behind_the_marker_count(settings, bucket):
     assert load_chunks(settings, bucket)["rows_accepted"] == 2
 
 
-def test_a_settling_folder_holds_up_those_behind_it(settings, bucket):
+def test_settling_folder_delays_later_chunks(settings, bucket):
     slow = settings.model_copy(update={"folder_settle_seconds": 3600})
     for name in ("chunk_1", "chunk_2/_SUCCESS", "chunk_2/part-0", "chunk_10"):
         put(bucket, name, "" if "_SUCCESS" in name else GOOD.replace("C1", name))
@@ -208,7 +208,7 @@ def test_a_settling_folder_holds_up_those_behind_it(settings, bucket):
     assert [key for (key,) in query(settings, "select chunk_key from raw.chunks order by chunk_seq")] == keys
 
 
-def test_a_folder_that_never_settles_holds_up_nobody(settings, bucket):
+def test_unsettled_folder_stops_delaying_chunks(settings, bucket):
     slow = settings.model_copy(update={"folder_settle_seconds": 3600})
     for name in ("chunk_1/_SUCCESS", "chunk_1/part-0", "chunk_2"):
         put(bucket, name, "" if "_SUCCESS" in name else GOOD)
@@ -218,18 +218,18 @@ def test_a_folder_that_never_settles_holds_up_nobody(settings, bucket):
     assert query(settings, "select chunk_key from raw.chunks") == [("input/transactions/chunk_2",)]
 
 
-def test_a_contradiction_is_rejected_until_it_is_resolved(settings, bucket):
+def test_corrected_folder_is_loaded(settings, bucket):
     for name, body in {NEW: GOOD, "_committed_222": committed([NEW, OLD]), "_SUCCESS": ""}.items():
         put(bucket, f"chunk_1/{name}", body)
     assert load_chunks(settings, bucket)["chunks_rejected"] == 1
     [(reason,)] = query(settings, "select reason from raw.chunks")
-    assert reason == f"_committed_222 adds {OLD}, which is not there. Put the missing part"
+    assert reason == f"_committed_222 lists {OLD}, which is missing. Put the missing part"
     put(bucket, f"chunk_1/{OLD}", GOOD)
     assert load_chunks(settings, bucket)["rows_accepted"] == 2
 
 
-def test_a_vacuum_makes_no_other_chunk(settings, bucket):
-    """Databricks takes away what failed days later."""
+def test_vacuumed_folder_is_the_same_chunk(settings, bucket):
+    """Databricks deletes the files of failed transactions after days."""
     for name, body in {OLD: "x\n", NEW: GOOD, "_committed_222": committed([NEW]), "_SUCCESS": ""}.items():
         put(bucket, f"chunk_1/{name}", body)
     assert load_chunks(settings, bucket)["rows_accepted"] == 1
@@ -242,7 +242,7 @@ def test_a_vacuum_makes_no_other_chunk(settings, bucket):
     assert load_chunks(settings, bucket)["chunks_in_conflict"] == 1
 
 
-def test_parts_put_after_the_folder_was_accepted_are_named(settings, bucket):
+def test_conflict_names_parts_put_later(settings, bucket):
     for name in ("part-0", "_SUCCESS"):
         put(bucket, f"chunk_1/{name}", GOOD if name == "part-0" else "")
     load_chunks(settings, bucket)
@@ -251,11 +251,11 @@ def test_parts_put_after_the_folder_was_accepted_are_named(settings, bucket):
     assert load_chunks(settings, bucket)["chunks_in_conflict"] == 1
     [(message,)] = query(settings, "select message from raw.conflicts")
     assert message.endswith(
-        "Put since then: part-1. To count these rows, put only these files into a folder with a new name."
+        "Put since then: part-1. To count their rows, put only these files into a folder with a new name."
     )
 
 
-def test_chunks_wait_for_the_first_customer_importance_to_be_complete(settings, bucket):
+def test_chunks_wait_for_first_complete_importance(settings, bucket):
     slow = settings.model_copy(update={"folder_settle_seconds": 3600})
     put(bucket, "_SUCCESS", "", "input/customers")
     put(bucket, "part-0", "Source,Target,Weight\nC1,M1,1\n", "input/customers")

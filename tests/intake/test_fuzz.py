@@ -1,4 +1,4 @@
-"""Damaged chunks: nothing crashes or hangs, no row gets lost, and each is judged as by plain Python."""
+"""Randomly damaged chunks: the load does not crash or hang, loses no row, and agrees with a check in plain Python."""
 
 import os
 import random
@@ -28,16 +28,16 @@ def page(request) -> Iterator[None]:
     figures.write(
         request.session,
         "input",
-        f"# Damaged chunks\n\nWritten by `make fuzz`, which damages chunks at random (seed {SEED}), loads them "
-        "and compares each row with the verdict of a second implementation in plain Python. No crash, no hang; in each "
-        "chunk, rows in the file = accepted + rejected.",
-        ("what", "how many"),
+        f"# Damaged chunks\n\nWritten by `make fuzz`, which damages chunks at random (seed {SEED}), loads them, "
+        "and compares the result for each row with a second implementation in plain Python. The load did not crash or "
+        "hang, and in each chunk, rows in the file = accepted + rejected.",
+        ("case", "count"),
         [*TRIED.items(), *named_cases().items()],
     )
 
 
 def named_cases() -> dict[str, int]:
-    """What is in bad_input.yaml, by what becomes of it."""
+    """Count the cases in bad_input.yaml by outcome."""
     whole = sum("chunk" in case for case in CASES)
     some = sum("rejected" in case for case in CASES)
     return {
@@ -48,14 +48,14 @@ def named_cases() -> dict[str, int]:
     }
 
 
-def test_mutants(tmp_path, monkeypatch):
-    """Many of them are clean files, which are read in another way than the others."""
-    ways = Counter()
-    decide = rows.is_clean
+def test_damaged_chunks(tmp_path, monkeypatch):
+    """At least 5 percent are clean files, and at least 5 percent are not, because these are read differently."""
+    clean = Counter()
+    original = rows.is_clean
 
     def is_clean(file: csv_lines.CsvObject) -> bool:
-        ways[way := decide(file)] += 1
-        return way
+        clean[found := original(file)] += 1
+        return found
 
     monkeypatch.setattr(rows, "is_clean", is_clean)
     chance = random.Random(SEED)
@@ -75,7 +75,7 @@ def test_mutants(tmp_path, monkeypatch):
             assert found == expected, f"mutant {number} of seed {SEED}: {mutants[number - first]}"
             count(expected)
     assert TRIED["chunks damaged"] == MUTANTS
-    assert min(ways[True], ways[False]) > MUTANTS / 20
+    assert min(clean[True], clean[False]) > MUTANTS / 20
 
 
 def count(verdict: Verdict) -> None:
@@ -87,7 +87,7 @@ def count(verdict: Verdict) -> None:
 
 
 def verdicts(settings: Settings, first: int, mutants: list[Mutant]) -> list[Verdict]:
-    """What became of the chunks, read from the warehouse; the ledger's counts are those of the rows."""
+    """Read the outcome of the chunks from the warehouse, and check that the ledger's counts match the rows."""
     found = []
     with connect(settings, read_only=True) as warehouse:
         ledger = warehouse.execute(

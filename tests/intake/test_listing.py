@@ -1,4 +1,4 @@
-"""Looking for new chunks among very many: few calls to S3, and none is missed."""
+"""Finding new chunks among many, with few calls to S3 and without missing any."""
 
 import time
 
@@ -17,7 +17,7 @@ def settings(tmp_path) -> Settings:
 
 
 class Counting(FolderStore):
-    """A folder that notes which places were listed for chunks."""
+    """A folder that records which places were listed for chunks."""
 
     def list(self, prefix, after="", is_enough=None):
         if prefix.startswith("input/transactions/"):
@@ -27,7 +27,7 @@ class Counting(FolderStore):
 
 @pytest.fixture
 def bucket(settings, tmp_path) -> Counting:
-    """Holds chunk_1, which was taken; so were, says the ledger index, chunks up to chunk_9999."""
+    """A folder with chunk_1, which was taken; according to the ledger index, so were the chunks up to chunk_9999."""
     bucket = Counting(tmp_path)
     bucket.listed = []
     put(bucket, "chunk_1", GOOD)
@@ -40,14 +40,14 @@ def bucket(settings, tmp_path) -> Counting:
 
 
 @pytest.mark.parametrize("name", ["chunk_99990.csv", "chunk_9999a", "chunk_10000", "chunk_10000.csv"])
-def test_the_next_chunk_is_found_without_listing_all(settings, bucket, name):
+def test_next_chunk_is_found_without_full_listing(settings, bucket, name):
     put(bucket, name, GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     assert ("input/transactions/", "") not in bucket.listed
-    assert len(bucket.listed) == 4  # two places, and once more for what landed meanwhile
+    assert len(bucket.listed) == 4  # two places, and both again for chunks that landed meanwhile
 
 
-def test_a_late_chunk_is_found_now_and_then(settings, bucket, monkeypatch):
+def test_late_chunk_is_found_by_full_listing(settings, bucket, monkeypatch):
     now = time.time
     put(bucket, "chunk_0", GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 0
@@ -59,9 +59,9 @@ def test_a_late_chunk_is_found_now_and_then(settings, bucket, monkeypatch):
     assert len(places) == 2, "the next full listing is due later"
 
 
-def test_what_lands_meanwhile_is_taken_too(settings, tmp_path):
+def test_chunks_that_land_during_load_are_taken(settings, tmp_path):
     class Busy(FolderStore):
-        """A chunk lands whenever one is read, until there are four."""
+        """A folder in which a chunk lands whenever one is read, until there are four."""
 
         def get(self, stored):
             number = len(list(self.list("input/transactions/"))) + 1

@@ -1,4 +1,4 @@
-"""A chunk is known by its key and its content: other ETags, corrected objects, conflicts. Against a real S3 server."""
+"""Chunks are identified by key and content: new ETags, corrections and conflicts, on a real S3 server."""
 
 import random
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class Bucket:
         self._client.put_object(Bucket=self.settings.bucket, Key=f"input/{key}", Body=content.encode())
 
     def restore(self) -> None:
-        """Give every input object the ETag of an upload in parts, as a restored or copied bucket has it."""
+        """Upload every input object again in parts, which changes its ETag as in a restored or copied bucket."""
         for stored in list(self.store.list("input/")):
             where = {"Bucket": self.settings.bucket, "Key": stored.key}
             upload = {**where, "UploadId": self._client.create_multipart_upload(**where)["UploadId"]}
@@ -68,7 +68,7 @@ class Bucket:
 
 @pytest.fixture
 def restored(bucket) -> Bucket:
-    """Chunks of each kind, and then all of them under other ETags."""
+    """A bucket with a chunk of each kind, all of which were loaded and then got new ETags."""
     bucket.put("transactions/chunk_1", GOOD)
     bucket.put("transactions/chunk_2", "no header\n")
     bucket.put("transactions/chunk_3", f"{HEADER}C1,M1,F,a lot\n")
@@ -80,7 +80,7 @@ def restored(bucket) -> Bucket:
     return bucket
 
 
-def test_the_same_content_under_another_etag_is_the_same_chunk(restored):
+def test_same_content_is_the_same_chunk(restored):
     before = restored.ledger()
     assert restored.is_anything_waiting()
     loaded = restored.run()
@@ -91,7 +91,7 @@ def test_the_same_content_under_another_etag_is_the_same_chunk(restored):
     audit(restored.settings, restored.store)
 
 
-def test_new_chunks_come_before_those_to_be_compared(restored):
+def test_new_chunks_precede_comparisons(restored):
     restored.put("transactions/chunk_5", GOOD.replace("C1", "C5"))
     assert restored.run(max_chunks_per_run=1)["chunks_accepted"] == 1
     for _ in range(4):
@@ -100,8 +100,8 @@ def test_new_chunks_come_before_those_to_be_compared(restored):
     assert not restored.is_anything_waiting()
 
 
-@pytest.mark.parametrize("when", ["before the ETags were seen", "afterwards"])
-def test_a_rebuild_takes_the_same_content_under_another_etag(restored, when):
+@pytest.mark.parametrize("when", ["before the new ETags are seen", "afterwards"])
+def test_rebuild_accepts_new_etags(restored, when):
     if when == "afterwards":
         restored.run()
     facts = [restored.ledger(), query(restored.settings, "select line, reason from raw.rejected_rows")]
@@ -117,7 +117,7 @@ def test_a_rebuild_takes_the_same_content_under_another_etag(restored, when):
     assert not restored.is_anything_waiting()
 
 
-def test_other_content_is_a_conflict_whatever_its_size(restored):
+def test_changed_content_is_a_conflict(restored):
     restored.run()
     restored.put("transactions/chunk_1", GOOD.replace("C1", "C9"))
     restored.put("transactions/chunk_4/part-0", GOOD)
@@ -131,14 +131,14 @@ def test_other_content_is_a_conflict_whatever_its_size(restored):
 
 
 @pytest.mark.parametrize("amount", in_gate(['"4,55"', "₹4.55", "4.550000001"], '"4,55"'))
-def test_a_chunk_without_a_row_that_counts_can_be_corrected(bucket, amount):
+def test_chunk_without_valid_rows_can_be_corrected(bucket, amount):
     bucket.put("transactions/chunk_1", HEADER + f"C1,M1,F,{amount}\n" * 3 + "C1,M1,F,-1\n")
     assert bucket.run()["chunks_rejected"] == 1
     [(reason,)] = query(bucket.settings, "select reason from raw.chunks")
-    assert reason.startswith("has no row that counts: all 4 rows are rejected, most frequently: amount ")
+    assert reason.startswith("has no valid rows (4 rejected, most often: amount ")
     assert "negative" not in reason
     rejected = bucket.store.get(next(iter(bucket.store.list("output/rejected/")))).decode()
-    assert rejected.count("amount is negative") == 1 and "has no row that counts" in rejected
+    assert rejected.count("amount is negative") == 1 and "has no valid rows" in rejected
     bucket.put("transactions/chunk_1", HEADER + "C1,M1,F,4.55\n" * 4)
     assert bucket.run()["rows_accepted"] == 4
     audit(bucket.settings, bucket.store)
@@ -150,26 +150,26 @@ def test_a_chunk_without_a_row_that_counts_can_be_corrected(bucket, amount):
     audit(bucket.settings, bucket.store)
 
 
-def test_a_header_without_rows_stays_accepted(bucket):
+def test_chunk_without_rows_stays_accepted(bucket):
     bucket.put("transactions/chunk_1", HEADER)
     assert bucket.run()["chunks_accepted"] == 1
     bucket.put("transactions/chunk_1", f"{HEADER}C1,M1,F,1\n")
     assert bucket.run()["chunks_in_conflict"] == 1
 
 
-def test_weights_of_which_none_counts_do_not_replace_good_ones(bucket):
+def test_importance_without_valid_rows_is_not_used(bucket):
     for number, weights in enumerate((WEIGHTS, 'Source,Target,Weight\nC1,M1,"1,5"\n', WEIGHTS), start=1):
         bucket.put("customers/all.csv", weights)
         bucket.put(f"transactions/chunk_{number}", GOOD.replace("C1", f"C{number}"))
         bucket.run()
     assert query(bucket.settings, "select importance_version from raw.chunks order by chunk_seq") == [(1,), (1,), (1,)]
     assert query(bucket.settings, "select reason from raw.importance_versions where importance_version = 2") == [
-        ("has no row that counts: all 1 rows are rejected",)
+        ("has no valid rows (1 rejected)",)
     ]
 
 
-def test_content_that_was_rejected_is_no_news_under_another_etag(bucket):
-    """It was corrected in between: then it is a conflict, as any other content is."""
+def test_rejected_content_is_known_under_new_etag(bucket):
+    """If the chunk was corrected in between, the old content is a conflict like any other."""
     bucket.put("transactions/chunk_1", "no header\n")
     bucket.run()
     bucket.restore()

@@ -16,7 +16,7 @@ IMPORTANCE = "Source,Target,Weight\nC1,M1,1\n"
 
 @pytest.fixture
 def stream(page, tmp_path, refusing, monkeypatch):
-    """What somebody sees after a run over a bucket of one good chunk."""
+    """A bucket with one good chunk, and the page that shows the runs over it."""
     monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     put(refusing, "all.csv", IMPORTANCE, "input/customers")
@@ -29,46 +29,46 @@ class Stream:
     def __init__(self, settings: Settings, bucket: Refusing, site: Site):
         self.settings, self.bucket, self.site = settings, bucket, site
 
-    def seen(self) -> list[tuple[str, str]]:
-        """Kind and object of what a run says is to be put right, the same everywhere."""
+    def issues(self) -> list[tuple[str, str]]:
+        """Run the pipeline and return kind and subject of the open issues, which must be the same everywhere."""
         loaded = load_chunks(self.settings, self.bucket)
         build_models(self.settings)
         exported = export.export_detections(self.settings, self.bucket)
         with connect(self.settings, read_only=True) as warehouse:
             conditions = alerts.conditions(self.settings, warehouse)
         publish(self.settings, self.bucket)
-        refusals = self.site.json("/api/chunks")["open_issues"]
-        assert sorted((row["kind"], row["about"], row["message"]) for row in refusals) == conditions
+        issues = self.site.json("/api/chunks")["open_issues"]
+        assert sorted((row["kind"], row["about"], row["message"]) for row in issues) == conditions
         for part in ("keeping-up", "detections", "merchants", "chunks"):
-            assert self.site.json(f"/api/{part}")["snapshot"]["open_issues"] == len(refusals)
-        assert len(self.site.get("/api/open_issues.csv").text.splitlines()) == len(refusals) + 1
-        number = {0: "", 1: "1 open issue"}.get(len(refusals), f"{len(refusals)} open issues")
-        assert summary(loaded, exported).endswith(f"; {number}: see Detections.") == bool(refusals)
-        return [(row["kind"], row["about"]) for row in refusals]
+            assert self.site.json(f"/api/{part}")["snapshot"]["open_issues"] == len(issues)
+        assert len(self.site.get("/api/open_issues.csv").text.splitlines()) == len(issues) + 1
+        number = {0: "", 1: "1 open issue"}.get(len(issues), f"{len(issues)} open issues")
+        assert summary(loaded, exported).endswith(f"; {number}: see Detections.") == bool(issues)
+        return [(row["kind"], row["about"]) for row in issues]
 
 
-def test_a_chunk_that_is_rejected_whole_until_another_is_accepted_under_its_key(stream):
-    assert stream.seen() == []
+def test_rejected_chunk_is_open_until_corrected(stream):
+    assert stream.issues() == []
     put(stream.bucket, "chunk_1", "no header\n")
     put(stream.bucket, "chunk_1.csv", GOOD + "bad\n")
     for content in (None, "no header either\n"):
         if content:
             put(stream.bucket, "chunk_1", content)
         for _ in range(2):
-            assert stream.seen() == [("rejected chunk", FIRST)]
+            assert stream.issues() == [("rejected chunk", FIRST)]
     put(stream.bucket, "chunk_1", GOOD)
-    assert stream.seen() == []
+    assert stream.issues() == []
 
 
-def test_the_page_links_to_the_reason_whatever_its_file_is_called(stream):
-    """The last one, if there are several; a long name is cut."""
+def test_page_links_to_file_of_rejected_chunk(stream):
+    """If several files exist, the page links to the latest one. Long names are truncated."""
     name = "chunk_1".ljust(255, "x")
     put(stream.bucket, "chunk_1", GOOD + "bad\n")
     put(stream.bucket, "chunk_1.csv", "no header\n")
     put(stream.bucket, name, "no header\n")
-    stream.seen()
+    stream.issues()
     put(stream.bucket, "chunk_1.csv", "holds,other,columns\n")
-    stream.seen()
+    stream.issues()
     answer = stream.site.json("/api/chunks")
     files = {row["about"]: row["rejected_file"] for row in answer["open_issues"]}
     assert files == {
@@ -85,41 +85,41 @@ def test_the_page_links_to_the_reason_whatever_its_file_is_called(stream):
     assert "'holds,other,columns'" in stream.site.get(f"/files/{files[f'{FIRST}.csv']}").text
 
 
-def test_an_unreadable_chunk_until_it_is_read(stream, monkeypatch):
+def test_unreadable_chunk_is_open_until_read(stream, monkeypatch):
     monkeypatch.setattr("tallymark.intake.ledger.FIRST_RETRY_SECONDS", 0)
-    assert stream.seen() == []
+    assert stream.issues() == []
     put(stream.bucket, "chunk_1", GOOD)
     put(stream.bucket, "chunk_2", GOOD)
     stream.bucket.codes[FIRST] = "InvalidObjectState"
     for _ in range(2):
-        assert stream.seen() == [("unreadable chunk", FIRST)]
+        assert stream.issues() == [("unreadable chunk", FIRST)]
         [row] = stream.site.json("/api/chunks")["open_issues"]
         assert "Restore the object from its archive." in row["message"] and row["seen_at"]
     del stream.bucket.codes[FIRST]
-    assert stream.seen() == []
+    assert stream.issues() == []
 
 
-def test_a_customer_importance_that_is_rejected_until_a_good_one_is_found(stream):
-    assert stream.seen() == []
+def test_rejected_importance_is_open_until_corrected(stream):
+    assert stream.issues() == []
     put(stream.bucket, "all.csv", "no header\n", "input/customers")
     for _ in range(2):
-        assert stream.seen() == [("rejected customer importance", "version 2")]
+        assert stream.issues() == [("rejected customer importance", "version 2")]
     put(stream.bucket, "all.csv", f"{IMPORTANCE}C2,M1,2\n", "input/customers")
-    assert stream.seen() == []
+    assert stream.issues() == []
 
 
-def test_a_conflict_for_a_day(stream):
-    assert stream.seen() == []
+def test_conflict_is_open_for_a_day(stream):
+    assert stream.issues() == []
     put(stream.bucket, "chunk_0", GOOD + GOOD.splitlines()[1])
     put(stream.bucket, "chunk_1", "no header\n")
     for _ in range(2):
-        assert stream.seen() == [("rejected chunk", FIRST), ("conflict", f"{FIRST[:-1]}0")]
+        assert stream.issues() == [("rejected chunk", FIRST), ("conflict", f"{FIRST[:-1]}0")]
     with connect(stream.settings) as warehouse:
         warehouse.execute("update raw.conflicts set seen_at = seen_at - interval 1 day")
-    assert stream.seen() == [("rejected chunk", FIRST)]
+    assert stream.issues() == [("rejected chunk", FIRST)]
 
 
-def test_more_than_the_snapshot_keeps_are_counted(stream, monkeypatch):
+def test_issues_beyond_snapshot_limit_are_counted(stream, monkeypatch):
     monkeypatch.setattr(snapshot, "MAX_REJECTED_ROWS", 2)
     for number in range(1, 6):
         put(stream.bucket, f"chunk_{number}", "no header\n")

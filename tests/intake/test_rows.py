@@ -1,4 +1,4 @@
-"""What is taken from the bucket: which objects count, how they are read, and what is known of them already."""
+"""Which objects of the bucket count, and how their rows are read."""
 
 import gzip
 import random
@@ -31,12 +31,12 @@ def bucket(tmp_path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-def test_a_changed_limit_takes_what_it_rejected_again(settings, bucket):
-    """And nothing else: a chunk that was rejected for another reason stays rejected until it is replaced."""
+def test_changed_limit_retries_rejected_chunks(settings, bucket):
+    """A chunk that was rejected for another reason stays rejected until it is replaced."""
     small = settings.model_copy(update={"max_object_bytes": 100})
     put(bucket, "chunk_1", "no header\n")
     put(bucket, "chunk_2", GOOD)
-    for content, by, accepted, rejected, conflicts in (
+    for content, changed, accepted, rejected, conflicts in (
         (None, small, 0, 2, 0),
         (None, small, 0, 0, 0),
         (None, settings, 1, 0, 0),
@@ -46,10 +46,10 @@ def test_a_changed_limit_takes_what_it_rejected_again(settings, bucket):
     ):
         if content:
             put(bucket, "chunk_1", content)
-        done = load.load_chunks(by, bucket)
-        found = (done["chunks_accepted"], done["chunks_rejected"], done["chunks_in_conflict"])
+        loaded = load.load_chunks(changed, bucket)
+        found = (loaded["chunks_accepted"], loaded["chunks_rejected"], loaded["chunks_in_conflict"])
         assert found == (accepted, rejected, conflicts)
-        assert waiting_chunks(by, bucket.list("input/")) == []
+        assert waiting_chunks(changed, bucket.list("input/")) == []
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_changed_limit_takes_what_it_rejected_again(settings, bucket):
         *("chunk_1.csv.tmp/part-0", "chunk_1.parquet/part-0", "chunk_1_$folder$/part-0", "chunk_/part-0"),
     ],
 )
-def test_what_is_no_chunk(settings, bucket, name):
+def test_names_that_are_not_chunks(settings, bucket, name):
     put(bucket, name, GOOD)
     if "/" in name:
         put(bucket, name.replace("part-0", "_SUCCESS"), "")
@@ -70,7 +70,7 @@ def test_what_is_no_chunk(settings, bucket, name):
 @pytest.mark.parametrize(
     "name", ["chunk_1.CSV", "chunk_2.Csv.Gz", "chunk_3.gz", "chunk_4.5", "chunk_5 tmp", "chunk_6_"]
 )
-def test_what_is_a_chunk(bucket, name):
+def test_names_that_are_chunks(bucket, name):
     put(bucket, name, GOOD)
     put(bucket, f"{name}x/part-0", GOOD)
     put(bucket, f"{name}x/_SUCCESS", "")
@@ -78,8 +78,8 @@ def test_what_is_a_chunk(bucket, name):
     assert f"input/transactions/{name}" in names
 
 
-def test_what_is_no_chunk_by_its_ending_is_said(settings, bucket, caplog):
-    """Not what somebody is still writing."""
+def test_wrong_extensions_are_logged(settings, bucket, caplog):
+    """Names of unfinished files are not logged."""
     for name in (
         "chunk_1.parquet",
         "chunk_2.csv.tmp",
@@ -90,27 +90,27 @@ def test_what_is_no_chunk_by_its_ending_is_said(settings, bucket, caplog):
     ):
         put(bucket, name, GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
-    [said] = [text for text in caplog.messages if text.startswith("IGNORED")]
-    names = "chunk_1.parquet, chunk_5.txt/, x.txt are not named as a chunk and will not be read."
-    assert said.startswith(f"IGNORED: input/transactions/: {names}")
+    [warning] = [text for text in caplog.messages if text.startswith("IGNORED")]
+    names = "chunk_1.parquet, chunk_5.txt/, x.txt are not named like a chunk and will not be read."
+    assert warning.startswith(f"IGNORED: input/transactions/: {names}")
 
 
-NO_INPUT = [
+NOT_INPUT = [
     *("_temporary/0/task_1/part-1", ".old/part-1", "a/.hidden/part-1", "_started_1", ".part-0.crc", "part-0.crc"),
     *("part-2.csv.tmp", "part-2.TMP", "writing.tmp/part-2", "a_$folder$", "_SUCCESS"),
 ]
 EMPTY = {"part-8": b"", "part-9.csv.gz": b"", "part-9b.csv.gz": gzip.compress(b""), "part-9c": gzip.compress(b"")}
 
 
-def test_one_rule_says_what_is_input_to_chunks_and_importance(settings, bucket):
-    """Leftovers, unfinished writes and what holds no byte lie beside good parts under both prefixes."""
-    rubbish = dict.fromkeys(NO_INPUT, b"no header") | EMPTY
+def test_chunks_and_importance_ignore_the_same_objects(settings, bucket):
+    """Both prefixes have leftovers, unfinished files and empty objects next to good parts."""
+    ignored = dict.fromkeys(NOT_INPUT, b"no header") | EMPTY
     for folder, content in (
         ("input/transactions/chunk_1", GOOD),
         ("input/customers", "Source,Target,Weight\nC1,M1,1\n"),
         ("input/customers/a", "Source,Target,Weight\nC1,M1,2\n"),
     ):
-        for name, body in {**rubbish, "part-0.csv": content}.items():
+        for name, body in {**ignored, "part-0.csv": content}.items():
             put(bucket, name, body, folder)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     with connect(settings, read_only=True) as warehouse:
@@ -119,27 +119,31 @@ def test_one_rule_says_what_is_input_to_chunks_and_importance(settings, bucket):
     assert weights == [(1,), (2,)]
 
 
-def test_nothing_but_empty_parts_is_rejected(settings, bucket):
+def test_folder_of_empty_parts_is_rejected(settings, bucket):
     for folder in ("input/transactions/chunk_1", "input/customers"):
         for name, body in EMPTY.items():
             put(bucket, name, body, folder)
     put(bucket, "chunk_1/_SUCCESS", "")
     assert load.load_chunks(settings, bucket)["chunks_rejected"] == 1
     with connect(settings, read_only=True) as warehouse:
-        assert warehouse.execute("select reason from raw.chunks").fetchall() == [("holds no line",)]
-        assert warehouse.execute("select reason from raw.importance_versions").fetchall() == [("holds no line",)]
+        for table in ("chunks", "importance_versions"):
+            assert warehouse.execute(f"select reason from raw.{table}").fetchall() == [("contains no lines",)]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         ("part-1.csv", "no header\n", "part-1.csv: header lacks"),
-        ("part-1.csv", "\n", "part-1.csv: holds no line"),
+        ("part-1.csv", "\n", "part-1.csv: contains no lines"),
         ("a/part-1.csv.gz", "no gzip", "a/part-1.csv.gz: broken gzip"),
-        ("part-1.csv", " " * 2000, "part-1.csv: unpacks with what is before it to more bytes than 2000 (setting"),
+        (
+            "part-1.csv",
+            " " * 2000,
+            "part-1.csv: unpacks, together with the parts before it, to more bytes than the limit of 2000 (setting",
+        ),
     ],
 )
-def test_a_reason_names_the_part(settings, bucket, name, content, reason):
+def test_reason_names_the_part(settings, bucket, name, content, reason):
     for folder, good in (("input/transactions/chunk_1", GOOD), ("input/customers", "Source,Target,Weight\nC1,M1,1\n")):
         put(bucket, "0", good, folder)
         put(bucket, name, content, folder)
@@ -152,19 +156,19 @@ def test_a_reason_names_the_part(settings, bucket, name, content, reason):
 
 
 @pytest.mark.parametrize(("kind", "columns"), [("transactions", TRANSACTIONS), ("importance", IMPORTANCE)])
-def test_many_lines_that_are_not_utf_8_take_no_more_memory_than_others(kind, columns):
-    """No row is judged with all the others in hand: 100,000 such lines in each of two files, in 300 MB."""
+def test_undecodable_lines_take_bounded_memory(kind, columns):
+    """Two files with 100,000 undecodable lines each are validated within 300 MB."""
     header = b"customer,merchant,gender,amount,weight"
     text, undecodable = csv_lines.split_lines(b"\n".join([header, *[b"C\xff,M,F,1,1"] * 100_000]))
     file = csv_lines.CsvObject("chunk_1", text, undecodable, *csv_lines.read_header(text, columns), rows=100_000)
-    little = {"threads": 2, "memory_limit": "300MB", "temp_directory": ""}
-    with duckdb.connect(config=little) as warehouse, rows.validated(warehouse, [file, file], kind, ()):
+    small = {"threads": 2, "memory_limit": "300MB", "temp_directory": ""}
+    with duckdb.connect(config=small) as warehouse, rows.validated(warehouse, [file, file], kind, ()):
         reasons = warehouse.execute("select file, reason, count(*) from validated_rows group by all order by all")
         assert reasons.fetchall() == [(1, "not UTF-8", 100_000), (2, "not UTF-8", 100_000)]
 
 
-def test_numbers_are_read_as_decimal_reads_them():
-    """Amounts and weights of up to 19 digits, with the point anywhere and exponents."""
+def test_numbers_are_read_like_python_decimals():
+    """Amounts and weights have up to 19 digits, a decimal point anywhere, and exponents."""
     chance = random.Random(17)
     texts = []
     for _ in range(5_000):
@@ -187,15 +191,15 @@ def test_numbers_are_read_as_decimal_reads_them():
         for text, (value, reason) in zip(texts, found, strict=True):
             number = Decimal(text)
             if number != number.quantize(Decimal(1).scaleb(-decimals), context=Context(prec=60)):
-                assert reason == f"{column} has more than {decimals} decimals", text
+                assert reason == f"{column} has more than {decimals} decimal places", text
             elif number >= limit:
                 assert reason.startswith(f"{column} has more than "), text
             else:
                 assert (value, reason) == (number, None), text
 
 
-def test_an_average_weight_is_kept_exactly(tmp_path):
-    """As evidence: what a double would round, and what has no end; the audit recomputes the same."""
+def test_average_weight_is_exact(tmp_path):
+    """Evidence has averages that a double would round or that have infinitely many digits; the audit agrees."""
     weights = {
         "C1": ["123456789.123456789123456789"],
         "C2": ["999999999.999999999999999999"] * 3,
@@ -204,8 +208,8 @@ def test_an_average_weight_is_kept_exactly(tmp_path):
     }
     write_importance(tmp_path, [(customer, "M1", weight) for customer in weights for weight in weights[customer]])
     write_chunk(tmp_path, "chunk_1", [Row(customer, "M1", "F", "1") for customer in weights])
-    everybody = {"upgrade_min_merchant_transactions": 0, "upgrade_top_percent": 100, "upgrade_bottom_percent": 100}
-    thresholds = everybody | {"upgrade_weight_aggregate": "avg"}
+    everyone = {"upgrade_min_merchant_transactions": 0, "upgrade_top_percent": 100, "upgrade_bottom_percent": 100}
+    thresholds = everyone | {"upgrade_weight_aggregate": "avg"}
     replay(tmp_path, tmp_path, vars=thresholds)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb", vars=thresholds)
     with connect(settings, read_only=True) as warehouse:
@@ -259,14 +263,14 @@ ODD_CHUNKS = {
     "an empty line above the header": f"\n{CLEAN_HEADER}\n{CLEAN_ROWS[0]}\n",
     "an empty line": f"{CLEAN_HEADER}\n\n{CLEAN_ROWS[0]}\n",
     "an empty line at the end": f"{CLEAN_HEADER}\n{CLEAN_ROWS[0]}\n\n",
-    "a column too few": f"{CLEAN_HEADER}\n0,C1,F,M1,1\n",
-    "a column too many": f"{CLEAN_HEADER}\n0,C1,F,M1,1,x,\n",
+    "a missing column": f"{CLEAN_HEADER}\n0,C1,F,M1,1\n",
+    "an extra column": f"{CLEAN_HEADER}\n0,C1,F,M1,1,x,\n",
     "a comma in quotes": f"{CLEAN_HEADER}\n0,'C,1',F,M1,1,x\n",
     "doubled quotes": f"{CLEAN_HEADER}\n0,'C''1',F,M1,1,x\n",
     "a quote inside": f"{CLEAN_HEADER}\n0,O'Brien,F,M1,1,x\n",
-    "a quote that is not closed": f"{CLEAN_HEADER}\n0,'C1,F,M1,1,x\n0,C1',F,M1,1,x\n",
+    "an unclosed quote": f"{CLEAN_HEADER}\n0,'C1,F,M1,1,x\n0,C1',F,M1,1,x\n",
     "double quotes": f'{CLEAN_HEADER}\n0,"C1",F,M1,1,x\n',
-    "a blank": f"{CLEAN_HEADER}\n0, C1,F,M1,1,x\n",
+    "a space": f"{CLEAN_HEADER}\n0, C1,F,M1,1,x\n",
     "a no-break space": f"{CLEAN_HEADER}\n0,C1\u00a0,F,M1,1,x\n",
     "a zero-width space": f"{CLEAN_HEADER}\n0,C1,F,M\u200b1,1,x\n",
     "line separators of Unicode": f"{CLEAN_HEADER}\n0,C1\u2028\x85,F,M1,1,x\n",
@@ -288,12 +292,12 @@ def csv_object(content: str | bytes) -> csv_lines.CsvObject:
 
 
 @pytest.mark.parametrize("name", ODD_CHUNKS)
-def test_what_is_odd_is_read_line_by_line(name):
+def test_odd_files_are_read_line_by_line(name):
     assert not rows.is_clean(csv_object(ODD_CHUNKS[name]))
 
 
-def test_clean_files_say_the_same_when_they_are_read_line_by_line(settings, bucket, tmp_path, monkeypatch):
-    """All rows, accepted and rejected, with their numbers and lines; with odd files and other columns beside them."""
+def test_both_readers_load_the_same_rows(settings, bucket, tmp_path, monkeypatch):
+    """Both readers load the same rows, accepted and rejected, from clean files mixed with odd files."""
     assert all(rows.is_clean(csv_object(chunk)) for chunk in CLEAN_CHUNKS)
     chunks = [*CLEAN_CHUNKS, *ODD_CHUNKS.values(), *CLEAN_CHUNKS]
     for number, chunk in enumerate(chunks):
@@ -305,16 +309,16 @@ def test_clean_files_say_the_same_when_they_are_read_line_by_line(settings, buck
     assert load.load_chunks(by_lines, bucket) == counts
     assert counts["rows_rejected"] > 2 * 4 * 7
     for table in ("transactions", "rejected_rows", "customer_importance"):
-        found = [table_rows(of, table) for of in (settings, by_lines)]
+        found = [table_rows(each, table) for each in (settings, by_lines)]
         assert found[0] == found[1] and found[0], table
 
 
 @pytest.mark.parametrize("chunk", CLEAN_CHUNKS)
-def test_a_clean_file_by_itself_says_the_same_when_it_is_read_line_by_line(chunk, monkeypatch):
+def test_both_readers_agree_on_each_file(chunk, monkeypatch):
     file = csv_object(chunk)
     found = []
-    for reads in (rows.is_clean, lambda file: False):
-        monkeypatch.setattr(rows, "is_clean", reads)
+    for is_clean in (rows.is_clean, lambda file: False):
+        monkeypatch.setattr(rows, "is_clean", is_clean)
         with duckdb.connect() as warehouse, rows.validated(warehouse, [file], "transactions", ["null"]):
             found.append(warehouse.execute("select * from validated_rows order by line_number").fetchall())
             by_lines = warehouse.execute("select count(*) from split_rows").fetchone()[0]
