@@ -1,4 +1,4 @@
-"""A folder in place of a bucket: symbolic links, and what cannot be read."""
+"""A folder used as a bucket: symbolic links and unreadable files."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ def keys(folder: FolderStore, prefix: str = "") -> list[str]:
     return [stored.key for stored in folder.list(prefix)]
 
 
-def test_linked_folder_and_file_are_read(folder, tmp_path):
+def test_links_are_followed(folder, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "deeper").mkdir(parents=True)
     (elsewhere / "chunk_1").write_text("1")
@@ -35,7 +35,7 @@ def test_linked_folder_and_file_are_read(folder, tmp_path):
     assert keys(folder, "input/linked/deeper/") == ["input/linked/deeper/chunk_2"]
 
 
-def test_links_that_lead_back_end(folder):
+def test_circular_links_are_skipped(folder):
     (folder.root / KEY).write_text("1")
     (folder.root / "input/back").symlink_to(folder.root)
     (folder.root / "input/self").symlink_to(folder.root / "input")
@@ -64,23 +64,23 @@ def test_link_to_itself_is_listed_and_unreadable(folder):
 
 
 def test_read_error_is_unreadable(folder):
-    """Reading the memory of a process from its start is an error, for root too."""
+    """Reading a process's memory from address 0 is an error, even for root."""
     (folder.root / KEY).symlink_to("/proc/self/mem")
     assert "Input/output error. Make it readable, put it again, or delete it." in unreadable(folder)
 
 
-def test_pipe_is_listed_and_not_waited_for(folder):
+def test_pipe_is_unreadable_and_does_not_block(folder):
     os.mkfifo(folder.root / KEY)
     thread = threading.Thread(target=unreadable, args=[folder], daemon=True)
     thread.start()
     thread.join(120)
     assert not thread.is_alive()
-    assert "it is no regular file" in unreadable(folder)
+    assert "it is not a regular file" in unreadable(folder)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_missing_permission_is_unreadable(folder, monkeypatch, kind):
-    """Root may read everything, so the system's answer is made up."""
+    """The error is simulated, because root can read everything."""
     path = folder.root / KEY
     if kind == "folder":
         path.mkdir()
@@ -99,7 +99,7 @@ def test_missing_permission_is_unreadable(folder, monkeypatch, kind):
     assert "Permission denied" in unreadable(folder)
 
 
-def test_file_that_became_readable_is_listed_again(folder, tmp_path):
+def test_file_that_becomes_readable_has_changed(folder, tmp_path):
     (folder.root / KEY).symlink_to(tmp_path / "missing")
     [stored] = folder.list("input/")
     (tmp_path / "missing").write_text("1")
@@ -124,7 +124,7 @@ def test_changed_and_deleted_files(folder, tmp_path, link):
         folder.get(stored)
 
 
-def test_target_hides_what_the_root_holds_of_the_output(folder, tmp_path):
+def test_target_hides_output_of_the_root(folder, tmp_path):
     other = FolderStore(folder.root, target=tmp_path / "out")
     for root, key, text in (
         (folder.root, KEY, "in"),

@@ -1,4 +1,4 @@
-"""What the store falls back to where a server does not do all that S3 does."""
+"""Fallbacks for servers that support less than S3."""
 
 import logging
 from datetime import UTC, datetime
@@ -44,29 +44,29 @@ def test_missing_etag_forms(etag):
 
 
 @pytest.mark.parametrize(("manner", "field"), [("no_size", "Size"), ("no_time", "LastModified")])
-def test_listing_without_size_or_time_is_a_sentence(bucket, manner, field):
+def test_listing_without_size_or_time_is_explained(bucket, manner, field):
     bucket.put(KEY, b"1")
     bucket.behaves(manner)
     with pytest.raises(BucketError) as raised:
         list(bucket.store.list("output/"))
     assert str(raised.value) == (
         f"Could not list output/ in bucket {bucket.store.bucket} at {bucket.proxy.url}: the listing has no {field} for "
-        f"{KEY}. The server does not answer as S3 does. Check endpoint_url of the Airflow connection my_s3. "
-        "docs/s3-stores.md says what a server must offer, and make doctor checks it."
+        f"{KEY}. The server does not behave like S3. Check endpoint_url of the Airflow connection my_s3. "
+        "docs/s3-stores.md lists what a server must support, and make doctor checks it."
     )
 
 
 @pytest.mark.parametrize("manner", ["same_token", "html", "answer_501_NotImplemented"])
-def test_listing_unlike_s3_is_no_outage(bucket, manner):
+def test_invalid_listing_is_not_an_outage(bucket, manner):
     bucket.put(KEY, b"1")
     bucket.behaves(manner, requests=LISTING)
-    with pytest.raises(BucketError, match="The server does not answer as S3 does") as raised:
+    with pytest.raises(BucketError, match="The server does not behave like S3") as raised:
         list(bucket.store.list("output/"))
-    assert "S3 is away" not in str(raised.value)
+    assert "S3 is unreachable" not in str(raised.value)
 
 
-def test_start_after_that_a_server_ignores(bucket):
-    """Older keys are left out, and do not end the listing before the newer ones come."""
+def test_server_that_ignores_start_after(bucket):
+    """Older keys are skipped, and do not end the listing before newer ones arrive."""
     for number in range(5):
         bucket.put(f"chunk_{number}", b"1")
     bucket.behaves("ignores_start_after", requests=LISTING)
@@ -82,7 +82,7 @@ def test_start_after_that_a_server_ignores(bucket):
 
 @pytest.mark.parametrize("manner", ["no_conditional_put", "no_conditional_put_400", "answer"])
 def test_server_without_conditional_writes(bucket, caplog, manner):
-    """It puts and reads back, says so once in a process, and tries the condition no more."""
+    """The store puts and reads back, warns once per process, and no longer sends the condition."""
     bucket.behaves(manner, requests="PUT") if manner != "answer" else None
     if manner == "answer":
         bucket.proxy.choose = lambda request: "no_conditional_put_400" if request.startswith("PUT") else None
@@ -96,11 +96,11 @@ def test_server_without_conditional_writes(bucket, caplog, manner):
     assert bucket.has(KEY) == b"1"
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert f"The server at {bucket.proxy.url} has no conditional writes" in warnings[0]
+    assert f"The server at {bucket.proxy.url} does not support conditional writes" in warnings[0]
 
 
 def test_put_without_condition_is_read_back(bucket):
-    """Another writer was quicker; a put that was forgotten is no success."""
+    """Detects that another writer was faster, and that a put had no effect."""
     bucket.proxy.choose = lambda request: "no_conditional_put" if request.startswith("PUT") else None
     original = bucket.store.client.put_object
 
@@ -116,19 +116,19 @@ def test_put_without_condition_is_read_back(bucket):
     bucket.proxy.choose = None
     bucket.behaves("forgets_put", requests="PUT")
     store_s3._without_conditional_writes.add(bucket.proxy.url)
-    with pytest.raises(BucketError, match="the object was put, and S3 does not find it"):
+    with pytest.raises(BucketError, match="the object was put, but S3 does not find it"):
         bucket.store.put_new(KEY, b"1")
 
 
-def test_501_for_another_reason_stays_an_error(bucket, caplog):
+def test_other_501_response_is_an_error(bucket, caplog):
     bucket.behaves("answer_501_NotImplemented", requests="PUT")
-    with pytest.raises(BucketError, match=f"Could not put {KEY} .* The server does not answer as S3 does"):
+    with pytest.raises(BucketError, match=f"Could not put {KEY} .* The server does not behave like S3"):
         bucket.store.put_new(KEY, b"1")
     assert not caplog.records
 
 
-def test_conflict_with_nothing_is_tried_again(bucket):
-    """S3 says that another write is under way; a moment later the key is free, or taken, or nobody knows."""
+def test_conflict_without_object_is_retried(bucket):
+    """S3 reports another write in progress. Later the key is free, or S3 still reports a conflict."""
     bucket.behaves("answer_409_ConditionalRequestConflict", requests="PUT")
     bucket.proxy.faults[0].times = 2
     bucket.store.put_new(KEY, b"1")
@@ -138,7 +138,7 @@ def test_conflict_with_nothing_is_tried_again(bucket):
         bucket.store.put_new("output/other.csv", b"1")
 
 
-def test_no_checksum_headers_unless_the_connection_says_so(bucket, moto):
+def test_checksum_headers_are_opt_in(bucket, moto):
     bucket.behaves("no_checksums")
     bucket.store.put_new(KEY, b"1")
     bucket.store.put(KEY, b"2")
@@ -165,7 +165,7 @@ def test_puts_carry_an_md5(bucket):
         ("wants_kms", {"server_side_encryption": "aws:kms", "kms_key_id": "arn:aws:kms:us-east-1:1:key/k"}),
     ],
 )
-def test_encryption_that_a_policy_demands(bucket, manner, settings):
+def test_policy_that_requires_encryption(bucket, manner, settings):
     bucket.behaves(manner, requests="PUT")
     with pytest.raises(BucketError, match=r"set TALLYMARK_SERVER_SIDE_ENCRYPTION and .* \(sent now: none\)"):
         bucket.store.put_new(KEY, b"1")
@@ -198,8 +198,8 @@ def test_requester_pays(bucket):
     assert next(entries(bucket.store.client, bucket.store.bucket, "output/", requester_pays=True))["Key"] == KEY
 
 
-def test_codes_of_a_missing_key(bucket):
-    """Not every server says NoSuchKey."""
+def test_missing_key_with_unusual_code(bucket):
+    """Not every server returns NoSuchKey."""
     bucket.behaves("answer_404_NotFound", requests=f"GET .*{KEY}")
     bucket.proxy.faults[0].times = 1
     bucket.store.put_new(KEY, b"1")

@@ -1,4 +1,4 @@
-"""Both kinds of store, the S3 one against a real server."""
+"""Both stores, with real servers for S3."""
 
 import signal
 import subprocess
@@ -25,23 +25,23 @@ def folder(tmp_path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-def test_s3_keeps_what_is_put(s3):
-    keeps_what_is_put(s3)
+def test_s3_returns_stored_objects(s3):
+    returns_stored_objects(s3)
 
 
-def test_a_folder_keeps_what_is_put(folder):
-    keeps_what_is_put(folder)
+def test_folder_returns_stored_objects(folder):
+    returns_stored_objects(folder)
 
 
-def test_nothing_is_put_over_other_content_on_s3(s3):
-    puts_nothing_over_other_content(s3)
+def test_put_new_never_overwrites_on_s3(s3):
+    never_overwrites(s3)
 
 
-def test_nothing_is_put_over_other_content_in_a_folder(folder):
-    puts_nothing_over_other_content(folder)
+def test_put_new_never_overwrites_in_a_folder(folder):
+    never_overwrites(folder)
 
 
-def keeps_what_is_put(store: Store) -> None:
+def returns_stored_objects(store: Store) -> None:
     store.put_new("here/a b'é%41.csv", b"1")
     store.put_new("here/b", b"2")
     store.put_new("there/c", b"3")
@@ -53,7 +53,7 @@ def keeps_what_is_put(store: Store) -> None:
     assert listed[0].last_modified.tzinfo
 
 
-def puts_nothing_over_other_content(store: Store) -> None:
+def never_overwrites(store: Store) -> None:
     store.put_new("once", b"1")
     store.put_new("once", b"1")
     with pytest.raises(FileExistsError, match="once already exists with different content"):
@@ -61,10 +61,10 @@ def puts_nothing_over_other_content(store: Store) -> None:
     assert [store.get(stored) for stored in store.list("once")] == [b"1"]
 
 
-def test_keys_of_every_kind(s3, request):
+def test_special_characters_in_keys(s3, request):
     names = ["a b", "a'b\"c", "é😀", "%41%2e", "+&=?#", "a\\b", "...", "~", "a;b|c$d"]
     if request.node.callspec.params["s3"] == servers.moto:
-        names += ["..", "../up"]  # a server that keeps files cannot have these
+        names += ["..", "../up"]  # not possible on servers that store objects as files
     for name in names:
         s3.put_new(f"keys/{name}", name.encode())
     listed = list(s3.list("keys/"))
@@ -72,7 +72,7 @@ def test_keys_of_every_kind(s3, request):
     assert {stored.key: s3.get(stored) for stored in listed} == {f"keys/{name}": name.encode() for name in names}
 
 
-def test_an_object_that_changed_or_went_away(s3):
+def test_changed_or_deleted_object_raises(s3):
     s3.put_new("moving", b"1")
     [listed] = s3.list("moving")
     s3.client.put_object(Bucket="bucket", Key="moving", Body=b"2")
@@ -83,29 +83,29 @@ def test_an_object_that_changed_or_went_away(s3):
         s3.get(listed)
 
 
-def test_a_listing_of_more_than_one_page(s3):
+def test_listing_with_several_pages(s3):
     for number in range(1005):
         s3.client.put_object(Bucket="bucket", Key=f"many/{number}", Body=b"")
     assert len(list(s3.list("many/"))) == 1005
 
 
-def test_what_is_put_again_is_replaced_on_s3(s3):
-    is_replaced_as_a_whole(s3)
+def test_put_replaces_objects_on_s3(s3):
+    replaces_objects(s3)
 
 
-def test_what_is_put_again_is_replaced_in_a_folder(folder):
-    is_replaced_as_a_whole(folder)
+def test_put_replaces_objects_in_a_folder(folder):
+    replaces_objects(folder)
     assert [path.name for path in (folder.root / "snapshot").iterdir()] == ["current"]
 
 
-def is_replaced_as_a_whole(store: Store) -> None:
+def replaces_objects(store: Store) -> None:
     for body in (b"a longer body", b"short"):
         store.put("snapshot/current", body)
         (stored,) = store.list("snapshot/")
         assert store.get(stored) == body
 
 
-KILLED_WHILE_IT_PUTS = """
+KILLED_DURING_PUT = """
 import os, pathlib, signal, sys
 from tallymark.store.folder import FolderStore
 os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -113,8 +113,8 @@ FolderStore(pathlib.Path(sys.argv[1])).put_new("output/a.csv", b"a")
 """
 
 
-def test_what_a_killed_process_left_unfinished_is_no_object(folder):
-    command = [sys.executable, "-c", KILLED_WHILE_IT_PUTS, str(folder.root)]
+def test_unfinished_file_is_not_listed(folder):
+    command = [sys.executable, "-c", KILLED_DURING_PUT, str(folder.root)]
     killed = subprocess.run(command, cwd=PROJECT_ROOT / "plugins")
     assert killed.returncode == -signal.SIGKILL
     assert list((folder.root / "output").iterdir()) == []

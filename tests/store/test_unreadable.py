@@ -1,4 +1,4 @@
-"""Objects that cannot be read, objects that changed, and objects that only seem to have changed."""
+"""Objects that are unreadable, that changed, or that only seem to have changed."""
 
 import gzip
 import os
@@ -7,7 +7,7 @@ import re
 import boto3
 import pytest
 from tallymark.store import BucketError, ObjectChangedError, UnreadableError
-from tallymark.store.explain import GOES_ON
+from tallymark.store.explain import CONTINUES
 from tallymark.store.s3 import ATTEMPTS, S3Store
 
 KEY = "input/chunk_1.csv"
@@ -17,7 +17,7 @@ CSV = b"customer,merchant\n" + b"C1,M1\n" * 50
 
 @pytest.fixture
 def chunk(bucket):
-    """A bucket with one object; gives its listing."""
+    """Put an object and return its listing."""
     bucket.put(KEY, CSV)
     return bucket.listed(KEY)
 
@@ -25,29 +25,29 @@ def chunk(bucket):
 def unreadable(bucket, stored) -> UnreadableError:
     with pytest.raises(UnreadableError) as raised:
         bucket.store.get(stored)
-    for named in (KEY, bucket.store.bucket, bucket.proxy.url):
-        assert named in str(raised.value)
+    for detail in (KEY, bucket.store.bucket, bucket.proxy.url):
+        assert detail in str(raised.value)
     return raised.value
 
 
 @pytest.mark.parametrize(
     ("answer", "advice"),
     [
-        ("400_InvalidRequest", "S3 does not serve the object as it is stored. Put it again, or delete it."),
-        ("403_AccessDenied", "An object may also have an access rule or an encryption key of its own."),
+        ("400_InvalidRequest", "S3 does not serve the object as stored. Put it again, or delete it."),
+        ("403_AccessDenied", "The object may also have its own access rules or encryption key."),
         ("403_InvalidObjectState", "Restore the object from its archive."),
-        ("404_NoSuchKey", "S3 lists the object and does not find it. Put it again, or delete it."),
-        ("406_NotAcceptable", "S3 does not serve the object as it is stored. Put it again, or delete it."),
-        ("410_Gone", "S3 does not serve the object as it is stored. Put it again, or delete it."),
+        ("404_NoSuchKey", "S3 lists the object but does not find it. Put it again, or delete it."),
+        ("406_NotAcceptable", "S3 does not serve the object as stored. Put it again, or delete it."),
+        ("410_Gone", "S3 does not serve the object as stored. Put it again, or delete it."),
     ],
 )
-def test_answer_about_object_is_definite(bucket, chunk, answer, advice):
+def test_error_about_object_is_definite(bucket, chunk, answer, advice):
     bucket.behaves(f"answer_{answer}", requests=OBJECT)
     error = unreadable(bucket, chunk)
     assert error.is_definite
     assert error.is_archived == (answer == "403_InvalidObjectState")
     assert str(error).endswith(advice)
-    assert GOES_ON not in str(error)
+    assert CONTINUES not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_possible_outage_is_not_definite(bucket, chunk, kind):
     bucket.behaves(kind, requests=OBJECT)
     error = unreadable(bucket, chunk)
     assert not error.is_definite
-    is_about_us = re.search("Signature|Expired|Unauthorized", kind)
-    assert ("Check the Airflow connection my_s3" in str(error)) == bool(is_about_us)
-    assert (f"If not, S3 is away. {GOES_ON}" in str(error)) == (not is_about_us)
+    is_about_client = re.search("Signature|Expired|Unauthorized", kind)
+    assert ("Check the Airflow connection my_s3" in str(error)) == bool(is_about_client)
+    assert (f"Otherwise, S3 is unreachable. {CONTINUES}" in str(error)) == (not is_about_client)
     assert len(bucket.asked("GET")) <= ATTEMPTS**2 + 1
 
 
 def test_missing_bucket_is_not_about_object(bucket, chunk):
     bucket.behaves("answer_404_NoSuchBucket", requests=OBJECT)
-    with pytest.raises(BucketError, match="Create the bucket, or name another one") as raised:
+    with pytest.raises(BucketError, match="Create the bucket, or set TALLYMARK_BUCKET to another one") as raised:
         bucket.store.get(chunk)
     assert not isinstance(raised.value, UnreadableError)
 
@@ -97,8 +97,8 @@ def test_missing_credentials_are_not_about_object(bucket, chunk, monkeypatch):
 
 
 @pytest.mark.parametrize("manner", [(), ("ignores_if_match",), ("no_etag",)])
-def test_replaced_object_has_changed(bucket, manner):
-    """Without ETags, only size and time tell versions apart, and here both versions are of the same second."""
+def test_replaced_object_is_detected(bucket, manner):
+    """Without ETags, only size and time distinguish versions, and both versions are from the same second here."""
     bucket.behaves(*manner)
     for body in [CSV[:-6]] if manner == ("no_etag",) else [CSV[:-6], CSV.replace(b"1", b"2")]:
         bucket.put(KEY, CSV)
@@ -108,50 +108,50 @@ def test_replaced_object_has_changed(bucket, manner):
             bucket.store.get(stored)
 
 
-def test_deleted_object_has_changed(bucket, chunk):
+def test_deleted_object_is_detected(bucket, chunk):
     bucket.delete(KEY)
     with pytest.raises(ObjectChangedError, match="was deleted after it was listed"):
         bucket.store.get(chunk)
 
 
-def test_outage_during_second_listing_is_an_outage(bucket, chunk):
+def test_outage_during_second_listing(bucket, chunk):
     bucket.proxy.faults = []
     bucket.delete(KEY)
     bucket.behaves("answer_500_InternalError", requests=r"\?list-type")
-    with pytest.raises(BucketError, match=r"Could not list input/chunk_1\.csv .* S3 is away") as raised:
+    with pytest.raises(BucketError, match=r"Could not list input/chunk_1\.csv .* S3 is unreachable") as raised:
         bucket.store.get(chunk)
     assert not isinstance(raised.value, UnreadableError)
 
 
 @pytest.mark.parametrize("manner", ["other_etag", "weak_etag", "if_match_wants_quotes", "ignores_if_match", "packed"])
-def test_same_object_under_another_etag_is_read(bucket, chunk, manner):
+def test_object_with_another_etag_is_read(bucket, chunk, manner):
     bucket.behaves(manner, requests=OBJECT)
     assert bucket.store.get(chunk) == CSV
 
 
-def test_size_that_differs_from_listing_is_unreadable(bucket):
-    """The second listing still has the first size: what is served is not what is listed."""
+def test_unexpected_size_is_unreadable(bucket):
+    """The second listing still has the original size, so the server does not serve the listed object."""
     bucket.put(KEY, CSV)
     stored = bucket.listed(KEY)
     bucket.behaves("shortened", requests=OBJECT)
     error = unreadable(bucket, stored)
-    assert f"{len(CSV) // 2} bytes came instead of the {len(CSV)} that are listed" in str(error)
+    assert f"received {len(CSV) // 2} bytes, but {len(CSV)} are listed" in str(error)
     bucket.behaves("shortened", "other_etag", requests=OBJECT)
     assert not unreadable(bucket, stored).is_definite
 
 
 @pytest.mark.parametrize("manner", [(), ("unpacked",)])
 @pytest.mark.parametrize("name", ["chunk_1.csv.gz", "chunk_1.csv"])
-def test_packed_object_comes_as_stored(bucket, manner, name):
-    """Neither the server nor boto3 unpacks it."""
-    packed = gzip.compress(CSV)
-    bucket.put(name, packed, ContentEncoding="gzip")
+def test_gzip_object_is_not_decompressed(bucket, manner, name):
+    """Neither the server nor boto3 decompresses it."""
+    compressed = gzip.compress(CSV)
+    bucket.put(name, compressed, ContentEncoding="gzip")
     bucket.behaves(*manner)
-    assert bucket.store.get(bucket.listed(name)) == packed
+    assert bucket.store.get(bucket.listed(name)) == compressed
 
 
-def test_own_files_are_read_unpacked(bucket):
-    """A proxy that packs what is stored plain does not make a file look like another one."""
+def test_own_files_are_compared_decompressed(bucket):
+    """A proxy that compresses responses does not make an existing file look different."""
     bucket.put(KEY, CSV)
     bucket.behaves("packed", requests="GET")
     bucket.store.put_new(KEY, CSV)
