@@ -91,7 +91,7 @@ def test_missing_credentials_are_not_about_object(bucket, chunk, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     client = boto3.session.Session().client("s3", endpoint_url=bucket.proxy.url, region_name="us-east-1")
     store = S3Store(client, bucket.store.bucket)
-    with pytest.raises(BucketError, match="Check the credentials of this process, and") as raised:
+    with pytest.raises(BucketError, match="Check the AWS configuration of this process, and") as raised:
         store.get(chunk)
     assert not isinstance(raised.value, UnreadableError)
 

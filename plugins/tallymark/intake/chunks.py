@@ -1,4 +1,4 @@
-"""Which objects form a chunk, the order of chunks, and objects below the prefix that are not part of one."""
+"""Grouping of objects into chunks, the order of chunks, and detection of objects that belong to no chunk."""
 
 import re
 from collections import defaultdict
@@ -19,7 +19,7 @@ from tallymark.intake.folders import (
 )
 from tallymark.store import StoredObject
 
-# Chunks are named chunk_<something>, optionally with .csv, .gz or both. Anything behind these extensions marks a copy.
+# Chunks are named chunk_<something>, optionally with .csv, .gz or both. Anything after these extensions marks a copy.
 CHUNK_NAME = re.compile(r"chunk_(.+?)(?i:\.csv)?(?i:\.gz)?", re.DOTALL)
 COPY = re.compile(r"\.(csv|gz)(?![a-z0-9])", re.IGNORECASE)
 # Other extensions begin with a letter. aws s3 sync adds eight hexadecimal digits to the names of unfinished copies.

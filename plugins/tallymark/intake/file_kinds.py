@@ -1,6 +1,6 @@
-"""Detection of the file type of objects that are not comma-separated UTF-8 CSV.
+"""File type detection for objects that are not comma-separated UTF-8 CSV.
 
-It runs only after a header turned out not to be usable, so no signature ever rejects a readable file.
+It runs only if the header is not usable, so no signature ever rejects a readable file.
 """
 
 import re
@@ -44,7 +44,7 @@ ENCODINGS = {
     "cp037": "EBCDIC",
 }
 SAMPLE_BYTES = 200
-SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars (pipes)", "\x01": "Ctrl-A (as Hive writes text)"}
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars (pipes)", "\x01": "Ctrl-A (the default of Hive)"}
 NUMBER = r"[+-]?[0-9]+([.,][0-9]+)?"
 CONTROL = r"[\0-\x08\x0e-\x1f]"
 ENDS = f"[{TRIMMED}'\"]"
@@ -57,8 +57,8 @@ def describe(content: bytes, header: str, is_utf8: bool, lacking: Callable[[Sequ
     """Return a rejection reason with the type that a file seems to have, or None if it seems to be CSV.
 
     Args:
-        content: of the file, unpacked.
-        header: its first line that is not empty.
+        content: the unpacked content of the file.
+        header: the first line that is not empty.
         is_utf8: whether that line is UTF-8.
         lacking: returns the required columns that are not among the given lower-case names.
     """

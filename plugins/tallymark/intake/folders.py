@@ -56,7 +56,7 @@ def is_companion(name: str) -> bool:
 
 
 def settled_before(settle_seconds: float) -> datetime:
-    """Return the moment, UTC, since which a settled folder must not have changed."""
+    """Return the time ``settle_seconds`` ago, UTC. Objects put before it are settled."""
     return datetime.now(UTC) - timedelta(seconds=settle_seconds)
 
 
@@ -102,7 +102,7 @@ def is_complete(folder: str, members: Sequence[StoredObject], settled: datetime)
 
 
 def holds_up(folder: str, members: Sequence[StoredObject], settled: datetime) -> bool:
-    """Return whether later chunks wait for a folder that is committed but not settled, at most ``MAX_HOLD_SECONDS``."""
+    """Return whether later chunks must wait, because this folder was committed recently and is not settled."""
     if not is_committed(folder, members) or is_settled(folder, members, settled):
         return False
     oldest_marker = min(marker.last_modified for marker in markers_of(folder, members))

@@ -2,8 +2,8 @@
 
 Chunks are usually numbered. The key of the next chunk sorts shortly after the key of the last one (between chunk_2999
 and chunk_3000 there are only chunk_3, chunk_30 and chunk_300). If its number has one more digit, it begins with 1 and
-zeros. To find late, changed and differently named chunks too, all chunks are listed while a single call to S3 returns
-them all, every ``full_listing_seconds``, and always if the names of chunks do not grow.
+zeros. All chunks are listed as long as one call to S3 returns them all, then every ``full_listing_seconds``, and always
+if the names of chunks do not grow. This finds late, changed and differently named chunks.
 """
 
 import re
@@ -31,7 +31,7 @@ class Place(NamedTuple):
     after: str = ""
 
     def is_passed(self, keys: Sequence[str]) -> bool:
-        """Return whether a page of keys ends with an older chunk than ``after``: new chunks would have come before it.
+        """Return whether a page of keys is empty or ends with a chunk older than ``after``; new chunks come before it.
 
         A new chunk that is missed nevertheless is found once the place starts at a later chunk. A page that ends inside
         the folder of a new chunk never ends the listing.

@@ -30,8 +30,8 @@ MAX_CLEAN_COLUMNS = 100
 def is_clean(file: CsvObject) -> bool:
     """Return whether DuckDB's CSV reader, which is several times faster, reads a file exactly as split_rows.sql does.
 
-    This is the case if every row has all columns, and values are bare or in single quotes, with no quotes, commas or
-    trimmed characters inside.
+    Such a file is UTF-8 and begins with its header. Every row has all columns. Values are bare or in single quotes,
+    without quotes, commas or trimmed characters inside.
     """
     row = ",".join([CLEAN_ASCII_VALUE if file.text.isascii() else CLEAN_VALUE] * file.width)
     return (
@@ -121,8 +121,8 @@ def _split(warehouse: duckdb.DuckDBPyConnection, files: Mapping[int, CsvObject])
 def _add_lines(warehouse: duckdb.DuckDBPyConnection, place: int, file: CsvObject) -> None:
     """Add the rows of a file, as text, to the temporary table ``file_rows``.
 
-    It takes one file at a time, because with a list of texts as parameter, the time of DuckDB 1.5 is quadratic in the
-    number of quotes. Line numbers are passed as JSON, because a list takes DuckDB 1.5 0.1 ms per element.
+    Files are added one at a time, because DuckDB 1.5 takes quadratic time in the number of quotes for a list of texts.
+    Line numbers are passed as JSON, because DuckDB 1.5 takes 0.1 ms per element of a list.
     """
     warehouse.execute(
         """

@@ -103,7 +103,7 @@ def _message(action: str, client: Any, bucket: str, error: Exception, advice: st
 
 
 def _connection(aws_conn_id: str | None) -> str:
-    return f"the Airflow connection {aws_conn_id}" if aws_conn_id else "the credentials of this process"
+    return f"the Airflow connection {aws_conn_id}" if aws_conn_id else "the AWS configuration of this process"
 
 
 def _advice(error: Exception, connection: str, when_denied: str | None = None) -> str:
@@ -115,7 +115,7 @@ def _advice(error: Exception, connection: str, when_denied: str | None = None) -
     if code(error) == "NoSuchBucket":
         return "Create the bucket, or set TALLYMARK_BUCKET to another one."
     if isinstance(error, SSLError):
-        return f"Check the server's certificate, and the verify option in the extra of {connection}."
+        return f"Check the server's certificate, and the verify option of {connection}."
     if isinstance(error, ProxyConnectionError):
         return "Check the environment variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
     if isinstance(error, UnsupportedServerError | PaginationError | ResponseParserError) or status(error) == 501:

@@ -70,7 +70,7 @@ def entries(
     is_enough: IsEnough | None = None,
     requester_pays: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the entries of ListObjectsV2, as in ``entries_of``, up to the end or the first page that is enough.
+    """Yield the entries of ListObjectsV2, as in ``entries_of``, until the end or until ``is_enough`` returns true.
 
     Keys up to ``after`` are skipped even if the server ignores StartAfter.
 
@@ -114,7 +114,7 @@ class S3Store:
         aws_conn_id: the Airflow connection of the client, named in errors.
         server_side_encryption: the encryption requested for each put: "", "AES256", "aws:kms" or "aws:kms:dsse".
         kms_key_id: the key for "aws:kms"; if empty, the bucket's default key.
-        requester_pays: whether to pay for requests to a bucket that demands it.
+        requester_pays: whether requests agree to be charged, as requester-pays buckets require.
     """
 
     client: Any

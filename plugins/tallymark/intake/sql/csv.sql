@@ -29,7 +29,7 @@ create or replace temp macro quoted_fields(line) as list_transform(
     lambda field: without_ends(field, '\h')
 );
 
--- True if a field has an opening quote without a closing one, or text behind the closing quote.
+-- True if a field has an opening quote without a closing one, or text after the closing quote.
 create or replace temp macro has_unbalanced_quote(line) as case
     when is_plain(line) then false
     else len(list_filter(

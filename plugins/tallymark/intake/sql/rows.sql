@@ -24,7 +24,7 @@ create or replace temp macro shifted(sign, digits, before) as
     || '.' || repeat('0', greatest(-before, 0)) || digits[1 + greatest(before, 0):];
 
 -- A number without its exponent: 1.5E3 becomes 1500, and 15e-3 becomes 0.015. DuckDB 1.5 casts some numbers with an
--- exponent to a wrong value, or not at all. Any text but digits with at most one point and an exponent is unchanged.
+-- exponent to a wrong value, or not at all. Any other text is unchanged.
 create or replace temp macro plain_number(number_text) as case
     when not contains(lower(number_text), 'e') then number_text
     when not regexp_full_match(number_text, '[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,3}') then number_text
