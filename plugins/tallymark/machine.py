@@ -70,7 +70,7 @@ def must_be_writable(folder: Path, name: str) -> None:
     """Create a folder unless it exists, and check that files can be written to it.
 
     Args:
-        name: what the command calls the folder.
+        name: the folder's name in the error message.
 
     Raises:
         UserError: when the folder cannot be created or is not writable.

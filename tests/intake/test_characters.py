@@ -52,7 +52,7 @@ def test_empty_setting_disables_missing_words(settings, bucket, form):
 
 @FORMS
 def test_custom_missing_words(settings, bucket, form):
-    """A word may be a number, which matches identical text only. The default words are not missing then."""
+    """A word may be a number, which matches identical text only. The default words then count as values."""
     words = ("k. A.", "9999", "99990", "NULL", "-1", "É")
     rows = [(word, "M1", "F", "1") for word in words] + [("C1", "M1", "F", word) for word in words]
     put(bucket, "chunk_1", HEADER + "\n".join(",".join(map(form.format, row)) for row in rows) + "\n")

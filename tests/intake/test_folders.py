@@ -229,7 +229,7 @@ def test_corrected_folder_is_loaded(settings, bucket):
 
 
 def test_vacuumed_folder_is_the_same_chunk(settings, bucket):
-    """Databricks deletes the files of failed transactions after days."""
+    """Databricks deletes the files of failed transactions a few days later."""
     for name, body in {OLD: "x\n", NEW: GOOD, "_committed_222": committed([NEW]), "_SUCCESS": ""}.items():
         put(bucket, f"chunk_1/{name}", body)
     assert load_chunks(settings, bucket)["rows_accepted"] == 1

@@ -30,5 +30,5 @@ def define_csv_macros(connection: duckdb.DuckDBPyConnection, is_ascii: bool) -> 
 
 
 def visible(text: str) -> str:
-    """Replace invisible characters, typographic quotes and NUL by their code points: ``C<U+200B>1``."""
+    """Replace invisible characters, typographic quotes and NUL with their code points: ``C<U+200B>1``."""
     return re.sub(f"[\0{HIDDEN}]", lambda found: f"<U+{ord(found[0]):04X}>", text)

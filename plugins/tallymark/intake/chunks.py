@@ -1,4 +1,4 @@
-"""Grouping of objects into chunks, the order of chunks, and detection of objects that belong to no chunk."""
+"""Grouping of listed objects into chunks, in order, and detection of objects that belong to no chunk."""
 
 import re
 from collections import defaultdict

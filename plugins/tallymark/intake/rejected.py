@@ -51,8 +51,9 @@ class RejectedFiles:
     def plan(self, name: str, chunk_seq: int | None, version: int | None) -> None:
         """Plan ``<name>.csv``.
 
-        ``-<number>`` is added to the name if it must be truncated, and as often as another file has the name (as with
-        ``chunk_7`` and ``chunk_7.csv``). A file that a rebuild found in the bucket is reused if its content is equal.
+        ``-<number>`` is added to the name if it must be truncated, and repeatedly while another file has the name, as
+        with ``chunk_7`` and ``chunk_7.csv``. A file that a rebuild found in the bucket is reused if its content is the
+        same.
         """
         rows = self._warehouse.execute(
             """

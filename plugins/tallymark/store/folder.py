@@ -70,7 +70,7 @@ class FolderStore:
         return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
     def _listed(self, key: str, path: Path) -> StoredObject | None:
-        """Return the object of a path, or None if it was deleted after it was found."""
+        """Return the object for a path, or None if the file was deleted after it was found."""
         try:
             status = path.stat()
             etag = self._etag(path, status)

@@ -1,6 +1,6 @@
 -- Macros that parse a line of CSV. Each line is a row. Values may be bare, in single quotes or in double quotes.
 
--- Replaces `\h`, which stands for the trimmed characters (see characters.py) in a character class of a pattern.
+-- Replaces `\h` in the character classes of a pattern with the trimmed characters; see characters.py.
 create or replace temp macro with_trimmed(pattern) as replace(pattern, '\h', getvariable('trimmed'));
 
 create or replace temp macro without_ends(text, characters) as regexp_replace(

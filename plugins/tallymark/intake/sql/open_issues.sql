@@ -43,8 +43,8 @@ unreadable as (
     select
         'unreadable ' || kind as kind,
         input_key as about,
-        'could not be read in ' || attempts || case when attempts = 1 then ' attempt' else ' attempts' end
-        || ' although S3 serves other objects. It will be retried. ' || reason as message,
+        'could not be read (' || attempts || case when attempts = 1 then ' attempt' else ' attempts' end
+        || '), although S3 serves other objects. It will be retried. ' || reason as message,
         last_failed_at as seen_at
     from raw.unreadable_inputs
     where last_failed_at > moment - interval 1 day and input_key not in (select chunk_key from raw.chunks)

@@ -50,8 +50,8 @@ create or replace temp macro present(value) as case
     when not list_contains(getvariable('missing').words, lower(value)) then value
 end;
 
--- All rows by column name: those that were split line by line, and those of clean files. DuckDB's CSV reader reads clean
--- files whenever this view is queried. `nullstr` is a line end, which no value contains, so empty values stay empty.
+-- All rows by column name: those that were split line by line, and those of clean files. DuckDB's CSV reader reads them
+-- whenever this view is queried. `nullstr` is a line end, which no value contains, so empty values stay empty.
 create or replace temp view named_rows as
 select
     file,
