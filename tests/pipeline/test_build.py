@@ -187,7 +187,7 @@ def test_a_test_that_did_not_pass_is_named(loaded, bucket, monkeypatch, status):
         return invoke(settings, arguments, manifest, and_then=alter)
 
     monkeypatch.setattr(in_warehouse, "invoke", altered)
-    nothing_goes_out(loaded, bucket, rf"did not run everything: test files_are_in_order \({status}\)\. Each model")
+    nothing_goes_out(loaded, bucket, rf"did not run or did not pass: test files_are_in_order \({status}\)\. Every")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_build_of_an_older_set_of_tests_is_not_exported(loaded, bucket, projec
     (project / "tests/audit/of_the_audit.sql").write_text("select 1")
     (project / "tests/generic").mkdir(exist_ok=True)
     (project / "tests/generic/is_odd.sql").write_text("{% test is_odd(model) %}select 1{% endtest %}")
-    says = "Nothing is exported: the last dbt build passed without the sanity tests new_test, other_test, which"
+    says = "the last dbt build did not run all sanity tests of the project; these are missing: new_test, other_test."
     with pytest.raises(ExportError, match=says):
         export_detections(loaded, bucket)
     assert exported(bucket.root) == []

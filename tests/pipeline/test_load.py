@@ -154,7 +154,7 @@ def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, buc
     load.load_chunks(settings, bucket)
     keys = query(settings, "select file_key, row_count from output.files where chunk_seq > 0 order by chunk_seq")
     assert keys == [(f"output/rejected/{name}.csv", 1) for name in ("chunk_7", "chunk_7-2", "chunk_7-3")]
-    assert {text for text in caplog.messages if text.startswith("put ")} == {f"put {key} (1 rows)" for key, _ in keys}
+    assert {text for text in caplog.messages if text.startswith("put ")} == {f"put {key} (1 row)" for key, _ in keys}
     first = f"{FIRST[:-1]}7"
     assert (bucket.root / "output/rejected/chunk_7.csv").read_text() == (
         "object_key,line_number,reason,line\n"

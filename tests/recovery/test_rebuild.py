@@ -352,7 +352,7 @@ TAMPERED = {
         lambda out: manifest_file(out, 3).write_text(manifest_file(out, 3).read_text().replace("M1", "M9")),
         "manifest-00000003.json was changed",
     ),
-    "a manifest is no JSON": (lambda out: manifest_file(out, 2).write_text("{"), "not JSON"),
+    "a manifest is no JSON": (lambda out: manifest_file(out, 2).write_text("{"), "not valid JSON"),
     "what names the last one is missing": (
         lambda out: (out / "output/manifests/latest.json").unlink(),
         "latest.json is missing",

@@ -86,7 +86,7 @@ def test_no_step_begins_without_the_reserve(stream, data, out, bucket, monkeypat
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with monkeypatch.context() as full:
         full.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=64 * 2**20 - 1))
-        says = r"disk of the warehouse is almost full: .*warehouse.*\.duckdb \(64\.0 MiB free, 64\.0 MiB needed, by "
+        says = r"disk of the warehouse is almost full: .*warehouse.*\.duckdb \(64\.0 MiB free, 64\.0 MiB required by "
         with pytest.raises(WarehouseError, match=says):
             STEPS[step](warehouse, bucket)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
@@ -97,7 +97,7 @@ def test_the_reserve_is_a_setting(out, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=2**20))
     with connect(settings(out, min_free_bytes=2**20)):
         pass
-    says = r"\(1\.0 MiB free, 2\.0 MiB needed, by TALLYMARK_MIN_FREE_BYTES\)"
+    says = r"\(1\.0 MiB free, 2\.0 MiB required by TALLYMARK_MIN_FREE_BYTES\)"
     with pytest.raises(WarehouseError, match=says), connect(settings(out, min_free_bytes=2**21)):
         pytest.fail("it opened")
     with connect(settings(out, min_free_bytes=2**21), read_only=True) as warehouse:
