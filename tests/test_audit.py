@@ -84,7 +84,7 @@ def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
         in_warehouse, "invoke", lambda settings, arguments, *more: invoke(settings, arguments + left_out, *more)
     )
     with pytest.raises(
-        AuditError, match=r"found 1 differences:\nchild_detections_are_those_of_the_raw_rows: did not run$"
+        AuditError, match=r"found 1 difference:\nchild_detections_are_those_of_the_raw_rows: did not run$"
     ):
         audited(copy)
 
@@ -92,7 +92,7 @@ def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
 def test_a_stream_without_a_chunk(tmp_path, caplog):
     caplog.set_level("INFO")
     assert audited(tmp_path) == {"tests": 0, "detection_files": 0, "other_files": 0}
-    assert "There is nothing to audit" in caplog.text
+    assert "Nothing to audit" in caplog.text
 
 
 def sql(statement: str) -> Callable[[Path], None]:
@@ -208,11 +208,11 @@ DIFFERENCES = {
         sql("update output.files set row_count = row_count + 1 where file_number = 1"),
         "all_files_are_in_order",
     ),
-    "a file changed": (changed_file, "holds other bytes than those that were put"),
-    "a file deleted": (lambda root: (root / FILE).unlink(), "is not in the bucket any more"),
+    "a file changed": (changed_file, "was changed after it was exported"),
+    "a file deleted": (lambda root: (root / FILE).unlink(), "is no longer in the bucket"),
     "a file of rejected rows deleted": (
         lambda root: (root / "output/rejected/chunk_0.csv").unlink(),
-        "output/rejected/chunk_0.csv: is not in the bucket any more",
+        "output/rejected/chunk_0.csv: is no longer in the bucket",
     ),
     "a file more": (
         lambda root: shutil.copy(root / FILE, root / FILE.replace("1.csv", "9.csv")),

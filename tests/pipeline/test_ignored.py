@@ -138,7 +138,7 @@ def test_the_standstill_alert_knows_since_when_tallymark_runs(settings, tmp_path
     monkeypatch.setattr(time, "time", lambda: now + settings.standstill_seconds + 60)
     alerts.Alerts(settings, send).nothing_landed()
     [line] = said
-    assert line.startswith("STREAM STANDS STILL: input/transactions/: No chunk has landed for 16 minutes.")
+    assert line.startswith("STREAM STALLED: input/transactions/: No chunk has landed for 16 minutes.")
     assert "TALLYMARK_BUCKET" in line and "TALLYMARK_TRANSACTIONS_PREFIX" in line
 
 

@@ -145,7 +145,7 @@ def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
         alerts.Alerts(settings, send).run_failed("scheduled__1", "build", RuntimeError("Nothing is exported.\nmore"))
     assert mailbox.texts() == [
         "<p>FAILED RUN: detect_patterns: scheduled__1 failed in build: Nothing is exported. Nothing is lost; the next "
-        "run goes on where it stopped.</p>"
+        "run continues where it stopped.</p>"
     ]
     alerts_after_export(settings)
     assert mailbox.texts() == ["<p>OVER: failed run: detect_patterns</p>"]
@@ -159,9 +159,9 @@ def test_a_stream_that_stands_still(settings, mailbox):
     for _ in range(2):
         alerts.Alerts(impatient, send).nothing_landed()
     (text,) = mailbox.texts()
-    assert text.startswith("<p>STREAM STANDS STILL: input/transactions/: No chunk has landed for ")
+    assert text.startswith("<p>STREAM STALLED: input/transactions/: No chunk has landed for ")
     alerts_after_export(settings)
-    assert mailbox.texts() == ["<p>OVER: stream stands still: input/transactions/</p>"]
+    assert mailbox.texts() == ["<p>OVER: stream stalled: input/transactions/</p>"]
 
 
 def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch):
@@ -185,7 +185,7 @@ def test_a_mail_server_that_is_away_loses_no_alert(settings, mailbox, monkeypatc
     assert caplog.text.count("An alert could not be sent by SmtpNotifier") == 1
     alerts_after_export(settings)
     assert mailbox.texts() == []
-    later = datetime.now(UTC).timestamp() + alerts.TRY_AGAIN_SECONDS + 1
+    later = datetime.now(UTC).timestamp() + alerts.RETRY_SECONDS + 1
     monkeypatch.setattr(alerts.time, "time", lambda: later)
     alerts_after_export(settings)
     (text,) = mailbox.texts()
@@ -244,7 +244,7 @@ def test_the_report_of_a_dry_run(settings, tmp_path, caplog):
 
     load_chunks(settings, FolderStore(tmp_path))
     build_models(settings)
-    assert re.search(r"success +\d+\.\d\d s +1 rows  batch_detections\n", caplog.text)
+    assert re.search(r"success +\d+\.\d\d s +1 row  batch_detections\n", caplog.text)
     assert re.search(r"pass +\d+\.\d\d s +0 rows  detections_are_made_once\n", caplog.text)
     report_dry_run(settings, since=datetime.now(UTC))
     lines = [line for line in caplog.text.splitlines() if "PatId2" in line]

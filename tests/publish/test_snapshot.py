@@ -125,7 +125,7 @@ def test_an_outage_delays_and_breaks_nothing(settings, tmp_path, monkeypatch, ca
         with monkeypatch.context() as impatient:
             impatient.setattr(snapshot, "PUT_SECONDS", 0.2)
             assert not snapshot.publish(warehouse, WatchedStore(tmp_path, lambda key: back.wait(600)), "output/", "UTC")
-    assert caplog.text.count("snapshot was not published") == 2
+    assert caplog.text.count("Failed to publish the snapshot") == 2
     store = WatchedStore(tmp_path)
     publish(settings, store)
     assert len(store.puts) == 2 + 3 + 1, "the rejected chunk at the end is in no release yet"

@@ -108,9 +108,7 @@ def test_other_missing_words_are_noticed(data, out):
     replay(data, out, vars=VARS)
     before, store = contents(out), FolderStore(data, target=out)
     lose_warehouse(out)
-    with pytest.raises(
-        RebuildError, match=r"chunk_5 had 106 accepted rows and has 107 now\. Set TALLYMARK_MISSING_WORDS"
-    ):
+    with pytest.raises(RebuildError, match=r"chunk_5: 106 before, 107 now\. Set TALLYMARK_MISSING_WORDS"):
         rebuild(settings(out, missing_words=""), store)
     rebuild(settings(out), store)
     assert contents(out) == before
@@ -185,7 +183,7 @@ def test_a_missing_chunk_is_named_and_can_be_left_out(data, out):
         states = warehouse.sql("select chunk_key, state from raw.chunks order by chunk_seq").fetchall()
     assert [state for _, state in states] == ["accepted", "accepted", "rejected", "rejected", "rejected"]
     replay(data, out, vars=VARS)
-    with pytest.raises(AuditError, match=r"found 1 differences:\ndetections_are_numbered_and_in_files: .*"):
+    with pytest.raises(AuditError, match=r"found 1 difference:\ndetections_are_numbered_and_in_files: .*"):
         audit(settings(out), store)
     assert files(out).items() >= {key: body for key, body in files_before.items() if "latest" not in key}.items()
 
@@ -340,7 +338,7 @@ TAMPERED = {
     ),
     "a file of another origin": (
         lambda out: shutil.copy(detection_file(out, 1), detection_file(out, 99)),
-        "detections-00000099.csv is announced by no manifest",
+        "detections-00000099.csv is not listed in any manifest",
     ),
     "a manifest is missing": (lambda out: manifest_file(out, 1).unlink(), "manifest-00000001.json is missing"),
     "the last manifest is missing": (lambda out: manifest_file(out, 3).unlink(), "manifest-00000003.json is missing"),
@@ -362,7 +360,7 @@ TAMPERED = {
             (out / "output/manifests/latest.json").write_bytes(latest_before(out)),
             manifest_file(out, 3).unlink(),
         ),
-        "is announced by no manifest",
+        "is not listed in any manifest",
     ),
 }
 

@@ -117,7 +117,7 @@ def _log_nodes(nodes: Iterable[Any], rows: dict[str, int]) -> None:
         name = node.node.name
         level = logging.INFO if node.status in GOOD else logging.ERROR
         count = rows.get(name, node.failures)
-        shown = "" if count is None else f"{count:,} rows"
+        shown = "" if count is None else f"{count:,} {'row' if count == 1 else 'rows'}"
         log.log(level, "%-8s %6.2f s %14s  %s", node.status, node.execution_time, shown, name)
 
 

@@ -188,7 +188,7 @@ class _Load:
         for read, outcome in zip(group, outcomes, strict=True):
             if not outcome.reason:
                 key = read.entry.chunk.key
-                log.info("%s: %d rows accepted, %d rejected", key, outcome.accepted, outcome.rejected)
+                log.info("%s: rows accepted: %d; rows rejected: %d", key, outcome.accepted, outcome.rejected)
         if any(outcome.reason for outcome in outcomes):
             for key, message in ledger.rejected(warehouse, since=first):
                 log.error("REJECTED: %s %s", key, message)
