@@ -68,7 +68,7 @@ def audited(root: Path) -> dict[str, int]:
     return audit(Settings(warehouse=root / "warehouse.duckdb"), FolderStore(root))
 
 
-def test_nothing_is_found_where_nothing_is_wrong(copy):
+def test_audit_of_correct_data_finds_nothing(copy):
     before = (copy / "warehouse.duckdb").read_bytes()
     done = audited(copy)
     assert done["tests"] >= 10
@@ -77,7 +77,7 @@ def test_nothing_is_found_where_nothing_is_wrong(copy):
     assert (copy / "warehouse.duckdb").read_bytes() == before
 
 
-def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
+def test_skipped_test_is_a_difference(copy, monkeypatch):
     invoke = in_warehouse.invoke
     left_out = ["--exclude", "child_detections_are_those_of_the_raw_rows"]
     monkeypatch.setattr(
@@ -89,7 +89,7 @@ def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
         audited(copy)
 
 
-def test_a_stream_without_a_chunk(tmp_path, caplog):
+def test_audit_without_chunks(tmp_path, caplog):
     caplog.set_level("INFO")
     assert audited(tmp_path) == {"tests": 0, "detection_files": 0, "other_files": 0}
     assert "Nothing to audit" in caplog.text

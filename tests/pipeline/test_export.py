@@ -32,7 +32,7 @@ def sizes(out: Path) -> list[int]:
     return [len(path.read_text().splitlines()) - 1 for path in sorted((out / "output/detections").glob("*"))]
 
 
-def test_how_rows_are_cut_into_files(settings, bucket):
+def test_rows_are_split_into_files(settings, bucket):
     cuts = {0: [], 1: [1], 49: [49], 50: [50], 51: [50, 1], 100: [50, 50], 101: [50, 50, 1]}
     expected = []
     for chunk_seq, (count, files) in enumerate(cuts.items(), start=1):
@@ -61,7 +61,7 @@ def test_columns_and_time_zone(settings, bucket, time_zone, shown):
     assert row == [shown, shown, "PatId2", "CHILD", "C1", "M1"]
 
 
-def test_the_log_says_how_many_rows_were_put(settings, bucket, caplog):
+def test_log_shows_rows_per_file(settings, bucket, caplog):
     caplog.set_level("INFO")
     make(settings, 51)
     export.export_detections(settings, bucket)
@@ -74,7 +74,7 @@ def test_the_log_says_how_many_rows_were_put(settings, bucket, caplog):
     ]
 
 
-def test_only_what_passed_its_tests_goes_out(settings, bucket):
+def test_untested_detections_are_not_exported(settings, bucket):
     make(settings, 1)
     with connect(settings) as warehouse:
         warehouse.execute("delete from output.passed_builds")
@@ -115,7 +115,7 @@ def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
         assert first.split(",")[0].endswith(offset)
 
 
-def test_a_file_with_other_content_is_never_replaced(settings, bucket):
+def test_file_with_other_content_is_never_overwritten(settings, bucket):
     path = bucket.root / "output/detections/detections-00000001.csv"
     path.parent.mkdir(parents=True)
     path.write_text("somebody else's\n")
@@ -126,7 +126,7 @@ def test_a_file_with_other_content_is_never_replaced(settings, bucket):
     assert path.read_text() == "somebody else's\n"
 
 
-def test_the_remainder_can_wait_for_more(settings, bucket):
+def test_remainder_can_be_held_back(settings, bucket):
     patient = settings.model_copy(update={"hold_remainder_seconds": 3600})
     now = export.utc_now()
     make(settings, 51, detected_at=now)
@@ -144,7 +144,7 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     assert LedgerIndex(patient.warehouse, patient.limits).has_unfinished_work()
 
 
-def test_another_warehouse_exports_nothing(settings, bucket, tmp_path):
+def test_second_warehouse_exports_nothing(settings, bucket, tmp_path):
     """Such as an empty one on a second machine, whether or not it loaded the same chunks."""
     make(settings, 1)
     export.export_detections(settings, bucket)
@@ -160,7 +160,7 @@ def test_another_warehouse_exports_nothing(settings, bucket, tmp_path):
     assert sizes(bucket.root) == [1]
 
 
-def test_chunks_loaded_after_the_build_remain_work(settings, bucket):
+def test_chunks_loaded_after_build_are_unfinished_work(settings, bucket):
     index = LedgerIndex(settings.warehouse, settings.limits)
     put(bucket, "chunk_1", GOOD)
     load_chunks(settings, bucket)

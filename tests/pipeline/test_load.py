@@ -100,12 +100,12 @@ def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> li
     return rows
 
 
-def test_the_cases_have_different_names():
+def test_case_names_are_unique():
     assert len(CASES) >= 60
     assert len({case["name"] for case in CASES}) == len(CASES)
 
 
-def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
+def test_rejected_rows_are_written_to_csv(settings, bucket):
     put(bucket, "chunk_1.csv", GOOD + "0,broken,row\n" + "0,'C,\"1','2'\n")
     put(bucket, "chunk_1.csv.gz", gzip.compress((GOOD + "x\n").encode()))
     load.load_chunks(settings, bucket)
@@ -123,7 +123,7 @@ def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_each_chunk_has_a_file_of_rejected_rows_of_its_own(settings, bucket, together):
+def test_each_chunk_has_its_own_rejected_file(settings, bucket, together):
     """The name that the third one would get is that of the second one."""
     names = ("chunk_7", "chunk_7-3.csv", "chunk_7.csv", "chunk_7.csv.gz")
     for name in names:
@@ -143,7 +143,7 @@ def test_each_chunk_has_a_file_of_rejected_rows_of_its_own(settings, bucket, tog
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, bucket, caplog, together):
+def test_rejected_chunk_has_a_file_with_the_reason(settings, bucket, caplog, together):
     """Names go by the order of the chunks, whether all of one was rejected or rows of it."""
     contents = {"chunk_7": "no header\n", "chunk_7.csv": GOOD + "bad\n", "chunk_7.csv.gz": "no gzip", "chunk_8": GOOD}
     caplog.set_level("INFO")
@@ -165,7 +165,7 @@ def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, buc
     assert rejected_file(settings, bucket, 3) == [[f"{first}.csv.gz", "", reason, ""]]
 
 
-def test_each_try_at_a_chunk_has_a_file_of_its_own(settings, bucket):
+def test_each_attempt_has_its_own_rejected_file(settings, bucket):
     """Rejected whole, with the same reason again, and accepted with a row that is rejected."""
     for content in ("", "\n", GOOD + "bad\n"):
         put(bucket, "chunk_1", content)
@@ -185,7 +185,7 @@ def test_a_file_is_planned_once(settings):
             planned_files.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
 
 
-def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypatch):
+def test_grouping_does_not_change_validation(settings, bucket, tmp_path, monkeypatch):
     """Chunks of other columns, packed, in parts, with bad rows and rejected whole, in one group and in many."""
     put(bucket, "chunk_1", GOOD + "0,C2,2,F,28007,M1,28007,es_food,-1,0\n")
     put(bucket, "chunk_2", "amount,Merchant,GENDER,customer\n1.5,M2,f,'C 3'\n\n2,M2,,\"C4\"\nno,M2,F,C5\n")
@@ -221,7 +221,7 @@ def test_natural_order_late_chunks_and_max_chunks(settings, bucket):
     assert [key.rpartition("_")[2] for (key,) in keys] == ["1", "2", "0", "10"]
 
 
-def test_a_taken_key_with_another_etag_is_a_conflict_once(settings, bucket):
+def test_changed_chunk_is_a_conflict_once(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     put(bucket, "chunk_1", GOOD + GOOD.splitlines()[1])
@@ -231,7 +231,7 @@ def test_a_taken_key_with_another_etag_is_a_conflict_once(settings, bucket):
     assert query(settings, "select chunk_key from raw.conflicts") == [("input/transactions/chunk_1",)]
 
 
-def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
+def test_rejected_chunk_can_be_replaced(settings, bucket):
     put(bucket, "chunk_1", "no header\n")
     assert load.load_chunks(settings, bucket)["chunks_rejected"] == 1
     assert load.load_chunks(settings, bucket)["chunks_rejected"] == 0
@@ -240,7 +240,7 @@ def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
     assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [(1, "rejected"), (2, "accepted")]
 
 
-def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, bucket):
+def test_rejected_content_over_accepted_chunk_is_a_conflict(settings, bucket):
     """A conflict like any other, seen also by whoever only looks at the ledger index, and only once."""
     contents = ["no header\n", GOOD, "no header\n", GOOD, "no header\n"]
     put(bucket, "chunk_2", "no header either\n")
@@ -257,7 +257,7 @@ def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, b
     ]
 
 
-def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, bucket):
+def test_changed_limit_revalidates_rejected_input(settings, bucket):
     """A chunk gets the next chunk_seq, the importance the next version; what was rejected otherwise stays rejected."""
     packed = gzip.compress(GOOD.encode())
     put(bucket, "chunk_1", GOOD)
@@ -290,7 +290,7 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
     assert states == [("rejected",)] * 3 + [("accepted",)]
 
 
-def test_ledger_index_may_be_lost_or_torn(settings, bucket):
+def test_ledger_index_may_be_lost_or_corrupt(settings, bucket):
     copy = LedgerIndex(settings.warehouse, settings.limits).path
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2", GOOD)
@@ -320,7 +320,7 @@ def finish(settings: Settings, bucket: FolderStore) -> None:
 
 
 @pytest.mark.parametrize("way", [shutil.copy, shutil.copy2])
-def test_a_warehouse_that_is_restored_alone_takes_again_what_it_lacks(settings, bucket, way):
+def test_restored_warehouse_takes_missing_chunks_again(settings, bucket, way):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     finish(settings, bucket)
@@ -333,7 +333,7 @@ def test_a_warehouse_that_is_restored_alone_takes_again_what_it_lacks(settings, 
     finish(settings, bucket)
 
 
-def test_a_warehouse_that_is_deleted_alone_and_made_by_somebody_else(settings, bucket):
+def test_recreated_warehouse_invalidates_ledger_index(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     settings.warehouse.unlink()
@@ -343,7 +343,7 @@ def test_a_warehouse_that_is_deleted_alone_and_made_by_somebody_else(settings, b
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
-def test_a_warehouse_that_is_changed_by_somebody_else_is_looked_at(settings, bucket):
+def test_changed_warehouse_invalidates_ledger_index(settings, bucket):
     """Such as dbt by hand, which takes away what the last build vouched for."""
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
@@ -365,7 +365,7 @@ def test_two_warehouses_in_one_folder_share_nothing(tmp_path, bucket):
         finish(settings, bucket)
 
 
-def test_lost_ledger_index_does_not_put_known_chunks_first(settings, bucket):
+def test_lost_ledger_index_does_not_delay_new_chunks(settings, bucket):
     for number in (1, 2, 3):
         put(bucket, f"chunk_{number}", GOOD)
     load.load_chunks(settings, bucket)
@@ -374,7 +374,7 @@ def test_lost_ledger_index_does_not_put_known_chunks_first(settings, bucket):
     assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
 
 
-def test_a_poke_reads_no_more_the_more_chunks_were_taken(settings, bucket):
+def test_poke_cost_does_not_grow_with_ledger(settings, bucket):
     """Bytes that this process reads while it asks about three chunks, as Linux counts them."""
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
@@ -404,7 +404,7 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-def test_versions_of_the_customer_importance(settings, bucket):
+def test_customer_importance_versions(settings, bucket):
     header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
     contents = [
         None,
@@ -430,7 +430,7 @@ def test_versions_of_the_customer_importance(settings, bucket):
     assert len(list((bucket.root / "output/rejected").iterdir())) == 2
 
 
-def test_a_broken_importance_leaves_the_last_good_version_in_force(settings, bucket):
+def test_broken_importance_keeps_last_good_version(settings, bucket):
     """Whether a chunk was looked at with it or not: 1, 2, back to 1, and 3 come in runs without a chunk."""
     header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
     put(bucket, "all.csv", "broken", folder)
@@ -455,7 +455,7 @@ def test_a_broken_importance_leaves_the_last_good_version_in_force(settings, buc
     assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(None,), (2,), (3,)]
 
 
-def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settings, bucket):
+def test_object_changed_after_listing_is_not_loaded(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     listed = list(bucket.list("input/transactions/"))
     put(bucket, "chunk_1", GOOD + "more\n")
@@ -464,14 +464,14 @@ def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settin
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
-def test_an_object_that_is_too_large_is_rejected_whole(settings, bucket):
+def test_too_large_object_is_rejected(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings.model_copy(update={"max_object_bytes": 10}), bucket)
     [(reason,)] = query(settings, "select reason from raw.chunks")
     assert reason.startswith(f"has {len(GOOD)} bytes, more than 10")
 
 
-def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
+def test_load_after_failed_commit(settings, bucket, monkeypatch):
     put(bucket, "chunk_1", GOOD)
     with monkeypatch.context() as broken:
         broken.setattr(ledger, "record", lambda *_: 1 / 0)
@@ -488,7 +488,7 @@ def test_a_gzip_bomb_is_not_unpacked():
         unpack("chunk_1.csv.gz", bomb, 1000)
 
 
-def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypatch):
+def test_too_large_object_is_never_fetched(settings, bucket, monkeypatch):
     """Nor are the parts of a folder that are too large only together."""
     put(bucket, "chunk_1", GOOD * 10)
     for name in ("part-0", "part-1"):
@@ -499,7 +499,7 @@ def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypa
     assert load.load_chunks(limited, bucket)["chunks_rejected"] == 2
 
 
-def test_parts_that_unpack_to_too_much_together(settings, bucket):
+def test_parts_together_exceed_unpacked_limit(settings, bucket):
     for name in ("part-0.csv.gz", "part-1.csv.gz"):
         put(bucket, f"chunk_1/{name}", gzip.compress(GOOD.encode() * 6))
     put(bucket, "chunk_1/_SUCCESS", "")
@@ -510,7 +510,7 @@ def test_parts_that_unpack_to_too_much_together(settings, bucket):
 
 
 @pytest.mark.parametrize("rest", [-2, -1, -100])
-def test_plain_parts_count_for_the_limit_of_what_is_unpacked(settings, bucket, rest):
+def test_plain_parts_count_toward_unpacked_limit(settings, bucket, rest):
     """A plain part alone is over the limit, by ``rest`` bytes; a packed one comes behind it."""
     put(bucket, "chunk_1/part-0.csv", GOOD)
     put(bucket, "chunk_1/part-1.csv.gz", gzip.compress(GOOD.encode()))
@@ -523,7 +523,7 @@ def test_plain_parts_count_for_the_limit_of_what_is_unpacked(settings, bucket, r
     assert "max_unpacked_bytes" in reason
 
 
-def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
+def test_gzip_bomb_memory_is_bounded(tmp_path):
     """A gigabyte in a megabyte, in a process of its own; the limit is 32 megabytes."""
     bomb = tmp_path / "bomb.gz"
     with gzip.open(bomb, "wb", compresslevel=6) as file:
@@ -565,7 +565,7 @@ def test_folders(settings, bucket):
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
-def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, caplog):
+def test_late_and_duplicate_chunks_are_logged(settings, bucket, caplog):
     for number in (1, 3):
         put(bucket, f"chunk_{number}", GOOD.replace("C1", f"C{number}"))
     load.load_chunks(settings, bucket)
@@ -584,7 +584,7 @@ def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, c
     ["chunk_".ljust(255, "x"), "chunk_1".ljust(251, "x") + ".csv", "chunk_1" + "ü" * 124, b"chunk_\xff.csv"],
     ids=["255 bytes", "and .csv", "of two bytes each", "no UTF-8"],
 )
-def test_a_bad_row_in_a_chunk_whose_name_is_long_or_no_text(settings, bucket, name):
+def test_rejected_row_in_oddly_named_chunk(settings, bucket, name):
     put(bucket, os.fsdecode(name), GOOD + "bad\n")
     assert load.load_chunks(settings, bucket)["rows_rejected"] == 1
     finish(settings, bucket)
@@ -593,7 +593,7 @@ def test_a_bad_row_in_a_chunk_whose_name_is_long_or_no_text(settings, bucket, na
     rejected.name.encode()
 
 
-def test_names_of_files_with_rejected_rows(settings):
+def test_rejected_file_names(settings):
     """No longer than S3 and file systems take, and each of its own."""
 
     def names(prefix: str, name: str) -> list[str]:

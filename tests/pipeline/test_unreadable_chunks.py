@@ -85,7 +85,7 @@ class Bucket:
 
 
 @pytest.mark.parametrize("kind", in_gate(KINDS, "refused_403", "cut"))
-def test_an_unreadable_chunk_holds_up_no_other(bucket, kind, caplog):
+def test_unreadable_chunk_does_not_block_others(bucket, kind, caplog):
     for number in (1, 2, 3):
         bucket.put(f"transactions/chunk_{number}", GOOD)
     bucket.harm(kind, "transactions/chunk_2")
@@ -108,7 +108,7 @@ def test_an_unreadable_chunk_holds_up_no_other(bucket, kind, caplog):
     assert query(bucket.settings, "select count(*) from raw.transactions") == [(4,)]
 
 
-def test_the_first_chunk_may_be_the_unreadable_one(bucket):
+def test_first_chunk_may_be_unreadable(bucket):
     """Nothing was read before that proves that S3 serves anything."""
     for number in (1, 2):
         bucket.put(f"transactions/chunk_{number}", GOOD)
@@ -137,7 +137,7 @@ def test_an_outage_fails_the_run(bucket, kind, taken):
     assert bucket.ledger()[taken:] == ["chunk_1", "chunk_2", "chunk_3"]
 
 
-def test_a_passing_fault_changes_no_order(bucket):
+def test_transient_fault_keeps_chunk_order(bucket):
     for number in (1, 2, 3):
         bucket.put(f"transactions/chunk_{number}", GOOD)
     bucket.harm("error_500", "transactions/chunk_2", times=2)
@@ -147,7 +147,7 @@ def test_a_passing_fault_changes_no_order(bucket):
 
 
 @pytest.mark.parametrize("kind", in_gate(KINDS, "archived_403", "shortened"))
-def test_the_last_good_customer_importance_stays_in_force(bucket, kind, caplog):
+def test_last_good_importance_stays_in_use(bucket, kind, caplog):
     bucket.put("customers/all.csv", WEIGHTS.format(1))
     bucket.put("transactions/chunk_1", GOOD)
     bucket.run()
@@ -171,7 +171,7 @@ def test_the_last_good_customer_importance_stays_in_force(bucket, kind, caplog):
     assert bucket.issues() == []
 
 
-def test_without_a_version_before_it_the_run_fails(bucket):
+def test_unreadable_first_importance_fails_the_run(bucket):
     bucket.put("customers/all.csv", WEIGHTS.format(1))
     for number in (1, 2):
         bucket.put(f"transactions/chunk_{number}", GOOD)
@@ -181,7 +181,7 @@ def test_without_a_version_before_it_the_run_fails(bucket):
     assert bucket.ledger() == []
 
 
-def test_an_object_that_is_replaced_each_time_waits(bucket):
+def test_constantly_replaced_object_is_unreadable(bucket):
     bucket.put("transactions/chunk_1", GOOD)
     bucket.put("transactions/chunk_2", GOOD)
     numbers = iter(range(100))
@@ -199,7 +199,7 @@ def test_an_object_that_is_replaced_each_time_waits(bucket):
     assert bucket.run()["chunks_accepted"] == 1, "it is another object now, so it is due"
 
 
-def test_the_pause_doubles_up_to_a_quarter_of_an_hour(tmp_path):
+def test_retry_delay_doubles_up_to_15_minutes(tmp_path):
     pauses = []
     with connect(Settings(warehouse=tmp_path / "warehouse.duckdb")) as warehouse:
         for etag in ("x", "x", "x", "x", "x", "x", "other"):

@@ -53,7 +53,7 @@ def put(settings: Settings, sql: str, *values) -> None:
         warehouse.execute(sql, values)
 
 
-def test_a_rejected_chunk_is_told_once_and_so_is_its_end(settings, mailbox, tmp_path):
+def test_rejected_chunk_alerts_at_begin_and_end(settings, mailbox, tmp_path):
     alerts_after_export(settings)
     (mail,) = mailbox.mails
     assert mail["Subject"] == "Tallymark: rejected chunk"
@@ -71,7 +71,7 @@ def test_a_rejected_chunk_is_told_once_and_so_is_its_end(settings, mailbox, tmp_
     assert mailbox.texts() == ["<p>OVER: rejected chunk: input/transactions/chunk_3</p>"]
 
 
-def test_text_from_files_is_neither_html_nor_a_template(settings, mailbox):
+def test_text_from_files_is_escaped(settings, mailbox):
     key = "input/transactions/chunk_<b>{{ 6 * 7 }}"
     put(settings, "update raw.chunks set chunk_key = ? where chunk_seq = 3", key)
     alerts_after_export(settings)
@@ -120,7 +120,7 @@ BEGINS = {
 
 
 @pytest.mark.parametrize("kind", BEGINS)
-def test_what_the_warehouse_tells(settings, mailbox, kind):
+def test_warehouse_conditions_begin_and_end(settings, mailbox, kind):
     begin, end = BEGINS[kind]
     put(settings, "delete from raw.chunks where chunk_seq = 3")
     alerts_after_export(settings)
@@ -137,7 +137,7 @@ def test_what_the_warehouse_tells(settings, mailbox, kind):
     assert text.startswith(f"<p>OVER: {kind}: ")
 
 
-def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
+def test_failed_run_ends_with_next_success(settings, mailbox):
     """Meanwhile nothing else is said to be over: a failed run does not know."""
     alerts_after_export(settings)
     assert mailbox.texts()[0].startswith("<p>REJECTED CHUNK")
@@ -151,7 +151,7 @@ def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
     assert mailbox.texts() == ["<p>OVER: failed run: detect_patterns</p>"]
 
 
-def test_a_stream_that_stands_still(settings, mailbox):
+def test_stalled_stream(settings, mailbox):
     put(settings, "delete from raw.chunks where chunk_seq = 3")
     alerts.Alerts(settings, send).nothing_landed()
     assert mailbox.texts() == []
@@ -164,7 +164,7 @@ def test_a_stream_that_stands_still(settings, mailbox):
     assert mailbox.texts() == ["<p>OVER: stream stalled: input/transactions/</p>"]
 
 
-def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch):
+def test_no_alert_without_a_channel(settings, mailbox, caplog, monkeypatch):
     alerts_after_export(settings.model_copy(update={"alert_email": ""}))
     assert mailbox.texts() == []
     Path(f"{settings.warehouse}.alerts.json").unlink()
@@ -173,7 +173,7 @@ def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-def test_a_mail_server_that_is_away_loses_no_alert(settings, mailbox, monkeypatch, caplog):
+def test_unreachable_mail_server_loses_no_alert(settings, mailbox, monkeypatch, caplog):
     with socket.socket() as nobody, monkeypatch.context() as away:
         nobody.bind(("127.0.0.1", 0))
         connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": nobody.getsockname()[1]}
@@ -219,7 +219,7 @@ def test_slack(settings, monkeypatch):
     assert text.startswith("*Tallymark: rejected chunk*\nREJECTED CHUNK: input/transactions/chunk_3: header lacks")
 
 
-def test_the_report_of_a_run(settings, tmp_path, caplog):
+def test_run_report(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     _, put_files = export_and_report(settings, FolderStore(tmp_path), send, since=LONG_AGO)
     assert (put_files.keys, put_files.detections) == (["output/detections/detections-00000001.csv"], 3)
@@ -236,7 +236,7 @@ def test_the_report_of_a_run(settings, tmp_path, caplog):
     assert "No new detections." in caplog.text
 
 
-def test_the_report_of_a_dry_run(settings, tmp_path, caplog):
+def test_dry_run_report(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
     from tallymark.pipeline.build import build_models

@@ -60,7 +60,7 @@ def in_warehouse(settings: Settings, query: str) -> list[tuple]:
         return warehouse.execute(query).fetchall()
 
 
-def test_it_holds_all_detections_and_the_whole_ledger(settings, tmp_path, monkeypatch):
+def test_snapshot_holds_all_detections_and_the_ledger(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 2)
     store = WatchedStore(tmp_path)
     publish(settings, store)
@@ -98,7 +98,7 @@ def test_a_part_is_put_once(settings, tmp_path, monkeypatch):
     assert len(published(tmp_path, "detections")) == 3
 
 
-def test_what_is_not_final_is_in_no_part(settings, tmp_path, monkeypatch):
+def test_parts_hold_only_final_rows(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 1)
     with connect(settings) as warehouse:
         warehouse.execute("update detections set file_number = null where detection_id = 3")
@@ -113,7 +113,7 @@ def test_what_is_not_final_is_in_no_part(settings, tmp_path, monkeypatch):
     assert len(published(tmp_path, "detections")) == 3
 
 
-def test_an_outage_delays_and_breaks_nothing(settings, tmp_path, monkeypatch, caplog):
+def test_outage_only_delays_the_snapshot(settings, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 1)
     back = threading.Event()
 
@@ -141,7 +141,7 @@ def nearest(root: Path) -> list[tuple]:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 9])
-def test_who_is_nearest_to_a_detection(tmp_path, batch):
+def test_nearest_candidates(tmp_path, batch):
     """Stays so until a batch evaluates the customer again, however chunks are batched.
 
     Inactive is near in chunk 1 and does not come back; Detected has a detection in chunk 2; Dear pays too much in
@@ -174,7 +174,7 @@ def test_who_is_nearest_to_a_detection(tmp_path, batch):
     ]
 
 
-def test_the_cost_follows_what_is_new(tmp_path):
+def test_publishing_cost_depends_on_new_rows(tmp_path):
     """With 100,000 detections as with three: no part is put again, and what is put stays small."""
     settings = make_warehouse(tmp_path, detections=100_000, chunks=12_000)
     store = WatchedStore(tmp_path)
@@ -186,7 +186,7 @@ def test_the_cost_follows_what_is_new(tmp_path):
     assert store.puts["output/snapshot/current.duckdb"] < 500_000
 
 
-def test_the_seconds_of_a_chunk_are_up_to_its_last_file_or_its_release(settings):
+def test_landing_to_file_time(settings):
     with connect(settings) as warehouse:
         warehouse.execute("update raw.chunks set landed_at = '2026-01-01 12:00:00'")
         warehouse.execute("update output.files set put_at = '2026-01-01 12:00:05' where file_number is not null")

@@ -76,7 +76,7 @@ def lose_warehouse(out: Path) -> None:
             path.unlink()
 
 
-def test_a_lost_warehouse_is_made_again_as_it_was(data, out):
+def test_lost_warehouse_is_rebuilt_unchanged(data, out):
     store = FolderStore(data, target=out)
     before, files_before = contents(out), files(out)
     assert {row.pattern_id for row in detected(out)} == {"PatId1", "PatId2", "PatId3"}
@@ -89,7 +89,7 @@ def test_a_lost_warehouse_is_made_again_as_it_was(data, out):
     audit(settings(out), store)
 
 
-def test_a_rebuilt_warehouse_goes_on_as_the_lost_one_would_have(data, out):
+def test_rebuilt_warehouse_continues_like_the_lost_one(data, out):
     shutil.copytree(out, data / "undisturbed")
     lose_warehouse(out)
     rebuild(settings(out), FolderStore(data, target=out))
@@ -103,7 +103,7 @@ def test_a_rebuilt_warehouse_goes_on_as_the_lost_one_would_have(data, out):
     assert without_times(out) == without_times(data / "undisturbed")
 
 
-def test_other_missing_words_are_noticed(data, out):
+def test_changed_missing_words_stop_the_rebuild(data, out):
     write_chunk(data, "chunk_5", [Row("NULL", "M1", "F", "1"), *rows_of(5)])
     replay(data, out, vars=VARS)
     before, store = contents(out), FolderStore(data, target=out)
@@ -115,7 +115,7 @@ def test_other_missing_words_are_noticed(data, out):
 
 
 @pytest.mark.parametrize("where", ["beginning", "middle", "everywhere", "end"])
-def test_a_broken_file_gives_an_error_that_names_the_command(data, out, where):
+def test_broken_warehouse_error_names_the_command(data, out, where):
     warehouse = out / "warehouse.duckdb"
     body = bytearray(warehouse.read_bytes())
     size = len(body)
@@ -135,7 +135,7 @@ def test_a_broken_file_gives_an_error_that_names_the_command(data, out, where):
     assert (out / "warehouse.duckdb.before_rebuild").read_bytes() != b""
 
 
-def test_files_that_were_announced_and_not_put_are_put(data, out):
+def test_rebuild_puts_listed_but_missing_files(data, out):
     before, files_before = contents(out), files(out)
     lost = sorted((out / "output/detections").iterdir())[-2:]
     for path in [*lost, out / "output/manifests/latest.json"]:
@@ -153,7 +153,7 @@ def latest_before(out: Path) -> bytes:
     return latest(json.loads(body), body)
 
 
-def test_detections_that_were_held_back_are_kept(data, tmp_path):
+def test_rebuild_keeps_held_back_detections(data, tmp_path):
     out = tmp_path / "held"
     held = settings(out, hold_remainder_seconds=3600)
     store = FolderStore(data, target=out)
@@ -168,7 +168,7 @@ def test_detections_that_were_held_back_are_kept(data, tmp_path):
     assert verify(store, settings(out).output_prefix)["rows"] == len(before["detections"])
 
 
-def test_a_missing_chunk_is_named_and_can_be_left_out(data, out):
+def test_missing_chunks_are_named_and_can_be_skipped(data, out):
     files_before = files(out)
     lose_warehouse(out)
     (data / "input/transactions/chunk_3").unlink()
@@ -200,7 +200,7 @@ def rejected_files(out: Path) -> list[str]:
     return sorted(path.name for path in (out / "output/rejected").iterdir())
 
 
-def test_files_of_what_was_rejected_are_found_again(data, out):
+def test_rebuild_finds_rejected_files_again(data, out):
     rejected_twice(data, out)
     before, files_before = contents(out), files(out)
     assert rejected_files(out)[-2:] == ["chunk_5-7.csv", "chunk_5.csv"]
@@ -211,7 +211,7 @@ def test_files_of_what_was_rejected_are_found_again(data, out):
     audit(settings(out), FolderStore(data, target=out))
 
 
-def test_a_file_of_a_chunk_that_was_never_exported_is_not_written_again(data, out):
+def test_unexported_chunk_keeps_its_rejected_file(data, out):
     store = FolderStore(data, target=out)
     (data / "input/transactions/chunk_5").write_text("no header\n")
     write_chunk(data, "chunk_6", rows_of(6))
@@ -227,7 +227,7 @@ def test_a_file_of_a_chunk_that_was_never_exported_is_not_written_again(data, ou
     audit(settings(out), store)
 
 
-def test_the_number_of_a_rejected_version_may_be_given_again(data, out):
+def test_rejected_importance_version_may_be_reused(data, out):
     """Manifests do not name it, as no chunk was looked at with it; its file stays as it is."""
     path = data / "input/customers/customer_importance.csv"
     path.write_text("no header\n")
@@ -246,7 +246,7 @@ def test_the_number_of_a_rejected_version_may_be_given_again(data, out):
     audit(settings(out), store)
 
 
-def test_a_missing_chunk_keeps_the_name_of_its_file(data, out):
+def test_missing_chunk_keeps_its_rejected_file_name(data, out):
     """Another one whose file would be called the same is found under its own name."""
     write_chunk(data, "chunk_3.csv", rows_of(7))
     replay(data, out, vars=VARS)
@@ -258,7 +258,7 @@ def test_a_missing_chunk_keeps_the_name_of_its_file(data, out):
     assert rejected_files(out) == files_before
 
 
-def test_customer_importance_that_was_replaced_is_a_new_version(data, out):
+def test_replaced_importance_is_a_new_version(data, out):
     detections = contents(out)["detections"]
     lose_warehouse(out)
     old = (data / "input/customers/customer_importance.csv").read_bytes()
@@ -277,7 +277,7 @@ def test_customer_importance_that_was_replaced_is_a_new_version(data, out):
     audit(settings(out), store)
 
 
-def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
+def test_killed_rebuild_can_be_repeated(data, out, monkeypatch):
     before, files_before = contents(out), files(out)
     lose_warehouse(out)
     store = FolderStore(data, target=out)
@@ -292,7 +292,7 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
     assert files(out) == files_before
 
 
-def test_nobody_else_may_have_the_warehouse_open(data, out, monkeypatch):
+def test_rebuild_needs_exclusive_access(data, out, monkeypatch):
     monkeypatch.setattr("tallymark.warehouse.lock.open_when_free.retry.stop", lambda state: True)
     opens = (
         f"import duckdb; kept = duckdb.connect({str(out / 'warehouse.duckdb')!r}); print('open', flush=True); input()"
@@ -317,7 +317,7 @@ def manifest_file(out: Path, number: int) -> Path:
     return out / f"output/manifests/manifest-{number:08d}.json"
 
 
-def test_all_files_are_there(data, out):
+def test_verify_counts_manifests_files_and_rows(data, out):
     number_of_files = len(list((out / "output/detections").iterdir()))
     assert verify(FolderStore(out), settings(out).output_prefix) == {
         "manifests": 3,
@@ -366,14 +366,14 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_what_was_done_to_the_files_shows(out, name):
+def test_verify_detects_tampering(out, name):
     tamper, message = TAMPERED[name]
     tamper(out)
     with pytest.raises(ManifestError, match=message):
         verify(FolderStore(out), settings(out).output_prefix)
 
 
-def test_limits_that_were_lowered_since_stop_no_rebuild(data, out):
+def test_lowered_limits_do_not_stop_the_rebuild(data, out):
     before = contents(out)
     lose_warehouse(out)
     rebuild(settings(out, max_object_bytes=1, max_unpacked_bytes=1), FolderStore(data, target=out))

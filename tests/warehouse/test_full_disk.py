@@ -75,7 +75,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_no_step_begins_without_the_reserve(stream, data, out, bucket, monkeypatch, step):
+def test_no_step_starts_on_almost_full_disk(stream, data, out, bucket, monkeypatch, step):
     warehouse = settings(out)
     if step != "create":
         load_chunks(warehouse, bucket, max_chunks=2)
@@ -93,7 +93,7 @@ def test_no_step_begins_without_the_reserve(stream, data, out, bucket, monkeypat
     all_is_well(stream, data, out)
 
 
-def test_the_reserve_is_a_setting(out, monkeypatch):
+def test_min_free_bytes_setting(out, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=2**20))
     with connect(settings(out, min_free_bytes=2**20)):
         pass
@@ -104,7 +104,7 @@ def test_the_reserve_is_a_setting(out, monkeypatch):
         assert warehouse.execute("select count(*) from raw.chunks").fetchone() == (0,)
 
 
-def test_no_chunk_is_written_without_the_reserve(out, bucket, monkeypatch):
+def test_no_chunk_is_written_to_almost_full_disk(out, bucket, monkeypatch):
     free = itertools.chain([2**40], itertools.repeat(0))
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=next(free)))
     with pytest.raises(WarehouseError, match="almost full"):
@@ -113,7 +113,7 @@ def test_no_chunk_is_written_without_the_reserve(out, bucket, monkeypatch):
         assert warehouse.execute("select count(*) from raw.chunks").fetchone() == (0,)
 
 
-def test_free_bytes_of_a_folder_that_is_not_there(tmp_path):
+def test_free_bytes_of_missing_folder(tmp_path):
     assert machine.free_bytes(tmp_path / "a/b/warehouse.duckdb") > 0
 
 
@@ -124,7 +124,7 @@ def test_free_bytes_of_a_folder_that_is_not_there(tmp_path):
     "point",
     in_gate(full_disk.POINTS, "chunk committed", "second export, not committed", "file put, not noted"),
 )
-def test_a_write_that_fails(stream, data, out, processes, point):
+def test_failed_write_loses_nothing(stream, data, out, processes, point):
     """One sentence, whatever could not be written, and nothing is lost."""
     code, stderr = sent_by(processes, full_disk.run, data, out, json.dumps(VARS), point)
     assert code == 1
@@ -134,7 +134,7 @@ def test_a_write_that_fails(stream, data, out, processes, point):
     all_is_well(stream, data, out)
 
 
-def test_a_commit_that_fails_after_a_file_was_decided_on_again(out, processes):
+def test_failed_commit_of_a_replanned_file(out, processes):
     """DuckDB would end the process if the key had been deleted and inserted."""
     said = sent_by(processes, full_disk.plan_again, out / "warehouse.duckdb")
     assert said.startswith("A file reached its largest size: ")
@@ -153,7 +153,7 @@ def sent_by(processes, function: Callable, *arguments) -> Any:
     return here.recv()
 
 
-def test_a_rebuild_that_fails_leaves_nothing_behind(data, out, bucket, monkeypatch):
+def test_failed_rebuild_leaves_nothing_behind(data, out, bucket, monkeypatch):
     replay(data, out, vars=VARS)
     before = sorted(path.name for path in out.iterdir())
 
@@ -186,13 +186,13 @@ def test_a_rebuild_that_fails_leaves_nothing_behind(data, out, bucket, monkeypat
         ),
     ],
 )
-def test_limits_of_duckdb(out, statements, says):
+def test_duckdb_limits(out, statements, says):
     with pytest.raises(WarehouseError, match=says), connect(settings(out)) as warehouse:
         for statement in statements:
             warehouse.execute(statement).fetchall()
 
 
-def test_faults_of_sqlite(tmp_path):
+def test_sqlite_faults(tmp_path):
     path = tmp_path / "small"
     with sqlite3.connect(path) as small:
         small.execute("pragma max_page_count = 2")
@@ -218,7 +218,7 @@ QUOTED = {
 
 
 @pytest.mark.parametrize("number", QUOTED)
-def test_what_duckdb_quotes_of_the_operating_system(out, number):
+def test_system_errors_quoted_by_duckdb(out, number):
     """Not that the file is broken, also after an error that ends every connection."""
     quoted = f'Cannot open file "x": {os.strerror(number)}'
     for text in (quoted, f"FATAL Error: Failed: database has been invalidated. Original error: {quoted}"):
@@ -254,7 +254,7 @@ def test_other_errors_pass(out):
     assert machine.message(KeyError("x")) == "'x'"
 
 
-def test_the_end_of_a_task_log_explains_a_fault_of_the_machine(caplog, monkeypatch):
+def test_task_log_ends_with_an_explanation(caplog, monkeypatch):
     monkeypatch.setattr(report, "LINE_WIDTH", 1000)
     report.explain_failure(OSError(errno.ENOSPC, "No space left on device", "/"))
     assert caplog.messages[-1].startswith("The disk is full: / (")

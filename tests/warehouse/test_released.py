@@ -51,7 +51,7 @@ def write_step(path: Path, *statements: str) -> None:
     invoke_dbt._parsed.clear()
 
 
-def test_a_new_warehouse_gets_all_steps(settings):
+def test_new_warehouse_gets_all_schema_steps(settings):
     with connect(settings) as connection:
         steps = connection.execute("select version from raw.schema_versions order by 1").fetchall()
     assert steps == [(number,) for number in range(1, SCHEMA_VERSION + 1)]
@@ -61,7 +61,7 @@ def test_a_new_warehouse_gets_all_steps(settings):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_warehouse_of_a_newer_version_is_refused(settings, read_only):
+def test_newer_schema_version_is_rejected(settings, read_only):
     with connect(settings) as connection:
         connection.execute("insert into raw.schema_versions values (?, now())", [SCHEMA_VERSION + 1])
     before = settings.warehouse.read_bytes()
@@ -73,7 +73,7 @@ def test_a_warehouse_of_a_newer_version_is_refused(settings, read_only):
     assert settings.warehouse.read_bytes() == before
 
 
-def test_a_file_of_a_newer_duckdb_is_refused(settings):
+def test_file_of_newer_duckdb_is_rejected(settings):
     """What DuckDB 1.5.6 says about a file that 2.0.1 wrote in its own format."""
     said = (
         "IO Error: Trying to read a database file with version number 69, but we can only read versions between 64 "
@@ -85,7 +85,7 @@ def test_a_file_of_a_newer_duckdb_is_refused(settings):
     )
 
 
-def test_a_new_step_adds_a_table_to_an_existing_warehouse(tmp_path, request):
+def test_new_schema_step_upgrades_existing_warehouse(tmp_path, request):
     """A step that breaks off leaves nothing behind, and runs once."""
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     with connect(settings) as connection:
@@ -168,7 +168,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("command", in_gate(BY_HAND, "build --empty"))
-def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_path, command):
+def test_no_dbt_run_changes_released_detections(data, released, store, tmp_path, command):
     before = facts(released)
     by_hand = released.model_copy(update={"vars": BY_HAND[command]})
     arguments = [*command.split(), "--exclude-resource-type", "unit_test"] if "build" in command else command.split()
@@ -182,7 +182,7 @@ def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_p
     goes_on_undisturbed(data, released, tmp_path)
 
 
-def test_a_state_that_a_flag_emptied_is_refused_until_it_is_made_anew(data, released, store, tmp_path):
+def test_emptied_state_fails_the_build_until_full_refresh(data, released, store, tmp_path):
     before = facts(released)
     assert invoke_dbt.invoke(released, ["run", "--empty", "--full-refresh"]).success
     with pytest.raises(BuildError, match=r"recompute it with tallymark build --full-refresh(.|\n)*state_adds_up"):
@@ -192,7 +192,7 @@ def test_a_state_that_a_flag_emptied_is_refused_until_it_is_made_anew(data, rele
     goes_on_undisturbed(data, released, tmp_path)
 
 
-def test_other_vars_between_a_load_and_its_build(data, released, store, tmp_path):
+def test_manual_run_with_other_vars_before_export(data, released, store, tmp_path):
     """What a run by hand finds in a batch that is not released is found anew by the next build."""
     write_chunk(data, "chunk_4", rows_of(4))
     load_chunks(released, store)
@@ -209,13 +209,13 @@ def test_other_vars_between_a_load_and_its_build(data, released, store, tmp_path
         "insert into chunk_thresholds from chunk_thresholds limit 1",
     ],
 )
-def test_the_warehouse_refuses_to_keep_a_fact_twice(released, statement):
+def test_duplicate_facts_violate_a_constraint(released, statement):
     with connect(released) as connection, pytest.raises(duckdb.ConstraintException):
         connection.execute(statement)
 
 
 @pytest.mark.parametrize("given", ["{child_min_transaction: 60}", "{child_min_transactions:60}", "{1: 2}"])
-def test_a_var_that_nothing_is_called_is_an_error_that_names_those_that_are(tmp_path, data, given):
+def test_unknown_var_is_rejected(tmp_path, data, given):
     """The second one lacks a space: for YAML it is one name without a value."""
     vars = yaml.safe_load(given)
     says = f"unknown vars: {next(iter(vars))}. The thresholds are: upgrade_min_merchant_transactions, "
@@ -223,7 +223,7 @@ def test_a_var_that_nothing_is_called_is_an_error_that_names_those_that_are(tmp_
         replay(data, tmp_path / "out", vars=vars)
 
 
-def test_dbt_by_hand_refuses_an_unknown_var(settings):
+def test_manual_dbt_run_rejects_unknown_var(settings):
     said = []
     wrong = settings.model_copy(update={"vars": {"child_min_transaction": 60}})
     assert not invoke_dbt.invoke(wrong, ["run"], hears=said.append).success
@@ -233,7 +233,7 @@ def test_dbt_by_hand_refuses_an_unknown_var(settings):
 
 
 @pytest.mark.parametrize("name", ["TALLYMARK_MAX_CHUNK_PER_RUN", "TALLYMARK_CHILD_MIN_TRANSACTIONS", "tallymark_zone"])
-def test_a_setting_that_nothing_is_called_is_an_error_that_names_those_that_are(monkeypatch, name):
+def test_unknown_setting_is_rejected(monkeypatch, name):
     monkeypatch.setenv(name, "7")
     with pytest.raises(ValueError, match=rf"unknown settings: {name.upper()}\..*TALLYMARK_MAX_CHUNKS_PER_RUN"):
         Settings()
@@ -243,13 +243,13 @@ def test_a_setting_that_nothing_is_called_is_an_error_that_names_those_that_are(
     "name",
     ["BANKSIM", "KILLS", "SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_8080_TCP_ADDR", "WEB_SERVICE_HOST"],
 )
-def test_variables_that_are_no_settings_do_no_harm(monkeypatch, name):
+def test_unrelated_variables_are_allowed(monkeypatch, name):
     """Kubernetes tells every pod of a service that is called tallymark."""
     monkeypatch.setenv(f"TALLYMARK_{name}", "7")
     assert Settings().max_chunks_per_run == 100
 
 
-def test_sanity_tests_look_at_what_is_new_and_the_audit_at_all(data, released, store):
+def test_sanity_tests_check_new_rows_and_audit_all(data, released, store):
     """A fault in what was released long ago is the audit's to find; a build does not read so far back."""
     with connect(released) as connection:
         connection.execute("update output.files set row_count = row_count + 1 where file_number = 1")

@@ -32,8 +32,8 @@ def verify(store: Store, output_prefix: str) -> dict[str, int]:
         totals = content["total_files"], content["total_rows"]
         if totals != (files, rows):
             found.append(
-                f"manifest {manifests} has total_files {totals[0]} and total_rows {totals[1]}; the listed files add up to "
-                f"{files} and {rows}"
+                f"manifest {manifests} has total_files {totals[0]} and total_rows {totals[1]}; "
+                f"the listed files add up to {files} and {rows}"
             )
     found += [f"{key} is not listed in any manifest" for key in listed]
     if found:
