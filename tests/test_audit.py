@@ -1,4 +1,4 @@
-"""The audit finds every planted difference of one row, and none where there is none."""
+"""The audit finds every planted difference of one row, and finds none in correct data."""
 
 import random
 import shutil
@@ -29,7 +29,7 @@ FILE = "output/detections/detections-00000001.csv"
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory) -> Path:
-    """Sixteen chunks of which the last eight were evaluated with other thresholds; detections of all patterns."""
+    """Sixteen chunks with detections of all patterns. The last eight chunks were evaluated with other thresholds."""
     root = tmp_path_factory.mktemp("audited")
     chance = random.Random(5)
     names = [f"C{number}" for number in range(40)]
@@ -110,7 +110,10 @@ def changed_file(root: Path) -> None:
 
 ONE = "where rowid = (select min(rowid) from {})"
 DIFFERENCES = {
-    "a raw row is gone": (sql(f"delete from raw.transactions {ONE.format('raw.transactions')}"), "raw_rows_are_those"),
+    "a raw row is missing": (
+        sql(f"delete from raw.transactions {ONE.format('raw.transactions')}"),
+        "raw_rows_are_those",
+    ),
     "a raw row was added": (
         sql("insert into raw.transactions from raw.transactions limit 1"),
         "raw_rows_are_those",
@@ -127,8 +130,8 @@ DIFFERENCES = {
         ),
         "merchants_are_those",
     ),
-    "a rejected row is gone": (sql("delete from raw.rejected_rows"), "raw_rows_are_those"),
-    "a row of the importance is gone": (
+    "a rejected row is missing": (sql("delete from raw.rejected_rows"), "raw_rows_are_those"),
+    "a row of the importance is missing": (
         sql(f"delete from raw.customer_importance {ONE.format('raw.customer_importance')}"),
         "importance_rows_are_those",
     ),
@@ -136,11 +139,11 @@ DIFFERENCES = {
         sql("update merchant_customers set transactions = transactions + 1 where merchant = 'M' and customer = 'C3'"),
         "state_is_that",
     ),
-    "a customer twice in the state": (
+    "a duplicate customer in the state": (
         sql("insert into merchant_customers from merchant_customers limit 1"),
         "state_is_that",
     ),
-    "a customer gone from the state": (
+    "a customer is missing in the state": (
         sql("delete from merchant_customers where merchant = 'M' and customer = 'C3'"),
         "state_is_that",
     ),
@@ -155,7 +158,7 @@ DIFFERENCES = {
         ),
         "distributions_are_those",
     ),
-    "a light customer is gone": (
+    "a light customer is missing": (
         sql(f"delete from lightest_customers {ONE.format('lightest_customers')}"),
         "lightest_customers_are_those",
     ),
@@ -178,7 +181,7 @@ DIFFERENCES = {
             "PatId3": "dei_needed_detections_are_those",
         }.items()
         for what, statement in {
-            "a detection is gone": "delete from detections where detection_id = {}",
+            "a detection is missing": "delete from detections where detection_id = {}",
             "another chunk": "update detections set chunk_seq = chunk_seq + 1 where detection_id = {}",
         }.items()
     },
@@ -189,7 +192,7 @@ DIFFERENCES = {
         ),
         "upgrade_detections_are_those",
     ),
-    "a detection more": (
+    "an extra detection": (
         sql(
             "insert into detections select * replace (detection_id + 1 as detection_id, 'planted' as customer) "
             "from detections order by detection_id desc limit 1"
@@ -214,11 +217,11 @@ DIFFERENCES = {
         lambda root: (root / "output/rejected/chunk_0.csv").unlink(),
         "output/rejected/chunk_0.csv: is no longer in the bucket",
     ),
-    "a file more": (
+    "an extra file": (
         lambda root: shutil.copy(root / FILE, root / FILE.replace("1.csv", "9.csv")),
         "never wrote it",
     ),
-    "the warehouse is gone": (lambda root: (root / "warehouse.duckdb").unlink(), "never wrote it"),
+    "the warehouse is missing": (lambda root: (root / "warehouse.duckdb").unlink(), "never wrote it"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Names that a spreadsheet would run."""
+"""Names that a spreadsheet would run as formulas."""
 
 import csv
 import random
@@ -26,7 +26,7 @@ def test_only_formulas_are_escaped():
 
 
 def test_names_round_trip_through_files(tmp_path):
-    """From a chunk to a detection file, and a bad row to the file of rejected rows."""
+    """From a chunk to a detection file, and from a bad row to the file of rejected rows."""
     names = [name for name in FORMULAS + HARMLESS if name != "''"]
     folder = tmp_path / "input/transactions"
     folder.mkdir(parents=True)

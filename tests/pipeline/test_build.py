@@ -1,4 +1,4 @@
-"""dbt builds do what the project says, whatever the environment holds, and record the sanity tests that passed."""
+"""dbt builds follow the project whatever the environment contains, and record the sanity tests that passed."""
 
 import os
 import re
@@ -51,7 +51,7 @@ VARIABLES = {
     "DBT_WARN_ERROR": "true",
     "DBT_WRITE_JSON": "true",
 }
-# These decide which nodes run, on what, or whether dbt runs at all. The others are tried together.
+# These decide which nodes run, on which data, or whether dbt runs at all. The others are tested together.
 DECISIVE = (
     *("DBT_DEFER", "DBT_EMPTY", "DBT_RESOURCE_TYPES", "DBT_EXCLUDE_RESOURCE_TYPES"),
     *("DBT_PROFILE", "DBT_SINGLE_THREADED", "DBT_TARGET"),
@@ -70,7 +70,7 @@ def bucket(tmp_path) -> FolderStore:
 
 @pytest.fixture
 def loaded(settings, bucket) -> Settings:
-    """A warehouse with a chunk that is loaded and not built; it has one detection."""
+    """A warehouse with a chunk that is loaded but not built. The chunk has one detection."""
     write_chunk(bucket.root, "chunk_1", [Row("C1", "M1", "F", "1")] * 3)
     load_chunks(settings, bucket)
     return settings
@@ -86,8 +86,8 @@ def plant_fault(settings: Settings) -> None:
         warehouse.execute(FAULT)
 
 
-def nothing_goes_out(settings: Settings, bucket: FolderStore, says: str) -> None:
-    with pytest.raises(BuildError, match=says):
+def assert_nothing_is_exported(settings: Settings, bucket: FolderStore, message: str) -> None:
+    with pytest.raises(BuildError, match=message):
         build_models(settings)
     with pytest.raises(ExportError, match="Nothing is exported: models ran since the last dbt build"):
         export_detections(settings, bucket)
@@ -98,7 +98,7 @@ def nothing_goes_out(settings: Settings, bucket: FolderStore, says: str) -> None
 def test_a_variable_does_not_hide_a_fault(loaded, bucket, monkeypatch, name):
     plant_fault(loaded)
     monkeypatch.setenv(name, VARIABLES[name])
-    nothing_goes_out(loaded, bucket, rf"test {FAULT_FOUND_BY}: Got \d+ result")
+    assert_nothing_is_exported(loaded, bucket, rf"test {FAULT_FOUND_BY}: Got \d+ result")
     assert os.environ[name] == VARIABLES[name]
 
 
@@ -117,7 +117,7 @@ def test_dbt_variables_have_no_effect(settings, bucket, monkeypatch):
 
 
 def test_all_dbt_variables_have_the_prefix(monkeypatch):
-    """What is taken away is all that dbt's options read."""
+    """Removing ``DBT_*`` removes every variable that dbt's options read."""
     from dbt.cli.main import cli
 
     options = [option for command in (cli, *cli.commands.values()) for option in command.params]
@@ -170,7 +170,8 @@ def test_build_records_passed_sanity_tests(loaded):
 def test_excluded_nodes_are_named(loaded, bucket, monkeypatch, left_out):
     monkeypatch.setattr(build, "BUILD", [*build.BUILD, left_out])
     names = invoke_dbt.sanity_tests() if ":" in left_out else {left_out}
-    nothing_goes_out(loaded, bucket, ", ".join(rf"(model|test) {name} \(did not run\)" for name in sorted(names)))
+    message = ", ".join(rf"(model|test) {name} \(did not run\)" for name in sorted(names))
+    assert_nothing_is_exported(loaded, bucket, message)
 
 
 @pytest.mark.parametrize("status", ["skipped", "warn", "no-op"])
@@ -187,7 +188,8 @@ def test_unpassed_test_is_named(loaded, bucket, monkeypatch, status):
         return invoke(settings, arguments, manifest, and_then=alter)
 
     monkeypatch.setattr(in_warehouse, "invoke", altered)
-    nothing_goes_out(loaded, bucket, rf"did not run or did not pass: test files_are_in_order \({status}\)\. Every")
+    message = rf"did not run or did not pass: test files_are_in_order \({status}\)\. Every model"
+    assert_nothing_is_exported(loaded, bucket, message)
 
 
 @pytest.mark.parametrize(
@@ -198,12 +200,12 @@ def test_a_configuration_does_not_hide_a_fault(loaded, bucket, project, config, 
     plant_fault(loaded)
     file = project / f"tests/{FAULT_FOUND_BY}.sql"
     file.write_text(f"{{{{ config({config}) }}}}\n{file.read_text()}")
-    nothing_goes_out(loaded, bucket, rf"test {FAULT_FOUND_BY} \({status}\)")
+    assert_nothing_is_exported(loaded, bucket, rf"test {FAULT_FOUND_BY} \({status}\)")
 
 
 def test_sanity_test_of_ephemeral_model_runs(loaded, bucket, project):
     (project / "tests/new_test.sql").write_text("select 1 from {{ ref('stg_chunks') }} where chunk_seq = 1")
-    nothing_goes_out(loaded, bucket, "test new_test: Got 1 result")
+    assert_nothing_is_exported(loaded, bucket, "test new_test: Got 1 result")
 
 
 def test_a_generic_sanity_test_is_recorded(loaded, project):
@@ -223,8 +225,8 @@ def test_build_without_new_sanity_tests_is_not_exported(loaded, bucket, project)
     (project / "tests/audit/of_the_audit.sql").write_text("select 1")
     (project / "tests/generic").mkdir(exist_ok=True)
     (project / "tests/generic/is_odd.sql").write_text("{% test is_odd(model) %}select 1{% endtest %}")
-    says = "the last dbt build did not run all sanity tests of the project; these are missing: new_test, other_test."
-    with pytest.raises(ExportError, match=says):
+    message = "did not run all sanity tests of the project; these are missing: new_test, other_test."
+    with pytest.raises(ExportError, match=message):
         export_detections(loaded, bucket)
     assert exported(bucket.root) == []
     invoke_dbt._parsed.clear()
@@ -239,9 +241,9 @@ def test_removed_sanity_test_is_not_required(loaded, bucket, project):
 
 
 def test_machine_fault_does_not_suggest_full_refresh(loaded, monkeypatch):
-    says = "TransactionContext Error: Failed to commit: Could not write file: No space left on device"
+    message = "TransactionContext Error: Failed to commit: Could not write file: No space left on device"
     node = SimpleNamespace(resource_type="model", name="merchants", unique_id="model.merchants")
-    failed = SimpleNamespace(node=node, status="error", message=says, failures=None, execution_time=0.1)
+    failed = SimpleNamespace(node=node, status="error", message=message, failures=None, execution_time=0.1)
     result = SimpleNamespace(success=False, result=[failed], exception=None)
     monkeypatch.setattr(in_warehouse, "invoke", lambda *_, **__: result)
     with pytest.raises(RuntimeError, match=r"^The disk is full: .*\. Free some space on it") as raised:
@@ -252,4 +254,4 @@ def test_machine_fault_does_not_suggest_full_refresh(loaded, monkeypatch):
 def test_failing_rows_are_not_a_machine_fault(loaded, bucket):
     with connect(loaded) as warehouse:
         warehouse.execute(f"{FAULT}, chunk_key = 'No space left on device'")
-    nothing_goes_out(loaded, bucket, rf"test {FAULT_FOUND_BY}: (.|\n)*No space left on device")
+    assert_nothing_is_exported(loaded, bucket, rf"test {FAULT_FOUND_BY}: (.|\n)*No space left on device")

@@ -1,4 +1,4 @@
-"""The export: 50 rows to a file, each detection exactly once, whatever crashes in between."""
+"""The export: 50 rows per file, and each detection exactly once, even after crashes."""
 
 import csv
 from datetime import datetime, timedelta
@@ -87,9 +87,9 @@ class Crash(Exception):
     pass
 
 
-@pytest.mark.parametrize("crash_at", ["plan", "first put", "second put", "noted"])
+@pytest.mark.parametrize("crash_at", ["plan", "first put", "second put", "after second put"])
 def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
-    """The undisturbed files, numbered on, even though another time zone is set before the second try."""
+    """The files are those of an undisturbed run, although the time zone changes before the second attempt."""
     make(settings, 101)
     with monkeypatch.context() as broken:
         puts = []
@@ -99,7 +99,7 @@ def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
             if crash_at == "plan" or (crash_at, len(puts)) in {("first put", 1), ("second put", 2)}:
                 raise Crash
             FolderStore.__dict__["_put_really"](self, key, body)
-            if crash_at == "noted" and len(puts) == 2:
+            if crash_at == "after second put" and len(puts) == 2:
                 raise Crash
 
         broken.setattr(FolderStore, "_put_really", FolderStore.put_new, raising=False)
@@ -145,7 +145,7 @@ def test_remainder_can_be_held_back(settings, bucket):
 
 
 def test_second_warehouse_exports_nothing(settings, bucket, tmp_path):
-    """Such as an empty one on a second machine, whether or not it loaded the same chunks."""
+    """For example an empty one on a second machine, whether or not it has loaded the same chunks."""
     make(settings, 1)
     export.export_detections(settings, bucket)
     other = Settings(warehouse=tmp_path / "other.duckdb")

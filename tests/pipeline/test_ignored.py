@@ -1,4 +1,4 @@
-"""What lies below an input prefix and is no input does not pass without a word."""
+"""Objects below an input prefix that are not input are logged and become open issues."""
 
 import os
 import time
@@ -54,10 +54,10 @@ NAMES = [
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("chunk_7.csv/")])
 def test_misnamed_object_is_an_open_issue(settings, bucket, name, caplog):
-    """Also before the first chunk was taken, and named once."""
+    """It is logged once, even before the first chunk was taken."""
     put_long_ago(bucket, name)
     objects = list(bucket.list(PREFIX))
-    assert has_newly_ignored(settings, objects), "it is a reason for a run"
+    assert has_newly_ignored(settings, objects), "it must trigger a run"
     for _ in range(2):
         assert load_chunks(settings, bucket)["chunks_accepted"] == 0
         assert issues(settings) == [("ignored objects", PREFIX)]
@@ -71,7 +71,7 @@ def test_misnamed_object_is_an_open_issue(settings, bucket, name, caplog):
 
 @pytest.mark.parametrize("name", ["Chunk_1.csv", "chunk_1/part-0"])
 def test_recent_object_is_no_open_issue(settings, bucket, name):
-    """An upload goes on, or a folder gets its marker later."""
+    """An upload may still be running, or the folder gets its marker later."""
     put(bucket, name, GOOD)
     load_chunks(settings, bucket)
     assert issues(settings) == []
@@ -126,18 +126,18 @@ def test_copies_are_not_chunks(settings, bucket):
 
 
 def test_stalled_stream_alert_before_first_chunk(settings, tmp_path, monkeypatch):
-    said: list[str] = []
+    sent: list[str] = []
 
     def send(_, lines):
-        said.extend(lines)
+        sent.extend(lines)
         return True
 
     alerts.Alerts(settings, send).nothing_landed()
-    assert said == []
+    assert sent == []
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + settings.standstill_seconds + 60)
     alerts.Alerts(settings, send).nothing_landed()
-    [line] = said
+    [line] = sent
     assert line.startswith("STREAM STALLED: input/transactions/: No chunk has landed for 16 minutes.")
     assert "TALLYMARK_BUCKET" in line and "TALLYMARK_TRANSACTIONS_PREFIX" in line
 
@@ -179,7 +179,7 @@ def test_growing_names(settings, kind):
     keys = names(GROWING[kind])
     assert listing.names_grow(keys)
     late = [*keys[:900], *keys[950:], *keys[900:905]]
-    assert listing.names_grow(late), "a few late chunks are no reason to list everything"
+    assert listing.names_grow(late), "a few late chunks must not cause full listings"
     assert len(listing.places_behind(settings.transactions_prefix, keys)) == 2
 
 
@@ -191,5 +191,5 @@ def test_non_growing_names(settings, kind):
 
 
 def test_sorted_uuids_do_not_grow():
-    """As after a backlog: chunks found together are taken in natural order."""
+    """After a backlog, keys are sorted, because chunks listed together are taken in natural order."""
     assert not listing.names_grow(sorted(names(NOT_GROWING["UUIDs"])))

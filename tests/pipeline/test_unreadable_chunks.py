@@ -1,4 +1,4 @@
-"""One object that cannot be read while S3 serves others: its chunk waits, the others go on."""
+"""An object that cannot be read while S3 serves others: its chunk is retried later, and other chunks are taken."""
 
 import random
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def bucket(server, tmp_path, monkeypatch) -> Iterator["Bucket"]:
 
 
 class Bucket:
-    """A bucket of its own on the server, behind a proxy that does harm to single objects."""
+    """A separate bucket on the server, behind a proxy that damages responses for single objects."""
 
     def __init__(self, server: servers.Served, proxy: FaultyS3, settings: Settings):
         self.settings, self.proxy = settings, proxy
@@ -99,7 +99,7 @@ def test_unreadable_chunk_does_not_block_others(bucket, kind, caplog):
     reads = bucket.reads("transactions/chunk_2")
     bucket.put("transactions/chunk_4", GOOD)
     assert bucket.run()["chunks_accepted"] == 1
-    assert bucket.reads("transactions/chunk_2") == reads, "its next attempt is not due"
+    assert bucket.reads("transactions/chunk_2") == reads, "its retry is not due"
     bucket.proxy.faults.clear()
     bucket.make_due()
     assert bucket.is_due()
@@ -109,7 +109,7 @@ def test_unreadable_chunk_does_not_block_others(bucket, kind, caplog):
 
 
 def test_first_chunk_may_be_unreadable(bucket):
-    """Nothing was read before that proves that S3 serves anything."""
+    """No earlier read has shown that S3 serves anything."""
     for number in (1, 2):
         bucket.put(f"transactions/chunk_{number}", GOOD)
     bucket.harm("error_500", "transactions/chunk_1")
@@ -119,9 +119,9 @@ def test_first_chunk_may_be_unreadable(bucket):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("taken", [0, 1])
 def test_an_outage_fails_the_run(bucket, kind, taken):
-    """Everything is taken later, in its order."""
+    """Afterwards all chunks are taken in order."""
     if kind == "archived_403":
-        pytest.skip("S3 says of each archived object that it is archived: that is no outage")
+        pytest.skip("S3 reports archived objects as archived, which is not an outage")
     for number in range(taken):
         bucket.put(f"transactions/chunk_0{number}", GOOD)
     load_chunks(bucket.settings, bucket.store)
@@ -157,7 +157,7 @@ def test_last_good_importance_stays_in_use(bucket, kind, caplog):
         bucket.put(f"transactions/chunk_{number}", GOOD)
         assert bucket.run()["chunks_accepted"] == 1
         assert ("unreadable customer importance", "input/customers/") in bucket.issues()
-    assert len([text for text in caplog.messages if text.startswith("UNREADABLE")]) == 1, "the second one is not due"
+    assert len([text for text in caplog.messages if text.startswith("UNREADABLE")]) == 1, "the retry is not due"
     bucket.proxy.faults.clear()
     bucket.make_due()
     bucket.put("transactions/chunk_4", GOOD)
@@ -196,7 +196,7 @@ def test_constantly_replaced_object_is_unreadable(bucket):
     [(reason,)] = query(bucket.settings, "select reason from raw.unreadable_inputs")
     assert "was replaced 3 times while it was read" in reason
     bucket.proxy.choose = None
-    assert bucket.run()["chunks_accepted"] == 1, "it is another object now, so it is due"
+    assert bucket.run()["chunks_accepted"] == 1, "it is a different object now, so it is due"
 
 
 def test_retry_delay_doubles_up_to_15_minutes(tmp_path):

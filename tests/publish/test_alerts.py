@@ -1,4 +1,4 @@
-"""Alerts: once when something begins and once when it is over, to a real SMTP server and a Slack webhook."""
+"""Alerts: sent once when a condition begins and once when it ends, to a real SMTP server and a Slack webhook."""
 
 import http.server
 import json
@@ -9,7 +9,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import airflow.sdk  # noqa: F401  sets logging up, which must come before a test looks at logs
+import airflow.sdk  # noqa: F401  configures logging, which must happen before a test reads logs
 import pytest
 from support.many_detections import make_warehouse
 from support.oracle import Row
@@ -138,7 +138,7 @@ def test_warehouse_conditions_begin_and_end(settings, mailbox, kind):
 
 
 def test_failed_run_ends_with_next_success(settings, mailbox):
-    """Meanwhile nothing else is said to be over: a failed run does not know."""
+    """A failed run ends no other condition, because it does not know their state."""
     alerts_after_export(settings)
     assert mailbox.texts()[0].startswith("<p>REJECTED CHUNK")
     for _ in range(2):
@@ -174,12 +174,12 @@ def test_no_alert_without_a_channel(settings, mailbox, caplog, monkeypatch):
 
 
 def test_unreachable_mail_server_loses_no_alert(settings, mailbox, monkeypatch, caplog):
-    with socket.socket() as nobody, monkeypatch.context() as away:
-        nobody.bind(("127.0.0.1", 0))
-        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": nobody.getsockname()[1]}
+    with socket.socket() as silent, monkeypatch.context() as unreachable:
+        silent.bind(("127.0.0.1", 0))
+        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": silent.getsockname()[1]}
         connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "a@example.com"}
         connection["extra"]["retry_limit"] = 1
-        away.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        unreachable.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
         alerts_after_export(settings)
         alerts.Alerts(settings, send).run_failed("r1", "load", None)
     assert caplog.text.count("An alert could not be sent by SmtpNotifier") == 1
@@ -189,18 +189,18 @@ def test_unreachable_mail_server_loses_no_alert(settings, mailbox, monkeypatch, 
     monkeypatch.setattr(alerts.time, "time", lambda: later)
     alerts_after_export(settings)
     (text,) = mailbox.texts()
-    begins = [line.partition(":")[0] for line in text.removeprefix("<p>").split("</p><p>")]
-    assert begins == ["REJECTED CHUNK", "FAILED RUN", "OVER"]
+    kinds = [line.partition(":")[0] for line in text.removeprefix("<p>").split("</p><p>")]
+    assert kinds == ["REJECTED CHUNK", "FAILED RUN", "OVER"]
     alerts_after_export(settings)
     assert mailbox.texts() == []
 
 
 def test_slack(settings, monkeypatch):
-    said = []
+    sent = []
 
     class Webhook(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"ok")
@@ -215,7 +215,7 @@ def test_slack(settings, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_SLACK_DEFAULT", json.dumps(connection))
         alerts_after_export(settings.model_copy(update={"alert_email": ""}))
         server.shutdown()
-    (text,) = said
+    (text,) = sent
     assert text.startswith("*Tallymark: rejected chunk*\nREJECTED CHUNK: input/transactions/chunk_3: header lacks")
 
 

@@ -1,4 +1,4 @@
-"""The manifests in the bucket, and a lost warehouse made again from them."""
+"""Manifests in the bucket: the rebuild of a lost warehouse, and verification of the detection files."""
 
 import gzip
 import json
@@ -148,7 +148,7 @@ def test_rebuild_puts_listed_but_missing_files(data, out):
 
 
 def latest_before(out: Path) -> bytes:
-    """What latest.json said before the last manifest."""
+    """The content of latest.json before the last manifest."""
     body = manifest_file(out, 2).read_bytes()
     return latest(json.loads(body), body)
 
@@ -189,7 +189,7 @@ def test_missing_chunks_are_named_and_can_be_skipped(data, out):
 
 
 def rejected_twice(data: Path, out: Path) -> None:
-    """A chunk that is rejected whole, and accepted under the same key with a row that is rejected."""
+    """A chunk is rejected whole, then replaced under the same key and accepted with a rejected row."""
     (data / "input/transactions/chunk_5").write_text("no header\n")
     replay(data, out, vars=VARS)
     write_chunk(data, "chunk_5", rows_of(5))
@@ -228,7 +228,7 @@ def test_unexported_chunk_keeps_its_rejected_file(data, out):
 
 
 def test_rejected_importance_version_may_be_reused(data, out):
-    """Manifests do not name it, as no chunk was looked at with it; its file stays as it is."""
+    """Manifests do not list the version, because no chunk used it. Its file stays unchanged."""
     path = data / "input/customers/customer_importance.csv"
     path.write_text("no header\n")
     write_chunk(data, "chunk_5", rows_of(5))
@@ -247,7 +247,7 @@ def test_rejected_importance_version_may_be_reused(data, out):
 
 
 def test_missing_chunk_keeps_its_rejected_file_name(data, out):
-    """Another one whose file would be called the same is found under its own name."""
+    """The file of another chunk, which would get the same name, keeps its own name."""
     write_chunk(data, "chunk_3.csv", rows_of(7))
     replay(data, out, vars=VARS)
     files_before = rejected_files(out)
@@ -294,10 +294,10 @@ def test_killed_rebuild_can_be_repeated(data, out, monkeypatch):
 
 def test_rebuild_needs_exclusive_access(data, out, monkeypatch):
     monkeypatch.setattr("tallymark.warehouse.lock.open_when_free.retry.stop", lambda state: True)
-    opens = (
+    script = (
         f"import duckdb; kept = duckdb.connect({str(out / 'warehouse.duckdb')!r}); print('open', flush=True); input()"
     )
-    with subprocess.Popen([sys.executable, "-c", opens], stdin=-1, stdout=-1) as other:
+    with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as other:
         other.stdout.readline()
         with pytest.raises(WarehouseError, match="is open elsewhere"):
             rebuild(settings(out), FolderStore(data, target=out))
@@ -336,7 +336,7 @@ TAMPERED = {
         lambda out: detection_file(out, 1).write_bytes(detection_file(out, 1).read_bytes().replace(b"CHILD", b"child")),
         "detections-00000001.csv .* was changed",
     ),
-    "a file of another origin": (
+    "an unlisted file": (
         lambda out: shutil.copy(detection_file(out, 1), detection_file(out, 99)),
         "detections-00000099.csv is not listed in any manifest",
     ),
@@ -350,12 +350,12 @@ TAMPERED = {
         lambda out: manifest_file(out, 3).write_text(manifest_file(out, 3).read_text().replace("M1", "M9")),
         "manifest-00000003.json was changed",
     ),
-    "a manifest is no JSON": (lambda out: manifest_file(out, 2).write_text("{"), "not valid JSON"),
-    "what names the last one is missing": (
+    "a manifest is not JSON": (lambda out: manifest_file(out, 2).write_text("{"), "not valid JSON"),
+    "latest.json is missing": (
         lambda out: (out / "output/manifests/latest.json").unlink(),
         "latest.json is missing",
     ),
-    "the last manifest is gone without a trace": (
+    "the last manifest is missing and latest.json names the one before": (
         lambda out: (
             (out / "output/manifests/latest.json").write_bytes(latest_before(out)),
             manifest_file(out, 3).unlink(),

@@ -25,7 +25,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 def bucket(settings, tmp_path) -> FolderStore:
-    """A bucket whose first chunk was loaded."""
+    """A bucket whose first chunk is already loaded."""
     bucket = FolderStore(tmp_path)
     put(bucket, "chunk_1", GOOD)
     load_chunks(settings, bucket)
