@@ -1,4 +1,4 @@
-"""The load: ledger, bad rows, bad chunks, conflicts, versions of the customer importance."""
+"""The load: ledger, rejected rows and chunks, conflicts, and versions of the customer importance."""
 
 import csv
 import gzip

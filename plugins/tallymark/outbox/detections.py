@@ -28,7 +28,7 @@ def is_detection_key(output_prefix: str, key: str) -> bool:
 
 
 class Detection(NamedTuple):
-    """The columns of a detection that its file shows; times are in UTC without a time zone."""
+    """A detection: its id and the columns of its file. Times are in UTC without a time zone."""
 
     detection_id: int
     y_started_at: datetime

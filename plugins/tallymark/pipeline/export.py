@@ -31,7 +31,8 @@ def export_detections(settings: Settings, store: Store) -> dict[str, int]:
         ``open_issues``.
 
     Raises:
-        ExportError: if models ran since the last build that passed its sanity tests, or if that build did not run one.
+        ExportError: if models ran since the last build that passed its sanity tests, or if that build did not run all
+            sanity tests.
         FileExistsError: if a file is already in the bucket with other content.
         WarehouseError: as in ``connect``, or if another warehouse has exported to this bucket.
     """
@@ -87,7 +88,7 @@ def _export(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Sto
 
 
 def release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
-    """Make the detections of the last build final; returns whether its chunks were not final before.
+    """Make the chunks and detections of the last build final; returns whether there were any new chunks.
 
     Args:
         chunk_before: the last ``chunk_seq`` that is already final; 0 if there is none.

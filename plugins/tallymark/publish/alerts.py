@@ -56,7 +56,7 @@ class State(NamedTuple):
 
 
 def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list[Condition]:
-    """Current conditions according to the warehouse; to be read after an export."""
+    """Current conditions in the warehouse, after an export."""
     run_sql(warehouse, "intake/open_issues")
     run_sql(warehouse, "publish/landing_to_file")
     found = run_sql(
@@ -93,7 +93,10 @@ class Alerts:
         self._update([Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
 
     def nothing_landed(self) -> None:
-        """Update the conditions after a run without work. The stream has stalled after ``standstill_seconds``."""
+        """Update the conditions after a run without work.
+
+        The stream counts as stalled when no chunk was taken for ``standstill_seconds``.
+        """
         settings = self._settings
         if not settings.warehouse.exists():
             with connect(settings):

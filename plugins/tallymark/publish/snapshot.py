@@ -2,7 +2,7 @@
 
 Final chunks and detections go into sealed parts: Parquet files of ``ROWS_PER_PART`` rows that never change.
 ``current.duckdb`` lists the parts and holds all other rows as plain tables; each run replaces it as a whole. The cost
-of publishing therefore depends on the new rows only, and a reader sees the state after one run, never a mixture.
+of publishing therefore depends on the new rows only, and a reader never sees a mix of two runs.
 """
 
 import hashlib

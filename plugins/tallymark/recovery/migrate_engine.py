@@ -31,14 +31,15 @@ def migrate_engine(settings: Settings, store: Store, engine: str, show: Show = i
         The number of transaction ``rows`` on the target engine, and of ``audit_tests`` that passed.
 
     Raises:
-        MigrationError: if the rows are already there, or if ``settings`` do not name the engine that holds them.
+        MigrationError: if the rows are already there, or if ``settings`` name another engine than the one that holds
+            them.
         AuditError: if the exported detections do not follow from the rows.
         BuildError, LakeError, WarehouseError: as in every build.
     """
     if not settings.warehouse.exists():
         raise MigrationError(
             f"There is no warehouse {settings.warehouse}, so there is nothing to move. Set TALLYMARK_ENGINE={engine} "
-            "and start the pipeline"
+            "and start the pipeline."
         )
     with replacement(settings, "migration") as (new, current):
         if current is None:
@@ -68,15 +69,15 @@ def migrate_engine(settings: Settings, store: Store, engine: str, show: Show = i
 def _must_be_possible(settings: Settings, engine: str, schema: str | None) -> None:
     if schema is None and engine == "duckdb":
         raise MigrationError(
-            f"The raw rows are already in the warehouse {settings.warehouse}. There is nothing to move"
+            f"The raw rows are already in the warehouse {settings.warehouse}. There is nothing to move."
         )
     if schema and engine != "duckdb":
         raise MigrationError(
             f"The raw rows are already on Spark, in the schema {schema}. To move them to another Spark, move them to "
-            "duckdb first, and from there to the other Spark"
+            "duckdb first, and from there to the other Spark."
         )
     if schema and settings.engine == "duckdb":
         raise MigrationError(
             f"The raw rows are on Spark, in the schema {schema}. Set TALLYMARK_ENGINE to the engine that holds them, "
-            "and change it after the migration"
+            "and change it after the migration."
         )

@@ -57,7 +57,7 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False, sho
 
     Args:
         without_missing: continue without chunks that are missing or were changed since they were taken. Their rows no
-            longer count, and the ledger records that. Detections that they caused stay.
+            longer count, and the ledger records that. Detections based on them stay.
 
     Returns:
         The number of ``chunks``, ``detections`` and ``files`` in the new warehouse.
@@ -72,7 +72,7 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False, sho
     if not manifests:
         raise RebuildError(
             "The bucket holds no manifests, so nothing was ever exported and there is nothing to rebuild. Start the "
-            "pipeline without a warehouse file"
+            "pipeline without a warehouse file."
         )
     in_bucket = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
     by_key = {chunk.key: chunk for chunk in in_bucket}
@@ -183,7 +183,7 @@ def _restore_chunk(
             if accepted != row["rows_accepted"]:
                 raise RebuildError(
                     f"Accepted rows of {key}: {row['rows_accepted']} before, {accepted} now. Set "
-                    "TALLYMARK_MISSING_WORDS to its value when the chunk was taken, and run the rebuild again"
+                    "TALLYMARK_MISSING_WORDS to its value when the chunk was taken, and run the rebuild again."
                 )
             log.info("%s: rows accepted: %d; rows rejected: %d", key, row["rows_accepted"], row["rows_rejected"])
         if not is_lost:
@@ -191,7 +191,7 @@ def _restore_chunk(
 
 
 def _keep_rejected_files(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
-    """Plan the existing files of rejected rows as they are. A chunk later finds its file by content.
+    """Plan the existing files of rejected rows as they are. Each chunk is then matched to its file by content.
 
     The remaining files stay, and their names are not used again. They belong to missing chunks, to versions of the
     customer importance that no chunk used, and to chunks that the next run takes again.

@@ -1,4 +1,4 @@
-"""Verify that every detection file is in the bucket and unchanged, without the warehouse."""
+"""Verify, without the warehouse, that every detection file is in the bucket and unchanged."""
 
 import hashlib
 

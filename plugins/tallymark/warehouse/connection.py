@@ -42,7 +42,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
                 update_schema(settings)
                 warehouse = opened.enter_context(open_when_free(settings.warehouse, read_only))
         except duckdb.ConnectionException:
-            # Opening a reader inside a writer is a bug of the caller.
+            # Opening a reader inside a writer is a bug in the caller.
             raise
         except duckdb.Error as error:
             raise (explained(error, settings.warehouse) or broken(error, settings.warehouse)) from error

@@ -124,7 +124,7 @@ class LedgerIndex:
         return next((taken for (taken,) in self._query("select taken_at from about") or ()), None)
 
     def listed_at(self) -> float:
-        """When a full listing last found no new chunk, in seconds since 1970; 0 if none did yet."""
+        """When a full listing last found no new chunk, in seconds since 1970; 0 if there was none."""
         return next((listed for (listed,) in self._query("select listed_at from about") or () if listed), 0)
 
     def note_full_listing(self) -> None:
