@@ -52,7 +52,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern, as its yml declares it under ``meta``.
+    """A pattern, as declared under ``meta`` in its yml.
 
     Attributes:
         name: name of its model.

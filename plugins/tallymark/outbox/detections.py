@@ -23,7 +23,7 @@ def detection_key(output_prefix: str, number: int) -> str:
 
 
 def is_detection_key(output_prefix: str, key: str) -> bool:
-    """Whether a key is that of a detection file."""
+    """Whether a key belongs to a detection file."""
     return bool(re.fullmatch(re.escape(output_prefix) + r"detections/detections-[0-9]+\.csv", key))
 
 

@@ -28,7 +28,7 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 
-# At most this many other objects are read to find out whether S3 serves any.
+# Maximum number of other objects to read when checking whether S3 serves any.
 MAX_PROBES = 20
 # Characters that are validated and committed together: about 50 chunks, and a few hundred MB of memory.
 GROUP_CHARACTERS = 32 * 2**20
