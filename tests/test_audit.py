@@ -1,4 +1,4 @@
-"""The audit finds every planted difference of one row, and none where there is none."""
+"""The audit finds every planted difference of one row, and finds none in correct data."""
 
 import random
 import shutil
@@ -29,7 +29,7 @@ FILE = "output/detections/detections-00000001.csv"
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory) -> Path:
-    """Sixteen chunks of which the last eight were evaluated with other thresholds; detections of all patterns."""
+    """Sixteen chunks with detections of all patterns. The last eight chunks were evaluated with other thresholds."""
     root = tmp_path_factory.mktemp("audited")
     chance = random.Random(5)
     names = [f"C{number}" for number in range(40)]
@@ -68,7 +68,7 @@ def audited(root: Path) -> dict[str, int]:
     return audit(Settings(warehouse=root / "warehouse.duckdb"), FolderStore(root))
 
 
-def test_nothing_is_found_where_nothing_is_wrong(copy):
+def test_audit_of_correct_data_finds_nothing(copy):
     before = (copy / "warehouse.duckdb").read_bytes()
     done = audited(copy)
     assert done["tests"] >= 10
@@ -77,22 +77,22 @@ def test_nothing_is_found_where_nothing_is_wrong(copy):
     assert (copy / "warehouse.duckdb").read_bytes() == before
 
 
-def test_a_test_that_did_not_run_is_a_difference(copy, monkeypatch):
+def test_skipped_test_is_a_difference(copy, monkeypatch):
     invoke = in_warehouse.invoke
     left_out = ["--exclude", "child_detections_are_those_of_the_raw_rows"]
     monkeypatch.setattr(
         in_warehouse, "invoke", lambda settings, arguments, *more: invoke(settings, arguments + left_out, *more)
     )
     with pytest.raises(
-        AuditError, match=r"found 1 differences:\nchild_detections_are_those_of_the_raw_rows: did not run$"
+        AuditError, match=r"found 1 difference:\nchild_detections_are_those_of_the_raw_rows: did not run$"
     ):
         audited(copy)
 
 
-def test_a_stream_without_a_chunk(tmp_path, caplog):
+def test_audit_without_chunks(tmp_path, caplog):
     caplog.set_level("INFO")
     assert audited(tmp_path) == {"tests": 0, "detection_files": 0, "other_files": 0}
-    assert "There is nothing to audit" in caplog.text
+    assert "Nothing to audit" in caplog.text
 
 
 def sql(statement: str) -> Callable[[Path], None]:
@@ -110,7 +110,10 @@ def changed_file(root: Path) -> None:
 
 ONE = "where rowid = (select min(rowid) from {})"
 DIFFERENCES = {
-    "a raw row is gone": (sql(f"delete from raw.transactions {ONE.format('raw.transactions')}"), "raw_rows_are_those"),
+    "a raw row is missing": (
+        sql(f"delete from raw.transactions {ONE.format('raw.transactions')}"),
+        "raw_rows_are_those",
+    ),
     "a raw row was added": (
         sql("insert into raw.transactions from raw.transactions limit 1"),
         "raw_rows_are_those",
@@ -127,8 +130,8 @@ DIFFERENCES = {
         ),
         "merchants_are_those",
     ),
-    "a rejected row is gone": (sql("delete from raw.rejected_rows"), "raw_rows_are_those"),
-    "a row of the importance is gone": (
+    "a rejected row is missing": (sql("delete from raw.rejected_rows"), "raw_rows_are_those"),
+    "a row of the importance is missing": (
         sql(f"delete from raw.customer_importance {ONE.format('raw.customer_importance')}"),
         "importance_rows_are_those",
     ),
@@ -136,11 +139,11 @@ DIFFERENCES = {
         sql("update merchant_customers set transactions = transactions + 1 where merchant = 'M' and customer = 'C3'"),
         "state_is_that",
     ),
-    "a customer twice in the state": (
+    "a duplicate customer in the state": (
         sql("insert into merchant_customers from merchant_customers limit 1"),
         "state_is_that",
     ),
-    "a customer gone from the state": (
+    "a customer is missing in the state": (
         sql("delete from merchant_customers where merchant = 'M' and customer = 'C3'"),
         "state_is_that",
     ),
@@ -155,7 +158,7 @@ DIFFERENCES = {
         ),
         "distributions_are_those",
     ),
-    "a light customer is gone": (
+    "a light customer is missing": (
         sql(f"delete from lightest_customers {ONE.format('lightest_customers')}"),
         "lightest_customers_are_those",
     ),
@@ -178,7 +181,7 @@ DIFFERENCES = {
             "PatId3": "dei_needed_detections_are_those",
         }.items()
         for what, statement in {
-            "a detection is gone": "delete from detections where detection_id = {}",
+            "a detection is missing": "delete from detections where detection_id = {}",
             "another chunk": "update detections set chunk_seq = chunk_seq + 1 where detection_id = {}",
         }.items()
     },
@@ -189,7 +192,7 @@ DIFFERENCES = {
         ),
         "upgrade_detections_are_those",
     ),
-    "a detection more": (
+    "an extra detection": (
         sql(
             "insert into detections select * replace (detection_id + 1 as detection_id, 'planted' as customer) "
             "from detections order by detection_id desc limit 1"
@@ -208,17 +211,17 @@ DIFFERENCES = {
         sql("update output.files set row_count = row_count + 1 where file_number = 1"),
         "all_files_are_in_order",
     ),
-    "a file changed": (changed_file, "holds other bytes than those that were put"),
-    "a file deleted": (lambda root: (root / FILE).unlink(), "is not in the bucket any more"),
+    "a file changed": (changed_file, "was changed after it was exported"),
+    "a file deleted": (lambda root: (root / FILE).unlink(), "is no longer in the bucket"),
     "a file of rejected rows deleted": (
         lambda root: (root / "output/rejected/chunk_0.csv").unlink(),
-        "output/rejected/chunk_0.csv: is not in the bucket any more",
+        "output/rejected/chunk_0.csv: is no longer in the bucket",
     ),
-    "a file more": (
+    "an extra file": (
         lambda root: shutil.copy(root / FILE, root / FILE.replace("1.csv", "9.csv")),
         "never wrote it",
     ),
-    "the warehouse is gone": (lambda root: (root / "warehouse.duckdb").unlink(), "never wrote it"),
+    "the warehouse is missing": (lambda root: (root / "warehouse.duckdb").unlink(), "never wrote it"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Everything recomputed from the raw rows, and compared with what is kept and with what is in the bucket."""
+"""The audit: recompute everything from the raw rows, and compare it with the warehouse and the bucket."""
 
 import csv
 import hashlib
@@ -26,18 +26,18 @@ class AuditError(RuntimeError):
 
 
 def audit(settings: Settings, store: Store) -> dict[str, int]:
-    """Compare warehouse and bucket with what the raw rows say. Writes nothing.
+    """Compare the warehouse and the bucket with the raw rows. Changes nothing.
 
-    The dbt tests with the tag ``audit`` recompute state and detections in SQL; this module compares the files.
-    The cost grows with the history.
+    The dbt tests tagged ``audit`` recompute state and detections in SQL; this module compares the files. The cost grows
+    with the history.
 
     Returns:
-        How many ``tests`` were run in SQL, and how many ``detection_files`` and ``other_files`` (manifests, rejected
-        rows) were compared.
+        The number of SQL ``tests`` run, and of ``detection_files`` and ``other_files`` (manifests, rejected rows)
+        compared.
 
     Raises:
-        AuditError: naming what differs, row by row; of each dbt test up to ten rows.
-        RuntimeError: when the warehouse is open elsewhere.
+        AuditError: listing the differences, with up to ten rows per dbt test.
+        WarehouseError: if the warehouse is open elsewhere or cannot be read.
     """
     listed = {stored.key: stored for stored in store.list(settings.output_prefix)}
     found: list[str] = []
@@ -58,22 +58,23 @@ def audit(settings: Settings, store: Store) -> dict[str, int]:
     else:
         known = set()
     found += [
-        f"{key}: is in the bucket, and the warehouse {settings.warehouse} never wrote it"
+        f"{key}: is in the bucket, but the warehouse {settings.warehouse} never wrote it"
         for key in sorted(listed.keys() - known)
         if is_detection_key(settings.output_prefix, key)
     ]
     if found:
         shown = found[:DIFFERENCES_SHOWN] + ["..."] * (len(found) > DIFFERENCES_SHOWN)
-        raise AuditError(f"The audit found {len(found)} differences:\n" + "\n".join(shown))
+        count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}"
+        raise AuditError(f"The audit found {count}:\n" + "\n".join(shown))
     done = {"tests": tests, "detection_files": sum(put), "other_files": len(put) - sum(put)}
     if any(done.values()):
         log.info(
-            "The audit found no difference: %(tests)d tests over the raw rows, %(detection_files)d detection files, "
-            "%(other_files)d other files",
+            "The audit found no differences. SQL tests passed: %(tests)d; detection files compared: "
+            "%(detection_files)d; other files compared: %(other_files)d",
             done,
         )
     else:
-        log.info("There is nothing to audit: no run has built or exported anything yet")
+        log.info("Nothing to audit: no run has built or exported anything yet")
     return done
 
 
@@ -82,7 +83,7 @@ def _failed_tests(lake: Lake) -> tuple[list[str], int]:
     nodes = [node for node in nodes if node.node.resource_type == "test"]
     failed = [f"{node.node.name}: {node.message}{failing_rows(lake, node)}" for node in nodes if node.status != "pass"]
     if not result.success and not failed:
-        return [f"the dbt tests could not be run: {result.exception}"], len(nodes)
+        return [f"dbt failed to run the audit tests: {result.exception}"], len(nodes)
     project = lake.manifest()
     wanted = {node.name for node in project.nodes.values() if node.resource_type == "test" and "audit" in node.tags}
     failed += [f"{name}: did not run" for name in sorted(wanted - {node.node.name for node in nodes})]
@@ -93,7 +94,7 @@ def _file_differences(
     store: Store, warehouse: duckdb.DuckDBPyConnection, key: str, stored: StoredObject | None
 ) -> Iterator[str]:
     if stored is None:
-        yield f"{key}: is not in the bucket any more"
+        yield f"{key}: is no longer in the bucket"
         return
     try:
         body = store.get(stored)
@@ -106,7 +107,7 @@ def _file_differences(
         [key],
     )
     if hashlib.sha256(body).hexdigest() != sha256:
-        yield f"{key}: holds other bytes than those that were put"
+        yield f"{key}: was changed after it was exported"
     if number is not None:
         in_file = _rows_in_file(body)
         in_warehouse = _rows_in_warehouse(warehouse, first, last)
@@ -133,7 +134,7 @@ def _rows_in_warehouse(warehouse: duckdb.DuckDBPyConnection, first: int, last: i
 
 
 def _in_utc(text: str) -> str:
-    """A time with its offset as the same moment in UTC, without an offset; what is no time, as it is."""
+    """Convert a time with an offset to UTC without an offset; return text that is not a time unchanged."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     except ValueError:

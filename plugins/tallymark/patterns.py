@@ -1,4 +1,4 @@
-"""The patterns of the dbt project, as their yml files declare them: docs/adding-a-pattern.md."""
+"""The patterns that the yml files of the dbt project declare: docs/adding-a-pattern.md."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,20 +14,20 @@ import yaml
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 
-# As the macro threshold_value has it.
+# The same bounds as in the macro threshold_value.
 MAX_NUMBER = 999_999_999_999
 NUMBER = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A number or word in a rule that a dbt var sets.
+    """A number or word in a rule, set by a dbt var.
 
     Attributes:
-        default: its value if no var sets it.
+        default: the value if the var is not set.
         meaning: a sentence for people.
-        maximum: the largest number that is allowed; the smallest is 0.
-        allowed: the words that are allowed; empty for a number.
+        maximum: the largest allowed number; the smallest is 0.
+        allowed: the allowed words; empty for a number.
     """
 
     default: int | float | str
@@ -37,13 +37,13 @@ class Threshold:
 
     @property
     def bounds(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values, in words."""
         if self.allowed:
             return f"one of {', '.join(self.allowed)}"
         return f"a number from 0 to {self.maximum} with at most 6 decimals"
 
     def allows(self, value: Any) -> bool:
-        """Whether a var may have this value."""
+        """Whether the var may have this value."""
         text = str(value).strip()
         if self.allowed:
             return text in self.allowed
@@ -52,14 +52,15 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a pattern's yml declares under ``meta``.
+    """A pattern, as declared under ``meta`` in its yml.
 
     Attributes:
-        name: of its model.
-        id: as detection files have it in patternId.
-        action: as detection files have it in ActionType.
-        rule: a sentence; ``{threshold}`` stands for the value of a threshold.
-        evidence: a phrase; ``{column}`` stands for a column of the model or for a threshold.
+        name: name of its model.
+        id: ``patternId`` in detection files.
+        action: ``ActionType`` in detection files.
+        rule: a sentence with ``{threshold}`` as a placeholder for the value of a threshold.
+        evidence: a phrase with ``{column}`` as a placeholder for a column of the model or a threshold.
+        thresholds: the thresholds of its rule, by name.
         depends_on_other_customers: whether a customer's evidence changes when others buy at the merchant.
     """
 
@@ -72,24 +73,24 @@ class Pattern:
     depends_on_other_customers: bool = False
 
     def explain_rule(self, thresholds: Mapping[str, Any]) -> str:
-        """The rule under these thresholds."""
+        """The rule with the values of these thresholds."""
         return _Sentence().vformat(self.rule, (), thresholds)
 
 
 @cache
 def patterns() -> tuple[Pattern, ...]:
-    """All patterns, by id.
+    """All patterns, sorted by id.
 
     Raises:
-        ValueError: when two have the same id or declare the same threshold.
+        ValueError: if two patterns have the same id or declare the same threshold.
     """
     found = [pattern for path in sorted(DBT_PROJECT.glob("patterns/*/*.yml")) for pattern in _declared_in(path)]
     for what, names in (
         ("id", [pattern.id for pattern in found]),
         ("threshold", [name for pattern in found for name in pattern.thresholds]),
     ):
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"Two patterns have the same {what}: {', '.join(twice)}. Give each its own.")
+        if duplicates := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"Two patterns have the same {what}: {', '.join(duplicates)}. Rename one of them.")
     return tuple(sorted(found, key=lambda pattern: pattern.id))
 
 
@@ -99,7 +100,7 @@ def thresholds() -> dict[str, Threshold]:
 
 
 def faults(vars: Mapping[Any, Any]) -> Iterable[str]:
-    """What is wrong with dbt vars, a sentence each: no pattern has such a threshold, or the value is out of bounds."""
+    """Errors in dbt vars, a sentence each: names that are not thresholds, and values that are not allowed."""
     known = thresholds()
     if unknown := [str(name) for name in vars if name not in known]:
         yield f"unknown vars: {', '.join(unknown)}. The thresholds are: {', '.join(known)}"
@@ -109,16 +110,16 @@ def faults(vars: Mapping[Any, Any]) -> Iterable[str]:
 
 
 def shown(value: Any) -> str:
-    """The value of a threshold as short as it can be, so that equal ones are equal text."""
+    """The shortest text of a threshold's value; equal values have equal text."""
     text = str(value).strip()
     return f"{Decimal(text).normalize():f}" if text[:1].isdecimal() else text
 
 
 def explain_evidence(detection: Mapping[str, Any]) -> str:
-    """What a detection or a candidate is based on, as a phrase.
+    """The evidence of a detection or candidate, as a phrase.
 
     Args:
-        detection: a row with ``pattern_id``, the columns of the evidence and the thresholds of its chunk.
+        detection: a row with ``pattern_id``, the evidence columns and the thresholds of its chunk.
     """
     pattern = next((pattern for pattern in patterns() if pattern.id == detection["pattern_id"]), None)
     if pattern is None:
@@ -126,7 +127,7 @@ def explain_evidence(detection: Mapping[str, Any]) -> str:
     try:
         return _Sentence().vformat(pattern.evidence, (), detection)
     except (KeyError, TypeError, ValueError):
-        return "The evidence was not kept."
+        return "The evidence was not stored."
 
 
 def _declared_in(path: Path) -> Iterable[Pattern]:
@@ -140,11 +141,11 @@ def _declared_in(path: Path) -> Iterable[Pattern]:
 
 
 class _Sentence(Formatter):
-    """Formats decimals without zeros at their end; ``.<n>f`` cuts them off, as rounding would claim too much."""
+    """Formats decimals without trailing zeros. ``.<n>f`` truncates, because rounding could overstate the evidence."""
 
     def format_field(self, value: Any, spec: str) -> str:
         if value is None:
-            raise ValueError("there is no value")
+            raise ValueError("no value")
         if not isinstance(value, (Decimal, float)):
             return super().format_field(value, spec)
         value = Decimal(str(value))

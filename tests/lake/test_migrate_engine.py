@@ -72,10 +72,10 @@ def test_nothing_is_switched_unless_the_audit_passes(data, out, settings, store,
 
 
 def test_what_cannot_be_moved(data, out, settings, store, monkeypatch):
-    with pytest.raises(MigrationError, match="holds its raw rows itself already"):
+    with pytest.raises(MigrationError, match="The raw rows are already in the warehouse"):
         migrate_engine(settings, store, "duckdb")
     migrate_engine(settings, store, "spark")
-    with pytest.raises(MigrationError, match="are on Spark already, in the schema tallymark_"):
+    with pytest.raises(MigrationError, match="are already on Spark, in the schema tallymark_"):
         migrate_engine(settings, store, "databricks")
     monkeypatch.setenv("TALLYMARK_ENGINE", "duckdb")
     with pytest.raises(MigrationError, match="Set TALLYMARK_ENGINE to the engine that holds them"):

@@ -123,7 +123,7 @@ def test_a_batch_that_is_no_number_of_chunks(tmp_path, batch, monkeypatch, capsy
 @pytest.mark.parametrize("batch", [-1, 0])
 def test_a_batch_of_less_than_one_chunk(tmp_path, batch):
     write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
-    with pytest.raises(ValueError, match=f"max_chunks is {batch}; a run takes 1 chunk or more"):
+    with pytest.raises(ValueError, match=f"max_chunks is {batch}; it must be at least 1"):
         replay(tmp_path, tmp_path / "out", batch=batch)
 
 

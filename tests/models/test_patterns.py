@@ -82,7 +82,7 @@ def test_evidence_claims_no_more_than_there_is(average, threshold, words):
 
 def test_evidence_that_is_not_there():
     """As in a warehouse that was rebuilt from manifests of other patterns."""
-    assert explain_evidence(row("PatId2", **CHILD, average_amount=None)) == "The evidence was not kept."
+    assert explain_evidence(row("PatId2", **CHILD, average_amount=None)) == "The evidence was not stored."
     assert explain_evidence(row("PatId9")) == "No pattern with this id is installed."
 
 

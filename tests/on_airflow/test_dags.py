@@ -221,7 +221,7 @@ def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_pa
     assert returned is None
     assert settings.warehouse.read_bytes() == before
     kept, *_ = json.loads(Path(f"{settings.warehouse}.alerts.json").read_text())
-    assert [kind for kind, _, _ in kept] == ["failed run", "stream stands still"]
+    assert [kind for kind, _, _ in kept] == ["failed run", "stream stalled"]
     assert kept[0][2].startswith("r1 failed in build: A test failed. ")
 
 

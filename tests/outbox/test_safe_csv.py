@@ -1,4 +1,4 @@
-"""Names that a spreadsheet would run."""
+"""Names that a spreadsheet would run as formulas."""
 
 import csv
 import random
@@ -12,7 +12,7 @@ FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "'=1", "''=cmd|' /C calc'!A0", "＝1
 HARMLESS = ["C1", "O'Brien", "'tis", "a=1", "1-1", "''"]
 
 
-def test_every_value_comes_back():
+def test_escaping_round_trips():
     chance = random.Random(1)
     for _ in range(20_000):
         value = "".join(chance.choices(SPECIAL, k=chance.randrange(6)))
@@ -20,13 +20,13 @@ def test_every_value_comes_back():
         assert not defused(value)[:1] or defused(value)[0] not in "=+-@\t\r\n＝＋－＠"  # noqa: RUF001
 
 
-def test_only_formulas_are_changed():
+def test_only_formulas_are_escaped():
     assert [defused(value) for value in HARMLESS] == HARMLESS
     assert [defused(value) for value in FORMULAS] == [f"'{value}" for value in FORMULAS]
 
 
-def test_names_survive_the_way_through_the_files(tmp_path):
-    """From a chunk to a detection file, and a bad row to the file of rejected rows."""
+def test_names_round_trip_through_files(tmp_path):
+    """From a chunk to a detection file, and from a bad row to the file of rejected rows."""
     names = [name for name in FORMULAS + HARMLESS if name != "''"]
     folder = tmp_path / "input/transactions"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""dbt builds do what the project says, whatever the environment holds, and record the sanity tests that passed."""
+"""dbt builds follow the project whatever the environment contains, and record the sanity tests that passed."""
 
 import os
 import re
@@ -51,7 +51,7 @@ VARIABLES = {
     "DBT_WARN_ERROR": "true",
     "DBT_WRITE_JSON": "true",
 }
-# These decide which nodes run, on what, or whether dbt runs at all. The others are tried together.
+# These decide which nodes run, on which data, or whether dbt runs at all. The others are tested together.
 DECISIVE = (
     *("DBT_DEFER", "DBT_EMPTY", "DBT_RESOURCE_TYPES", "DBT_EXCLUDE_RESOURCE_TYPES"),
     *("DBT_PROFILE", "DBT_SINGLE_THREADED", "DBT_TARGET"),
@@ -70,7 +70,7 @@ def bucket(tmp_path) -> FolderStore:
 
 @pytest.fixture
 def loaded(settings, bucket) -> Settings:
-    """A warehouse with a chunk that is loaded and not built; it has one detection."""
+    """A warehouse with a chunk that is loaded but not built. The chunk has one detection."""
     write_chunk(bucket.root, "chunk_1", [Row("C1", "M1", "F", "1")] * 3)
     load_chunks(settings, bucket)
     return settings
@@ -86,8 +86,8 @@ def plant_fault(settings: Settings) -> None:
         warehouse.execute(FAULT)
 
 
-def nothing_goes_out(settings: Settings, bucket: FolderStore, says: str) -> None:
-    with pytest.raises(BuildError, match=says):
+def assert_nothing_is_exported(settings: Settings, bucket: FolderStore, message: str) -> None:
+    with pytest.raises(BuildError, match=message):
         build_models(settings)
     with pytest.raises(ExportError, match="Nothing is exported: models ran since the last dbt build"):
         export_detections(settings, bucket)
@@ -98,11 +98,11 @@ def nothing_goes_out(settings: Settings, bucket: FolderStore, says: str) -> None
 def test_a_variable_does_not_hide_a_fault(loaded, bucket, monkeypatch, name):
     plant_fault(loaded)
     monkeypatch.setenv(name, VARIABLES[name])
-    nothing_goes_out(loaded, bucket, rf"test {FAULT_FOUND_BY}: Got \d+ result")
+    assert_nothing_is_exported(loaded, bucket, rf"test {FAULT_FOUND_BY}: Got \d+ result")
     assert os.environ[name] == VARIABLES[name]
 
 
-def test_all_variables_change_nothing(settings, bucket, monkeypatch):
+def test_dbt_variables_have_no_effect(settings, bucket, monkeypatch):
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setenv(name.replace("DBT_", "DBT_ENGINE_"), value)
@@ -116,8 +116,8 @@ def test_all_variables_change_nothing(settings, bucket, monkeypatch):
     assert dict(os.environ) == before
 
 
-def test_every_variable_of_dbt_has_the_prefix(monkeypatch):
-    """What is taken away is all that dbt's options read."""
+def test_all_dbt_variables_have_the_prefix(monkeypatch):
+    """Removing ``DBT_*`` removes every variable that dbt's options read."""
     from dbt.cli.main import cli
 
     options = [option for command in (cli, *cli.commands.values()) for option in command.params]
@@ -127,7 +127,7 @@ def test_every_variable_of_dbt_has_the_prefix(monkeypatch):
     assert all(name.startswith("DBT_") for name in names)
 
 
-def test_modules_on_the_path_are_no_plugins(loaded, bucket, tmp_path, monkeypatch):
+def test_dbt_modules_on_the_path_are_not_imported(loaded, bucket, tmp_path, monkeypatch):
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules/dbt_other.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path / "modules")
@@ -135,7 +135,7 @@ def test_modules_on_the_path_are_no_plugins(loaded, bucket, tmp_path, monkeypatc
     assert "dbt_other" not in sys.modules
 
 
-def test_profiles_of_the_user_have_no_effect(loaded, bucket, tmp_path, monkeypatch):
+def test_user_profiles_have_no_effect(loaded, bucket, tmp_path, monkeypatch):
     (tmp_path / ".dbt").mkdir()
     (tmp_path / ".dbt/profiles.yml").write_text(
         "tallymark: {target: other, outputs: {}}\nconfig: {fail_fast: nonsense}"
@@ -156,7 +156,7 @@ def test_the_log_counts_sanity_tests(loaded, caplog):
     assert f"models built: {done['models']}; sanity tests passed: {count} of {count}" in caplog.text
 
 
-def test_a_build_records_the_sanity_tests_that_passed(loaded):
+def test_build_records_passed_sanity_tests(loaded):
     build_models(loaded)
     with connect(loaded, read_only=True) as warehouse:
         ((chunk_seq, tests),) = warehouse.execute("select chunk_seq, sanity_tests from output.passed_builds").fetchall()
@@ -167,14 +167,15 @@ def test_a_build_records_the_sanity_tests_that_passed(loaded):
 @pytest.mark.parametrize(
     "left_out", ["files_are_in_order", "detections_satisfy_their_rule", "batch_thresholds", "resource_type:test"]
 )
-def test_what_was_left_out_of_a_build_is_named(loaded, bucket, monkeypatch, left_out):
+def test_excluded_nodes_are_named(loaded, bucket, monkeypatch, left_out):
     monkeypatch.setattr(build, "BUILD", [*build.BUILD, left_out])
     names = invoke_dbt.sanity_tests() if ":" in left_out else {left_out}
-    nothing_goes_out(loaded, bucket, ", ".join(rf"(model|test) {name} \(did not run\)" for name in sorted(names)))
+    message = ", ".join(rf"(model|test) {name} \(did not run\)" for name in sorted(names))
+    assert_nothing_is_exported(loaded, bucket, message)
 
 
 @pytest.mark.parametrize("status", ["skipped", "warn", "no-op"])
-def test_a_test_that_did_not_pass_is_named(loaded, bucket, monkeypatch, status):
+def test_unpassed_test_is_named(loaded, bucket, monkeypatch, status):
     invoke = in_warehouse.invoke
 
     def altered(settings, arguments, manifest, and_then):
@@ -187,7 +188,8 @@ def test_a_test_that_did_not_pass_is_named(loaded, bucket, monkeypatch, status):
         return invoke(settings, arguments, manifest, and_then=alter)
 
     monkeypatch.setattr(in_warehouse, "invoke", altered)
-    nothing_goes_out(loaded, bucket, rf"did not run everything: test files_are_in_order \({status}\)\. Each model")
+    message = rf"did not run or did not pass: test files_are_in_order \({status}\)\. Every model"
+    assert_nothing_is_exported(loaded, bucket, message)
 
 
 @pytest.mark.parametrize(
@@ -198,12 +200,12 @@ def test_a_configuration_does_not_hide_a_fault(loaded, bucket, project, config, 
     plant_fault(loaded)
     file = project / f"tests/{FAULT_FOUND_BY}.sql"
     file.write_text(f"{{{{ config({config}) }}}}\n{file.read_text()}")
-    nothing_goes_out(loaded, bucket, rf"test {FAULT_FOUND_BY} \({status}\)")
+    assert_nothing_is_exported(loaded, bucket, rf"test {FAULT_FOUND_BY} \({status}\)")
 
 
-def test_a_sanity_test_that_reads_an_ephemeral_model_runs(loaded, bucket, project):
+def test_sanity_test_of_ephemeral_model_runs(loaded, bucket, project):
     (project / "tests/new_test.sql").write_text("select 1 from {{ ref('stg_chunks') }} where chunk_seq = 1")
-    nothing_goes_out(loaded, bucket, "test new_test: Got 1 result")
+    assert_nothing_is_exported(loaded, bucket, "test new_test: Got 1 result")
 
 
 def test_a_generic_sanity_test_is_recorded(loaded, project):
@@ -215,7 +217,7 @@ def test_a_generic_sanity_test_is_recorded(loaded, project):
     assert "not_null_batch_chunks_chunk_seq" in tests
 
 
-def test_a_build_of_an_older_set_of_tests_is_not_exported(loaded, bucket, project):
+def test_build_without_new_sanity_tests_is_not_exported(loaded, bucket, project):
     build_models(loaded)
     (project / "tests/later").mkdir()
     for name in ("new_test", "later/other_test"):
@@ -223,8 +225,8 @@ def test_a_build_of_an_older_set_of_tests_is_not_exported(loaded, bucket, projec
     (project / "tests/audit/of_the_audit.sql").write_text("select 1")
     (project / "tests/generic").mkdir(exist_ok=True)
     (project / "tests/generic/is_odd.sql").write_text("{% test is_odd(model) %}select 1{% endtest %}")
-    says = "Nothing is exported: the last dbt build passed without the sanity tests new_test, other_test, which"
-    with pytest.raises(ExportError, match=says):
+    message = "did not run all sanity tests of the project; these are missing: new_test, other_test."
+    with pytest.raises(ExportError, match=message):
         export_detections(loaded, bucket)
     assert exported(bucket.root) == []
     invoke_dbt._parsed.clear()
@@ -232,16 +234,16 @@ def test_a_build_of_an_older_set_of_tests_is_not_exported(loaded, bucket, projec
     assert export_detections(loaded, bucket)["detections"] == 1
 
 
-def test_a_removed_sanity_test_is_not_asked_for(loaded, bucket, project):
+def test_removed_sanity_test_is_not_required(loaded, bucket, project):
     build_models(loaded)
     (project / "tests/files_are_in_order.sql").unlink()
     assert export_detections(loaded, bucket)["detections"] == 1
 
 
-def test_a_fault_of_the_machine_is_no_advice_to_refresh(loaded, monkeypatch):
-    says = "TransactionContext Error: Failed to commit: Could not write file: No space left on device"
+def test_machine_fault_does_not_suggest_full_refresh(loaded, monkeypatch):
+    message = "TransactionContext Error: Failed to commit: Could not write file: No space left on device"
     node = SimpleNamespace(resource_type="model", name="merchants", unique_id="model.merchants")
-    failed = SimpleNamespace(node=node, status="error", message=says, failures=None, execution_time=0.1)
+    failed = SimpleNamespace(node=node, status="error", message=message, failures=None, execution_time=0.1)
     result = SimpleNamespace(success=False, result=[failed], exception=None)
     monkeypatch.setattr(in_warehouse, "invoke", lambda *_, **__: result)
     with pytest.raises(RuntimeError, match=r"^The disk is full: .*\. Free some space on it") as raised:
@@ -249,7 +251,7 @@ def test_a_fault_of_the_machine_is_no_advice_to_refresh(loaded, monkeypatch):
     assert not re.search("full-refresh|rebuild", str(raised.value))
 
 
-def test_rows_that_a_test_found_are_no_fault_of_the_machine(loaded, bucket):
+def test_failing_rows_are_not_a_machine_fault(loaded, bucket):
     with connect(loaded) as warehouse:
         warehouse.execute(f"{FAULT}, chunk_key = 'No space left on device'")
-    nothing_goes_out(loaded, bucket, rf"test {FAULT_FOUND_BY}: (.|\n)*No space left on device")
+    assert_nothing_is_exported(loaded, bucket, rf"test {FAULT_FOUND_BY}: (.|\n)*No space left on device")

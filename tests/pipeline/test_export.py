@@ -1,4 +1,4 @@
-"""The export: 50 rows to a file, each detection exactly once, whatever crashes in between."""
+"""The export: 50 rows per file, and each detection exactly once, even after crashes."""
 
 import csv
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ def sizes(out: Path) -> list[int]:
     return [len(path.read_text().splitlines()) - 1 for path in sorted((out / "output/detections").glob("*"))]
 
 
-def test_how_rows_are_cut_into_files(settings, bucket):
+def test_rows_are_split_into_files(settings, bucket):
     cuts = {0: [], 1: [1], 49: [49], 50: [50], 51: [50, 1], 100: [50, 50], 101: [50, 50, 1]}
     expected = []
     for chunk_seq, (count, files) in enumerate(cuts.items(), start=1):
@@ -61,16 +61,20 @@ def test_columns_and_time_zone(settings, bucket, time_zone, shown):
     assert row == [shown, shown, "PatId2", "CHILD", "C1", "M1"]
 
 
-def test_the_log_says_how_many_rows_were_put(settings, bucket, caplog):
+def test_log_shows_rows_per_file(settings, bucket, caplog):
     caplog.set_level("INFO")
     make(settings, 51)
     export.export_detections(settings, bucket)
-    said = [text.removeprefix("put output/") for text in caplog.messages if text.startswith("put ")]
-    detections = [f"detections/detections-0000000{number}.csv ({rows} rows)" for number, rows in ((1, 50), (2, 1))]
-    assert said == ["manifests/manifest-00000001.json", *detections, "manifests/latest.json"]
+    logged = [text.removeprefix("put output/") for text in caplog.messages if text.startswith("put ")]
+    assert logged == [
+        "manifests/manifest-00000001.json",
+        "detections/detections-00000001.csv (50 rows)",
+        "detections/detections-00000002.csv (1 row)",
+        "manifests/latest.json",
+    ]
 
 
-def test_only_what_passed_its_tests_goes_out(settings, bucket):
+def test_untested_detections_are_not_exported(settings, bucket):
     make(settings, 1)
     with connect(settings) as warehouse:
         warehouse.execute("delete from output.passed_builds")
@@ -83,9 +87,9 @@ class Crash(Exception):
     pass
 
 
-@pytest.mark.parametrize("crash_at", ["plan", "first put", "second put", "noted"])
+@pytest.mark.parametrize("crash_at", ["plan", "first put", "second put", "after second put"])
 def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
-    """The undisturbed files, numbered on, even though another time zone is set before the second try."""
+    """The files are those of an undisturbed run, although the time zone changes before the second attempt."""
     make(settings, 101)
     with monkeypatch.context() as broken:
         puts = []
@@ -95,7 +99,7 @@ def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
             if crash_at == "plan" or (crash_at, len(puts)) in {("first put", 1), ("second put", 2)}:
                 raise Crash
             FolderStore.__dict__["_put_really"](self, key, body)
-            if crash_at == "noted" and len(puts) == 2:
+            if crash_at == "after second put" and len(puts) == 2:
                 raise Crash
 
         broken.setattr(FolderStore, "_put_really", FolderStore.put_new, raising=False)
@@ -111,7 +115,7 @@ def test_a_crash_changes_nothing(settings, bucket, monkeypatch, crash_at):
         assert first.split(",")[0].endswith(offset)
 
 
-def test_a_file_with_other_content_is_never_replaced(settings, bucket):
+def test_file_with_other_content_is_never_overwritten(settings, bucket):
     path = bucket.root / "output/detections/detections-00000001.csv"
     path.parent.mkdir(parents=True)
     path.write_text("somebody else's\n")
@@ -122,7 +126,7 @@ def test_a_file_with_other_content_is_never_replaced(settings, bucket):
     assert path.read_text() == "somebody else's\n"
 
 
-def test_the_remainder_can_wait_for_more(settings, bucket):
+def test_remainder_can_be_held_back(settings, bucket):
     patient = settings.model_copy(update={"hold_remainder_seconds": 3600})
     now = export.utc_now()
     make(settings, 51, detected_at=now)
@@ -140,8 +144,8 @@ def test_the_remainder_can_wait_for_more(settings, bucket):
     assert LedgerIndex(patient.warehouse, patient.limits).has_unfinished_work()
 
 
-def test_another_warehouse_exports_nothing(settings, bucket, tmp_path):
-    """Such as an empty one on a second machine, whether or not it loaded the same chunks."""
+def test_second_warehouse_exports_nothing(settings, bucket, tmp_path):
+    """For example an empty one on a second machine, whether or not it has loaded the same chunks."""
     make(settings, 1)
     export.export_detections(settings, bucket)
     other = Settings(warehouse=tmp_path / "other.duckdb")
@@ -156,7 +160,7 @@ def test_another_warehouse_exports_nothing(settings, bucket, tmp_path):
     assert sizes(bucket.root) == [1]
 
 
-def test_chunks_loaded_after_the_build_remain_work(settings, bucket):
+def test_chunks_loaded_after_build_are_unfinished_work(settings, bucket):
     index = LedgerIndex(settings.warehouse, settings.limits)
     put(bucket, "chunk_1", GOOD)
     load_chunks(settings, bucket)

@@ -1,4 +1,4 @@
-"""What lies below an input prefix and is no input does not pass without a word."""
+"""Objects below an input prefix that are not input are logged and become open issues."""
 
 import os
 import time
@@ -53,11 +53,11 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("chunk_7.csv/")])
-def test_a_name_that_is_no_chunk_is_an_open_issue(settings, bucket, name, caplog):
-    """Also before the first chunk was taken, and named once."""
+def test_misnamed_object_is_an_open_issue(settings, bucket, name, caplog):
+    """It is logged once, even before the first chunk was taken."""
     put_long_ago(bucket, name)
     objects = list(bucket.list(PREFIX))
-    assert has_newly_ignored(settings, objects), "it is a reason for a run"
+    assert has_newly_ignored(settings, objects), "it must trigger a run"
     for _ in range(2):
         assert load_chunks(settings, bucket)["chunks_accepted"] == 0
         assert issues(settings) == [("ignored objects", PREFIX)]
@@ -70,15 +70,15 @@ def test_a_name_that_is_no_chunk_is_an_open_issue(settings, bucket, name, caplog
 
 
 @pytest.mark.parametrize("name", ["Chunk_1.csv", "chunk_1/part-0"])
-def test_what_has_just_landed_is_no_issue_yet(settings, bucket, name):
-    """An upload goes on, or a folder gets its marker later."""
+def test_recent_object_is_no_open_issue(settings, bucket, name):
+    """An upload may still be running, or the folder gets its marker later."""
     put(bucket, name, GOOD)
     load_chunks(settings, bucket)
     assert issues(settings) == []
     assert not has_newly_ignored(settings, list(bucket.list(PREFIX)))
 
 
-def test_a_folder_without_a_marker_is_an_open_issue_until_it_has_one(settings, bucket, caplog):
+def test_folder_without_marker_is_an_open_issue(settings, bucket, caplog):
     put_long_ago(bucket, "chunk_2/part-0.csv")
     put(bucket, "chunk_1", GOOD)
     load_chunks(settings, bucket)
@@ -90,7 +90,7 @@ def test_a_folder_without_a_marker_is_an_open_issue_until_it_has_one(settings, b
     assert issues(settings) == []
 
 
-def test_companions_of_parts_are_no_issue(settings, bucket):
+def test_metadata_files_are_no_open_issue(settings, bucket):
     for name in ("_SUCCESS", "_started_1", "_committed_1", ".part-0.csv.crc", "_metadata", "x_$folder$"):
         put_long_ago(bucket, name)
         put_long_ago(bucket, f"chunk_1/{name}")
@@ -98,7 +98,7 @@ def test_companions_of_parts_are_no_issue(settings, bucket):
     assert ("ignored objects", PREFIX) not in issues(settings)
 
 
-def test_below_the_prefix_of_the_customer_importance(settings, bucket):
+def test_ignored_object_below_customers_prefix(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     put(bucket, "all.csv", "Source,Target,Weight\nC1,M1,1\n", "input/customers")
     put_long_ago(bucket, "all.csv.tmp", "input/customers")
@@ -107,7 +107,7 @@ def test_below_the_prefix_of_the_customer_importance(settings, bucket):
     assert not has_newly_ignored(settings, list(bucket.list(PREFIX)))
 
 
-def test_the_output_below_an_empty_prefix_is_no_issue(settings, bucket):
+def test_output_below_empty_prefix_is_no_issue(settings, bucket):
     everywhere = settings.model_copy(update={"transactions_prefix": ""})
     put_long_ago(bucket, "bad.csv", "output/rejected")
     put_long_ago(bucket, "all.csv", "input/customers")
@@ -117,7 +117,7 @@ def test_the_output_below_an_empty_prefix_is_no_issue(settings, bucket):
     assert has_newly_ignored(everywhere, list(bucket.list("")))
 
 
-def test_copies_are_no_chunks(settings, bucket):
+def test_copies_are_not_chunks(settings, bucket):
     put(bucket, "chunk_7.csv", GOOD)
     for name in NAMES[5:11]:
         put(bucket, name, GOOD)
@@ -125,20 +125,20 @@ def test_copies_are_no_chunks(settings, bucket):
     assert query(settings, "select count(*) from raw.transactions") == [(1,)]
 
 
-def test_the_standstill_alert_knows_since_when_tallymark_runs(settings, tmp_path, monkeypatch):
-    said: list[str] = []
+def test_stalled_stream_alert_before_first_chunk(settings, tmp_path, monkeypatch):
+    sent: list[str] = []
 
     def send(_, lines):
-        said.extend(lines)
+        sent.extend(lines)
         return True
 
     alerts.Alerts(settings, send).nothing_landed()
-    assert said == []
+    assert sent == []
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + settings.standstill_seconds + 60)
     alerts.Alerts(settings, send).nothing_landed()
-    [line] = said
-    assert line.startswith("STREAM STANDS STILL: input/transactions/: No chunk has landed for 16 minutes.")
+    [line] = sent
+    assert line.startswith("STREAM STALLED: input/transactions/: No chunk has landed for 16 minutes.")
     assert "TALLYMARK_BUCKET" in line and "TALLYMARK_TRANSACTIONS_PREFIX" in line
 
 
@@ -175,21 +175,21 @@ def names(pattern: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", GROWING)
-def test_names_that_grow(settings, kind):
+def test_growing_names(settings, kind):
     keys = names(GROWING[kind])
     assert listing.names_grow(keys)
     late = [*keys[:900], *keys[950:], *keys[900:905]]
-    assert listing.names_grow(late), "a few late chunks are no reason to list everything"
+    assert listing.names_grow(late), "a few late chunks must not cause full listings"
     assert len(listing.places_behind(settings.transactions_prefix, keys)) == 2
 
 
 @pytest.mark.parametrize("kind", NOT_GROWING)
-def test_names_that_do_not_grow(settings, kind):
+def test_non_growing_names(settings, kind):
     keys = names(NOT_GROWING[kind])
     assert not listing.names_grow(keys)
     assert listing.places_behind(settings.transactions_prefix, keys) == [listing.Place(PREFIX)]
 
 
-def test_uuids_that_were_taken_in_their_order_do_not_grow():
-    """As after a backlog: chunks found together are taken in natural order."""
+def test_sorted_uuids_do_not_grow():
+    """After a backlog, keys are sorted, because chunks listed together are taken in natural order."""
     assert not listing.names_grow(sorted(names(NOT_GROWING["UUIDs"])))

@@ -1,4 +1,4 @@
-"""The load: ledger, bad rows, bad chunks, conflicts, versions of the customer importance."""
+"""The load: ledger, rejected rows and chunks, conflicts, and versions of the customer importance."""
 
 import csv
 import gzip
@@ -39,7 +39,7 @@ def bucket(tmp_path) -> FolderStore:
 
 
 def test_bad_input(settings, bucket):
-    """All cases of bad_input.yaml at once, with a good chunk before and behind each."""
+    """All cases of bad_input.yaml in one load, with a good chunk before and after each."""
     for number, case in enumerate(CASES):
         put(bucket, f"chunk_{number:03d}a good", GOOD)
         put(bucket, f"chunk_{number:03d}b{case.get('key', '')}", body_of(case))
@@ -92,7 +92,7 @@ def test_bad_input(settings, bucket):
 
 
 def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> list[list[str]]:
-    """The rows of the file of a chunk of which something was rejected, or all."""
+    """The rows of the file with a chunk's rejected rows, or with the reason why it was rejected whole."""
     [(key,)] = query(settings, f"select file_key from output.files where chunk_seq = {chunk_seq}")
     with (bucket.root / key).open(newline="") as file:
         header, *rows = csv.reader(file)
@@ -100,12 +100,12 @@ def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> li
     return rows
 
 
-def test_the_cases_have_different_names():
+def test_case_names_are_unique():
     assert len(CASES) >= 60
     assert len({case["name"] for case in CASES}) == len(CASES)
 
 
-def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
+def test_rejected_rows_are_written_to_csv(settings, bucket):
     put(bucket, "chunk_1.csv", GOOD + "0,broken,row\n" + "0,'C,\"1','2'\n")
     put(bucket, "chunk_1.csv.gz", gzip.compress((GOOD + "x\n").encode()))
     load.load_chunks(settings, bucket)
@@ -123,8 +123,8 @@ def test_rejected_rows_are_put_beside_the_detections(settings, bucket):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_each_chunk_has_a_file_of_rejected_rows_of_its_own(settings, bucket, together):
-    """The name that the third one would get is that of the second one."""
+def test_each_chunk_has_its_own_rejected_file(settings, bucket, together):
+    """The third chunk would get the file name that the second one has."""
     names = ("chunk_7", "chunk_7-3.csv", "chunk_7.csv", "chunk_7.csv.gz")
     for name in names:
         content = f"{GOOD}row of {name}\n".encode()
@@ -143,8 +143,8 @@ def test_each_chunk_has_a_file_of_rejected_rows_of_its_own(settings, bucket, tog
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, bucket, caplog, together):
-    """Names go by the order of the chunks, whether all of one was rejected or rows of it."""
+def test_rejected_chunk_has_a_file_with_the_reason(settings, bucket, caplog, together):
+    """Names follow the order of the chunks, whether a chunk or some of its rows were rejected."""
     contents = {"chunk_7": "no header\n", "chunk_7.csv": GOOD + "bad\n", "chunk_7.csv.gz": "no gzip", "chunk_8": GOOD}
     caplog.set_level("INFO")
     for name, content in contents.items():
@@ -154,7 +154,7 @@ def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, buc
     load.load_chunks(settings, bucket)
     keys = query(settings, "select file_key, row_count from output.files where chunk_seq > 0 order by chunk_seq")
     assert keys == [(f"output/rejected/{name}.csv", 1) for name in ("chunk_7", "chunk_7-2", "chunk_7-3")]
-    assert {text for text in caplog.messages if text.startswith("put ")} == {f"put {key} (1 rows)" for key, _ in keys}
+    assert {text for text in caplog.messages if text.startswith("put ")} == {f"put {key} (1 row)" for key, _ in keys}
     first = f"{FIRST[:-1]}7"
     assert (bucket.root / "output/rejected/chunk_7.csv").read_text() == (
         "object_key,line_number,reason,line\n"
@@ -165,8 +165,8 @@ def test_a_chunk_that_is_rejected_whole_has_a_file_with_the_reason(settings, buc
     assert rejected_file(settings, bucket, 3) == [[f"{first}.csv.gz", "", reason, ""]]
 
 
-def test_each_try_at_a_chunk_has_a_file_of_its_own(settings, bucket):
-    """Rejected whole, with the same reason again, and accepted with a row that is rejected."""
+def test_each_attempt_has_its_own_rejected_file(settings, bucket):
+    """The chunk is rejected whole twice, for the same reason, and then accepted with a rejected row."""
     for content in ("", "\n", GOOD + "bad\n"):
         put(bucket, "chunk_1", content)
         load.load_chunks(settings, bucket)
@@ -185,8 +185,8 @@ def test_a_file_is_planned_once(settings):
             planned_files.plan(warehouse, "output/rejected/chunk_1.csv", b"other")
 
 
-def test_judged_together_or_each_by_itself(settings, bucket, tmp_path, monkeypatch):
-    """Chunks of other columns, packed, in parts, with bad rows and rejected whole, in one group and in many."""
+def test_grouping_does_not_change_validation(settings, bucket, tmp_path, monkeypatch):
+    """Different columns, gzip, part files, rejected rows and rejected chunks, in one group and in many."""
     put(bucket, "chunk_1", GOOD + "0,C2,2,F,28007,M1,28007,es_food,-1,0\n")
     put(bucket, "chunk_2", "amount,Merchant,GENDER,customer\n1.5,M2,f,'C 3'\n\n2,M2,,\"C4\"\nno,M2,F,C5\n")
     put(bucket, "chunk_3", "customer,merchant\nC1,M1\n")
@@ -221,7 +221,7 @@ def test_natural_order_late_chunks_and_max_chunks(settings, bucket):
     assert [key.rpartition("_")[2] for (key,) in keys] == ["1", "2", "0", "10"]
 
 
-def test_a_taken_key_with_another_etag_is_a_conflict_once(settings, bucket):
+def test_changed_chunk_is_a_conflict_once(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     put(bucket, "chunk_1", GOOD + GOOD.splitlines()[1])
@@ -231,7 +231,7 @@ def test_a_taken_key_with_another_etag_is_a_conflict_once(settings, bucket):
     assert query(settings, "select chunk_key from raw.conflicts") == [("input/transactions/chunk_1",)]
 
 
-def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
+def test_rejected_chunk_can_be_replaced(settings, bucket):
     put(bucket, "chunk_1", "no header\n")
     assert load.load_chunks(settings, bucket)["chunks_rejected"] == 1
     assert load.load_chunks(settings, bucket)["chunks_rejected"] == 0
@@ -240,8 +240,8 @@ def test_a_chunk_rejected_whole_can_be_replaced(settings, bucket):
     assert query(settings, "select chunk_seq, state from raw.chunks order by 1") == [(1, "rejected"), (2, "accepted")]
 
 
-def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, bucket):
-    """A conflict like any other, seen also by whoever only looks at the ledger index, and only once."""
+def test_rejected_content_over_accepted_chunk_is_a_conflict(settings, bucket):
+    """It is recorded once. Afterwards the ledger index knows the object, so no chunk is waiting."""
     contents = ["no header\n", GOOD, "no header\n", GOOD, "no header\n"]
     put(bucket, "chunk_2", "no header either\n")
     conflicts = []
@@ -257,8 +257,8 @@ def test_content_that_was_rejected_comes_back_over_what_was_accepted(settings, b
     ]
 
 
-def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, bucket):
-    """A chunk gets the next chunk_seq, the importance the next version; what was rejected otherwise stays rejected."""
+def test_changed_limit_revalidates_rejected_input(settings, bucket):
+    """A chunk gets the next chunk_seq, the importance the next version. Other rejected input stays rejected."""
     packed = gzip.compress(GOOD.encode())
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2.csv.gz", packed)
@@ -290,23 +290,23 @@ def test_what_a_limit_kept_out_is_judged_again_when_the_limit_changes(settings, 
     assert states == [("rejected",)] * 3 + [("accepted",)]
 
 
-def test_ledger_index_may_be_lost_or_torn(settings, bucket):
-    copy = LedgerIndex(settings.warehouse, settings.limits).path
+def test_ledger_index_may_be_lost_or_corrupt(settings, bucket):
+    path = LedgerIndex(settings.warehouse, settings.limits).path
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2", GOOD)
     load.load_chunks(settings, bucket)
-    whole = copy.read_bytes()
-    for left in (None, b"", b"no copy", whole[:-9], whole[: len(whole) // 2], whole[:4096] + bytes(len(whole) - 4096)):
-        copy.unlink()
+    whole = path.read_bytes()
+    for left in (None, b"", b"no index", whole[:-9], whole[: len(whole) // 2], whole[:4096] + bytes(len(whole) - 4096)):
+        path.unlink()
         if left is not None:
-            copy.write_bytes(left)
+            path.write_bytes(left)
         assert load.load_chunks(settings, bucket)["chunks_accepted"] == 0
         assert waiting_chunks(settings, bucket.list("input/")) == []
     assert query(settings, "select count(*) from raw.transactions") == [(2,)]
 
 
-def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
-    """What the sensor asks."""
+def has_work(settings: Settings, bucket: FolderStore) -> bool:
+    """Whether the sensor would start a run."""
     return (
         bool(waiting_chunks(settings, bucket.list("input/")))
         or LedgerIndex(settings.warehouse, settings.limits).has_unfinished_work()
@@ -316,11 +316,11 @@ def is_there_work(settings: Settings, bucket: FolderStore) -> bool:
 def finish(settings: Settings, bucket: FolderStore) -> None:
     build_models(settings)
     export_detections(settings, bucket)
-    assert not is_there_work(settings, bucket)
+    assert not has_work(settings, bucket)
 
 
 @pytest.mark.parametrize("way", [shutil.copy, shutil.copy2])
-def test_a_warehouse_that_is_restored_alone_takes_again_what_it_lacks(settings, bucket, way):
+def test_restored_warehouse_takes_missing_chunks_again(settings, bucket, way):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     finish(settings, bucket)
@@ -328,29 +328,29 @@ def test_a_warehouse_that_is_restored_alone_takes_again_what_it_lacks(settings, 
     put(bucket, "chunk_2", GOOD)
     load.load_chunks(settings, bucket)
     way(backup, settings.warehouse)
-    assert is_there_work(settings, bucket)
+    assert has_work(settings, bucket)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
     finish(settings, bucket)
 
 
-def test_a_warehouse_that_is_deleted_alone_and_made_by_somebody_else(settings, bucket):
+def test_recreated_warehouse_invalidates_ledger_index(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     settings.warehouse.unlink()
     with connect(settings):
         pass
-    assert is_there_work(settings, bucket)
+    assert has_work(settings, bucket)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
-def test_a_warehouse_that_is_changed_by_somebody_else_is_looked_at(settings, bucket):
-    """Such as dbt by hand, which takes away what the last build vouched for."""
+def test_changed_warehouse_invalidates_ledger_index(settings, bucket):
+    """For example dbt run by hand, which deletes the record of the last build that passed."""
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     finish(settings, bucket)
     with duckdb.connect(str(settings.warehouse)) as by_hand:
         by_hand.execute("delete from output.passed_builds")
-    assert is_there_work(settings, bucket)
+    assert has_work(settings, bucket)
     load.load_chunks(settings, bucket)
     finish(settings, bucket)
 
@@ -360,12 +360,12 @@ def test_two_warehouses_in_one_folder_share_nothing(tmp_path, bucket):
         settings = Settings(warehouse=tmp_path / name, output_prefix=f"output of {name}/")
         if number % 3 == 0:
             put(bucket, f"chunk_{number}", GOOD)
-        assert is_there_work(settings, bucket)
+        assert has_work(settings, bucket)
         assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
         finish(settings, bucket)
 
 
-def test_lost_ledger_index_does_not_put_known_chunks_first(settings, bucket):
+def test_lost_ledger_index_does_not_delay_new_chunks(settings, bucket):
     for number in (1, 2, 3):
         put(bucket, f"chunk_{number}", GOOD)
     load.load_chunks(settings, bucket)
@@ -374,8 +374,8 @@ def test_lost_ledger_index_does_not_put_known_chunks_first(settings, bucket):
     assert load.load_chunks(settings, bucket, max_chunks=1)["chunks_accepted"] == 1
 
 
-def test_a_poke_reads_no_more_the_more_chunks_were_taken(settings, bucket):
-    """Bytes that this process reads while it asks about three chunks, as Linux counts them."""
+def test_poke_cost_does_not_grow_with_ledger(settings, bucket):
+    """Compares the bytes that this process reads during a poke, as counted by Linux."""
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings, bucket)
     listed = list(bucket.list("input/"))
@@ -404,7 +404,7 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-def test_versions_of_the_customer_importance(settings, bucket):
+def test_customer_importance_versions(settings, bucket):
     header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
     contents = [
         None,
@@ -430,8 +430,8 @@ def test_versions_of_the_customer_importance(settings, bucket):
     assert len(list((bucket.root / "output/rejected").iterdir())) == 2
 
 
-def test_a_broken_importance_leaves_the_last_good_version_in_force(settings, bucket):
-    """Whether a chunk was looked at with it or not: 1, 2, back to 1, and 3 come in runs without a chunk."""
+def test_broken_importance_keeps_last_good_version(settings, bucket):
+    """Even if no chunk has used that version yet: it may have been loaded in a run without a chunk."""
     header, folder = "Source,Target,Weight,typeTrans,fraud\n", "input/customers"
     put(bucket, "all.csv", "broken", folder)
     put(bucket, "chunk_0", GOOD)
@@ -455,7 +455,7 @@ def test_a_broken_importance_leaves_the_last_good_version_in_force(settings, buc
     assert query(settings, "select importance_version from raw.chunks order by chunk_seq") == [(None,), (2,), (3,)]
 
 
-def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settings, bucket):
+def test_object_changed_after_listing_is_not_loaded(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     listed = list(bucket.list("input/transactions/"))
     put(bucket, "chunk_1", GOOD + "more\n")
@@ -464,14 +464,14 @@ def test_an_object_that_changes_between_listing_and_reading_is_not_loaded(settin
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
-def test_an_object_that_is_too_large_is_rejected_whole(settings, bucket):
+def test_too_large_object_is_rejected(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings.model_copy(update={"max_object_bytes": 10}), bucket)
     [(reason,)] = query(settings, "select reason from raw.chunks")
     assert reason.startswith(f"has {len(GOOD)} bytes, more than 10")
 
 
-def test_loading_again_after_a_failed_commit(settings, bucket, monkeypatch):
+def test_load_after_failed_commit(settings, bucket, monkeypatch):
     put(bucket, "chunk_1", GOOD)
     with monkeypatch.context() as broken:
         broken.setattr(ledger, "record", lambda *_: 1 / 0)
@@ -488,8 +488,8 @@ def test_a_gzip_bomb_is_not_unpacked():
         unpack("chunk_1.csv.gz", bomb, 1000)
 
 
-def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypatch):
-    """Nor are the parts of a folder that are too large only together."""
+def test_too_large_object_is_never_fetched(settings, bucket, monkeypatch):
+    """Neither are parts of a folder that exceed the limit only together."""
     put(bucket, "chunk_1", GOOD * 10)
     for name in ("part-0", "part-1"):
         put(bucket, f"chunk_2/{name}", GOOD * 6)
@@ -499,7 +499,7 @@ def test_an_object_that_is_too_large_is_never_fetched(settings, bucket, monkeypa
     assert load.load_chunks(limited, bucket)["chunks_rejected"] == 2
 
 
-def test_parts_that_unpack_to_too_much_together(settings, bucket):
+def test_parts_together_exceed_unpacked_limit(settings, bucket):
     for name in ("part-0.csv.gz", "part-1.csv.gz"):
         put(bucket, f"chunk_1/{name}", gzip.compress(GOOD.encode() * 6))
     put(bucket, "chunk_1/_SUCCESS", "")
@@ -510,8 +510,8 @@ def test_parts_that_unpack_to_too_much_together(settings, bucket):
 
 
 @pytest.mark.parametrize("rest", [-2, -1, -100])
-def test_plain_parts_count_for_the_limit_of_what_is_unpacked(settings, bucket, rest):
-    """A plain part alone is over the limit, by ``rest`` bytes; a packed one comes behind it."""
+def test_plain_parts_count_toward_unpacked_limit(settings, bucket, rest):
+    """A plain part alone exceeds the limit by ``-rest`` bytes; a gzip part follows it."""
     put(bucket, "chunk_1/part-0.csv", GOOD)
     put(bucket, "chunk_1/part-1.csv.gz", gzip.compress(GOOD.encode()))
     put(bucket, "chunk_1/_SUCCESS", "")
@@ -523,8 +523,8 @@ def test_plain_parts_count_for_the_limit_of_what_is_unpacked(settings, bucket, r
     assert "max_unpacked_bytes" in reason
 
 
-def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
-    """A gigabyte in a megabyte, in a process of its own; the limit is 32 megabytes."""
+def test_gzip_bomb_memory_is_bounded(tmp_path):
+    """A gigabyte packed into about a megabyte, with a limit of 32 megabytes, in a separate process."""
     bomb = tmp_path / "bomb.gz"
     with gzip.open(bomb, "wb", compresslevel=6) as file:
         for _ in range(16):
@@ -542,7 +542,7 @@ def test_a_gzip_bomb_takes_no_more_memory_than_its_limit(tmp_path):
 
 
 def test_folders(settings, bucket):
-    """Whole or not at all; a part may have its columns in an order of its own."""
+    """A folder is taken whole or not at all. Its parts may have different column orders."""
     put(bucket, "chunk_1 unfinished/part-0", GOOD)
     put(bucket, "chunk_2 one part is bad/part-0", GOOD)
     put(bucket, "chunk_2 one part is bad/part-1", "no header")
@@ -565,7 +565,7 @@ def test_folders(settings, bucket):
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 1
 
 
-def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, caplog):
+def test_late_and_duplicate_chunks_are_logged(settings, bucket, caplog):
     for number in (1, 3):
         put(bucket, f"chunk_{number}", GOOD.replace("C1", f"C{number}"))
     load.load_chunks(settings, bucket)
@@ -573,18 +573,18 @@ def test_a_late_chunk_and_one_that_was_put_twice_are_visible(settings, bucket, c
     put(bucket, "chunk_2", GOOD.replace("C1", "C2"))
     put(bucket, "chunk_4", GOOD)
     assert load.load_chunks(settings, bucket)["chunks_accepted"] == 2
-    late, twice = [text for text in caplog.messages if text.startswith(("LATE", "DUPLICATE"))]
+    late, duplicate = [text for text in caplog.messages if text.startswith(("LATE", "DUPLICATE"))]
     assert late.startswith("LATE: input/transactions/chunk_2 landed after input/transactions/chunk_3")
-    assert twice.startswith("DUPLICATE CONTENT: input/transactions/chunk_4 has the same content as input/")
+    assert duplicate.startswith("DUPLICATE CONTENT: input/transactions/chunk_4 has the same content as input/")
     assert query(settings, "select count(*) from raw.transactions") == [(4,)]
 
 
 @pytest.mark.parametrize(
     "name",
     ["chunk_".ljust(255, "x"), "chunk_1".ljust(251, "x") + ".csv", "chunk_1" + "ü" * 124, b"chunk_\xff.csv"],
-    ids=["255 bytes", "and .csv", "of two bytes each", "no UTF-8"],
+    ids=["255 bytes", "255 bytes with .csv", "two-byte characters", "not UTF-8"],
 )
-def test_a_bad_row_in_a_chunk_whose_name_is_long_or_no_text(settings, bucket, name):
+def test_rejected_row_in_oddly_named_chunk(settings, bucket, name):
     put(bucket, os.fsdecode(name), GOOD + "bad\n")
     assert load.load_chunks(settings, bucket)["rows_rejected"] == 1
     finish(settings, bucket)
@@ -593,8 +593,8 @@ def test_a_bad_row_in_a_chunk_whose_name_is_long_or_no_text(settings, bucket, na
     rejected.name.encode()
 
 
-def test_names_of_files_with_rejected_rows(settings):
-    """No longer than S3 and file systems take, and each of its own."""
+def test_rejected_file_names(settings):
+    """Names are unique, and no longer than S3 and file systems allow."""
 
     def names(prefix: str, name: str) -> list[str]:
         limited = settings.model_copy(update={"output_prefix": prefix})

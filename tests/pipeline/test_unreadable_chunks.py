@@ -1,4 +1,4 @@
-"""One object that cannot be read while S3 serves others: its chunk waits, the others go on."""
+"""An object that cannot be read while S3 serves others: its chunk is retried later, and other chunks are taken."""
 
 import random
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def bucket(server, tmp_path, monkeypatch) -> Iterator["Bucket"]:
 
 
 class Bucket:
-    """A bucket of its own on the server, behind a proxy that does harm to single objects."""
+    """A separate bucket on the server, behind a proxy that damages responses for single objects."""
 
     def __init__(self, server: servers.Served, proxy: FaultyS3, settings: Settings):
         self.settings, self.proxy = settings, proxy
@@ -85,7 +85,7 @@ class Bucket:
 
 
 @pytest.mark.parametrize("kind", in_gate(KINDS, "refused_403", "cut"))
-def test_an_unreadable_chunk_holds_up_no_other(bucket, kind, caplog):
+def test_unreadable_chunk_does_not_block_others(bucket, kind, caplog):
     for number in (1, 2, 3):
         bucket.put(f"transactions/chunk_{number}", GOOD)
     bucket.harm(kind, "transactions/chunk_2")
@@ -99,7 +99,7 @@ def test_an_unreadable_chunk_holds_up_no_other(bucket, kind, caplog):
     reads = bucket.reads("transactions/chunk_2")
     bucket.put("transactions/chunk_4", GOOD)
     assert bucket.run()["chunks_accepted"] == 1
-    assert bucket.reads("transactions/chunk_2") == reads, "its next attempt is not due"
+    assert bucket.reads("transactions/chunk_2") == reads, "its retry is not due"
     bucket.proxy.faults.clear()
     bucket.make_due()
     assert bucket.is_due()
@@ -108,8 +108,8 @@ def test_an_unreadable_chunk_holds_up_no_other(bucket, kind, caplog):
     assert query(bucket.settings, "select count(*) from raw.transactions") == [(4,)]
 
 
-def test_the_first_chunk_may_be_the_unreadable_one(bucket):
-    """Nothing was read before that proves that S3 serves anything."""
+def test_first_chunk_may_be_unreadable(bucket):
+    """No earlier read has shown that S3 serves anything."""
     for number in (1, 2):
         bucket.put(f"transactions/chunk_{number}", GOOD)
     bucket.harm("error_500", "transactions/chunk_1")
@@ -119,9 +119,9 @@ def test_the_first_chunk_may_be_the_unreadable_one(bucket):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("taken", [0, 1])
 def test_an_outage_fails_the_run(bucket, kind, taken):
-    """Everything is taken later, in its order."""
+    """Afterwards all chunks are taken in order."""
     if kind == "archived_403":
-        pytest.skip("S3 says of each archived object that it is archived: that is no outage")
+        pytest.skip("S3 reports archived objects as archived, which is not an outage")
     for number in range(taken):
         bucket.put(f"transactions/chunk_0{number}", GOOD)
     load_chunks(bucket.settings, bucket.store)
@@ -137,7 +137,7 @@ def test_an_outage_fails_the_run(bucket, kind, taken):
     assert bucket.ledger()[taken:] == ["chunk_1", "chunk_2", "chunk_3"]
 
 
-def test_a_passing_fault_changes_no_order(bucket):
+def test_transient_fault_keeps_chunk_order(bucket):
     for number in (1, 2, 3):
         bucket.put(f"transactions/chunk_{number}", GOOD)
     bucket.harm("error_500", "transactions/chunk_2", times=2)
@@ -147,7 +147,7 @@ def test_a_passing_fault_changes_no_order(bucket):
 
 
 @pytest.mark.parametrize("kind", in_gate(KINDS, "archived_403", "shortened"))
-def test_the_last_good_customer_importance_stays_in_force(bucket, kind, caplog):
+def test_last_good_importance_stays_in_use(bucket, kind, caplog):
     bucket.put("customers/all.csv", WEIGHTS.format(1))
     bucket.put("transactions/chunk_1", GOOD)
     bucket.run()
@@ -157,7 +157,7 @@ def test_the_last_good_customer_importance_stays_in_force(bucket, kind, caplog):
         bucket.put(f"transactions/chunk_{number}", GOOD)
         assert bucket.run()["chunks_accepted"] == 1
         assert ("unreadable customer importance", "input/customers/") in bucket.issues()
-    assert len([text for text in caplog.messages if text.startswith("UNREADABLE")]) == 1, "the second one is not due"
+    assert len([text for text in caplog.messages if text.startswith("UNREADABLE")]) == 1, "the retry is not due"
     bucket.proxy.faults.clear()
     bucket.make_due()
     bucket.put("transactions/chunk_4", GOOD)
@@ -171,7 +171,7 @@ def test_the_last_good_customer_importance_stays_in_force(bucket, kind, caplog):
     assert bucket.issues() == []
 
 
-def test_without_a_version_before_it_the_run_fails(bucket):
+def test_unreadable_first_importance_fails_the_run(bucket):
     bucket.put("customers/all.csv", WEIGHTS.format(1))
     for number in (1, 2):
         bucket.put(f"transactions/chunk_{number}", GOOD)
@@ -181,7 +181,7 @@ def test_without_a_version_before_it_the_run_fails(bucket):
     assert bucket.ledger() == []
 
 
-def test_an_object_that_is_replaced_each_time_waits(bucket):
+def test_constantly_replaced_object_is_unreadable(bucket):
     bucket.put("transactions/chunk_1", GOOD)
     bucket.put("transactions/chunk_2", GOOD)
     numbers = iter(range(100))
@@ -196,10 +196,10 @@ def test_an_object_that_is_replaced_each_time_waits(bucket):
     [(reason,)] = query(bucket.settings, "select reason from raw.unreadable_inputs")
     assert "It changed 3 times between listing and reading" in reason
     bucket.proxy.choose = None
-    assert bucket.run()["chunks_accepted"] == 1, "it is another object now, so it is due"
+    assert bucket.run()["chunks_accepted"] == 1, "it is a different object now, so it is due"
 
 
-def test_the_pause_doubles_up_to_a_quarter_of_an_hour(tmp_path):
+def test_retry_delay_doubles_up_to_15_minutes(tmp_path):
     pauses = []
     with connect(Settings(warehouse=tmp_path / "warehouse.duckdb")) as warehouse:
         for etag in ("x", "x", "x", "x", "x", "x", "other"):

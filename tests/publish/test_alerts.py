@@ -1,4 +1,4 @@
-"""Alerts: once when something begins and once when it is over, to a real SMTP server and a Slack webhook."""
+"""Alerts: sent once when a condition begins and once when it ends, to a real SMTP server and a Slack webhook."""
 
 import http.server
 import json
@@ -9,7 +9,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import airflow.sdk  # noqa: F401  sets logging up, which must come before a test looks at logs
+import airflow.sdk  # noqa: F401  configures logging, which must happen before a test reads logs
 import pytest
 from support.many_detections import make_warehouse
 from support.oracle import Row
@@ -53,7 +53,7 @@ def put(settings: Settings, sql: str, *values) -> None:
         warehouse.execute(sql, values)
 
 
-def test_a_rejected_chunk_is_told_once_and_so_is_its_end(settings, mailbox, tmp_path):
+def test_rejected_chunk_alerts_at_begin_and_end(settings, mailbox, tmp_path):
     alerts_after_export(settings)
     (mail,) = mailbox.mails
     assert mail["Subject"] == "Tallymark: rejected chunk"
@@ -71,7 +71,7 @@ def test_a_rejected_chunk_is_told_once_and_so_is_its_end(settings, mailbox, tmp_
     assert mailbox.texts() == ["<p>OVER: rejected chunk: input/transactions/chunk_3</p>"]
 
 
-def test_text_from_files_is_neither_html_nor_a_template(settings, mailbox):
+def test_text_from_files_is_escaped(settings, mailbox):
     key = "input/transactions/chunk_<b>{{ 6 * 7 }}"
     put(settings, "update raw.chunks set chunk_key = ? where chunk_seq = 3", key)
     alerts_after_export(settings)
@@ -120,7 +120,7 @@ BEGINS = {
 
 
 @pytest.mark.parametrize("kind", BEGINS)
-def test_what_the_warehouse_tells(settings, mailbox, kind):
+def test_warehouse_conditions_begin_and_end(settings, mailbox, kind):
     begin, end = BEGINS[kind]
     put(settings, "delete from raw.chunks where chunk_seq = 3")
     alerts_after_export(settings)
@@ -137,21 +137,21 @@ def test_what_the_warehouse_tells(settings, mailbox, kind):
     assert text.startswith(f"<p>OVER: {kind}: ")
 
 
-def test_a_failed_run_and_the_next_that_ends_well(settings, mailbox):
-    """Meanwhile nothing else is said to be over: a failed run does not know."""
+def test_failed_run_ends_with_next_success(settings, mailbox):
+    """A failed run ends no other condition, because it does not know their state."""
     alerts_after_export(settings)
     assert mailbox.texts()[0].startswith("<p>REJECTED CHUNK")
     for _ in range(2):
         alerts.Alerts(settings, send).run_failed("scheduled__1", "build", RuntimeError("Nothing is exported.\nmore"))
     assert mailbox.texts() == [
         "<p>FAILED RUN: detect_patterns: scheduled__1 failed in build: Nothing is exported. Nothing is lost; the next "
-        "run goes on where it stopped.</p>"
+        "run continues where it stopped.</p>"
     ]
     alerts_after_export(settings)
     assert mailbox.texts() == ["<p>OVER: failed run: detect_patterns</p>"]
 
 
-def test_a_stream_that_stands_still(settings, mailbox):
+def test_stalled_stream(settings, mailbox):
     put(settings, "delete from raw.chunks where chunk_seq = 3")
     alerts.Alerts(settings, send).nothing_landed()
     assert mailbox.texts() == []
@@ -159,12 +159,12 @@ def test_a_stream_that_stands_still(settings, mailbox):
     for _ in range(2):
         alerts.Alerts(impatient, send).nothing_landed()
     (text,) = mailbox.texts()
-    assert text.startswith("<p>STREAM STANDS STILL: input/transactions/: No chunk has landed for ")
+    assert text.startswith("<p>STREAM STALLED: input/transactions/: No chunk has landed for ")
     alerts_after_export(settings)
-    assert mailbox.texts() == ["<p>OVER: stream stands still: input/transactions/</p>"]
+    assert mailbox.texts() == ["<p>OVER: stream stalled: input/transactions/</p>"]
 
 
-def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch):
+def test_no_alert_without_a_channel(settings, mailbox, caplog, monkeypatch):
     alerts_after_export(settings.model_copy(update={"alert_email": ""}))
     assert mailbox.texts() == []
     Path(f"{settings.warehouse}.alerts.json").unlink()
@@ -173,34 +173,34 @@ def test_it_is_silent_where_nobody_asked(settings, mailbox, caplog, monkeypatch)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-def test_a_mail_server_that_is_away_loses_no_alert(settings, mailbox, monkeypatch, caplog):
-    with socket.socket() as nobody, monkeypatch.context() as away:
-        nobody.bind(("127.0.0.1", 0))
-        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": nobody.getsockname()[1]}
+def test_unreachable_mail_server_loses_no_alert(settings, mailbox, monkeypatch, caplog):
+    with socket.socket() as silent, monkeypatch.context() as unreachable:
+        silent.bind(("127.0.0.1", 0))
+        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": silent.getsockname()[1]}
         connection["extra"] = {"disable_ssl": True, "disable_tls": True, "from_email": "a@example.com"}
         connection["extra"]["retry_limit"] = 1
-        away.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        unreachable.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
         alerts_after_export(settings)
         alerts.Alerts(settings, send).run_failed("r1", "load", None)
     assert caplog.text.count("An alert could not be sent by SmtpNotifier") == 1
     alerts_after_export(settings)
     assert mailbox.texts() == []
-    later = datetime.now(UTC).timestamp() + alerts.TRY_AGAIN_SECONDS + 1
+    later = datetime.now(UTC).timestamp() + alerts.RETRY_SECONDS + 1
     monkeypatch.setattr(alerts.time, "time", lambda: later)
     alerts_after_export(settings)
     (text,) = mailbox.texts()
-    begins = [line.partition(":")[0] for line in text.removeprefix("<p>").split("</p><p>")]
-    assert begins == ["REJECTED CHUNK", "FAILED RUN", "OVER"]
+    kinds = [line.partition(":")[0] for line in text.removeprefix("<p>").split("</p><p>")]
+    assert kinds == ["REJECTED CHUNK", "FAILED RUN", "OVER"]
     alerts_after_export(settings)
     assert mailbox.texts() == []
 
 
 def test_slack(settings, monkeypatch):
-    said = []
+    sent = []
 
     class Webhook(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"ok")
@@ -215,11 +215,11 @@ def test_slack(settings, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_SLACK_DEFAULT", json.dumps(connection))
         alerts_after_export(settings.model_copy(update={"alert_email": ""}))
         server.shutdown()
-    (text,) = said
+    (text,) = sent
     assert text.startswith("*Tallymark: rejected chunk*\nREJECTED CHUNK: input/transactions/chunk_3: header lacks")
 
 
-def test_the_report_of_a_run(settings, tmp_path, caplog):
+def test_run_report(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     _, put_files = export_and_report(settings, FolderStore(tmp_path), send, since=LONG_AGO)
     assert (put_files.keys, put_files.detections) == (["output/detections/detections-00000001.csv"], 3)
@@ -236,7 +236,7 @@ def test_the_report_of_a_run(settings, tmp_path, caplog):
     assert "No new detections." in caplog.text
 
 
-def test_the_report_of_a_dry_run(settings, tmp_path, caplog):
+def test_dry_run_report(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
     from tallymark.pipeline.build import build_models
@@ -244,7 +244,7 @@ def test_the_report_of_a_dry_run(settings, tmp_path, caplog):
 
     load_chunks(settings, FolderStore(tmp_path))
     build_models(settings)
-    assert re.search(r"success +\d+\.\d\d s +1 rows  batch_detections\n", caplog.text)
+    assert re.search(r"success +\d+\.\d\d s +1 row  batch_detections\n", caplog.text)
     assert re.search(r"pass +\d+\.\d\d s +0 rows  detections_are_made_once\n", caplog.text)
     report_dry_run(settings, since=datetime.now(UTC))
     lines = [line for line in caplog.text.splitlines() if "PatId2" in line]

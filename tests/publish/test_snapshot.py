@@ -1,4 +1,4 @@
-"""The snapshot: what the page shows, published after the detections are out and never in their way."""
+"""The snapshot that the Detections page reads: it is published after the export and never blocks it."""
 
 import threading
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from tallymark.warehouse.connection import connect, run_sql
 
 
 class WatchedStore(FolderStore):
-    """Remembers what was put, and does something else first where a test wants it."""
+    """Records each put and its size, and calls ``before`` first."""
 
     def __init__(self, root: Path, before=lambda key: None):
         super().__init__(root)
@@ -42,13 +42,13 @@ def settings(tmp_path) -> Settings:
 
 @contextmanager
 def opened(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The current object, as anybody with DuckDB can open it."""
+    """``current.duckdb``, opened as any reader with DuckDB can."""
     with duckdb.connect(str(root / "output/snapshot/current.duckdb"), read_only=True) as current:
         yield current
 
 
 def published(root: Path, kind: str) -> list[tuple]:
-    """All rows of chunks or detections, from the parts and from the current object."""
+    """All rows of chunks or detections, from the parts and from ``current.duckdb``."""
     with opened(root) as current:
         parts = current.execute("select key from parts where kind = ?", [kind]).fetchall()
         rows = [row for (key,) in parts for row in current.read_parquet(str(root / key)).fetchall()]
@@ -60,7 +60,7 @@ def in_warehouse(settings: Settings, query: str) -> list[tuple]:
         return warehouse.execute(query).fetchall()
 
 
-def test_it_holds_all_detections_and_the_whole_ledger(settings, tmp_path, monkeypatch):
+def test_snapshot_holds_all_detections_and_the_ledger(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 2)
     store = WatchedStore(tmp_path)
     publish(settings, store)
@@ -98,7 +98,7 @@ def test_a_part_is_put_once(settings, tmp_path, monkeypatch):
     assert len(published(tmp_path, "detections")) == 3
 
 
-def test_what_is_not_final_is_in_no_part(settings, tmp_path, monkeypatch):
+def test_parts_hold_only_final_rows(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 1)
     with connect(settings) as warehouse:
         warehouse.execute("update detections set file_number = null where detection_id = 3")
@@ -113,27 +113,27 @@ def test_what_is_not_final_is_in_no_part(settings, tmp_path, monkeypatch):
     assert len(published(tmp_path, "detections")) == 3
 
 
-def test_an_outage_delays_and_breaks_nothing(settings, tmp_path, monkeypatch, caplog):
+def test_outage_only_delays_the_snapshot(settings, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 1)
     back = threading.Event()
 
-    def refuse(key):
-        raise OSError("S3 is away")
+    def fail(key):
+        raise OSError("S3 is unreachable")
 
     with connect(settings) as warehouse:
-        assert not snapshot.publish(warehouse, WatchedStore(tmp_path, refuse), "output/", "UTC")
+        assert not snapshot.publish(warehouse, WatchedStore(tmp_path, fail), "output/", "UTC")
         with monkeypatch.context() as impatient:
             impatient.setattr(snapshot, "PUT_SECONDS", 0.2)
             assert not snapshot.publish(warehouse, WatchedStore(tmp_path, lambda key: back.wait(600)), "output/", "UTC")
-    assert caplog.text.count("snapshot was not published") == 2
+    assert caplog.text.count("Failed to publish the snapshot") == 2
     store = WatchedStore(tmp_path)
     publish(settings, store)
-    assert len(store.puts) == 2 + 3 + 1, "the rejected chunk at the end is in no release yet"
+    assert len(store.puts) == 2 + 3 + 1, "the rejected chunk at the end is not released yet"
     back.set()
 
 
 def nearest(root: Path) -> list[tuple]:
-    """Chunk, pattern and customer of whoever is near, in their order."""
+    """Chunk, pattern and customer of the nearest candidates, in order."""
     with opened(root) as current:
         return current.execute(
             "select chunk_seq, pattern_id, customer from nearest order by pattern_id, distance, customer"
@@ -141,11 +141,11 @@ def nearest(root: Path) -> list[tuple]:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 9])
-def test_who_is_nearest_to_a_detection(tmp_path, batch):
-    """Stays so until a batch evaluates the customer again, however chunks are batched.
+def test_nearest_candidates(tmp_path, batch):
+    """A candidate stays until a batch evaluates it again, however chunks are batched.
 
-    Inactive is near in chunk 1 and does not come back; Detected has a detection in chunk 2; Dear pays too much in
-    chunk 3. In UPGRADE, the rank of Light depends on all others of the merchant.
+    Inactive is a candidate in chunk 1 and buys nothing later; Detected has a detection in chunk 2; Dear pays too much
+    in chunk 3. In UPGRADE, the rank of Light depends on all other customers of the merchant.
     """
     vars = {"child_min_transactions": 8, "upgrade_min_merchant_transactions": 20, "upgrade_top_percent": 20}
     settings, store = Settings(warehouse=tmp_path / "warehouse.duckdb", vars=vars), FolderStore(tmp_path)
@@ -174,8 +174,8 @@ def test_who_is_nearest_to_a_detection(tmp_path, batch):
     ]
 
 
-def test_the_cost_follows_what_is_new(tmp_path):
-    """With 100,000 detections as with three: no part is put again, and what is put stays small."""
+def test_publishing_cost_depends_on_new_rows(tmp_path):
+    """With 100,000 detections, too, no part is put again, and ``current.duckdb`` stays small."""
     settings = make_warehouse(tmp_path, detections=100_000, chunks=12_000)
     store = WatchedStore(tmp_path)
     publish(settings, store)
@@ -186,7 +186,7 @@ def test_the_cost_follows_what_is_new(tmp_path):
     assert store.puts["output/snapshot/current.duckdb"] < 500_000
 
 
-def test_the_seconds_of_a_chunk_are_up_to_its_last_file_or_its_release(settings):
+def test_landing_to_file_time(settings):
     with connect(settings) as warehouse:
         warehouse.execute("update raw.chunks set landed_at = '2026-01-01 12:00:00'")
         warehouse.execute("update output.files set put_at = '2026-01-01 12:00:05' where file_number is not null")

@@ -1,4 +1,4 @@
-"""The manifests in the bucket, and a lost warehouse made again from them."""
+"""Manifests in the bucket: the rebuild of a lost warehouse, and verification of the detection files."""
 
 import gzip
 import json
@@ -76,7 +76,7 @@ def lose_warehouse(out: Path) -> None:
             path.unlink()
 
 
-def test_a_lost_warehouse_is_made_again_as_it_was(data, out):
+def test_lost_warehouse_is_rebuilt_unchanged(data, out):
     store = FolderStore(data, target=out)
     before, files_before = contents(out), files(out)
     assert {row.pattern_id for row in detected(out)} == {"PatId1", "PatId2", "PatId3"}
@@ -89,7 +89,7 @@ def test_a_lost_warehouse_is_made_again_as_it_was(data, out):
     audit(settings(out), store)
 
 
-def test_a_rebuilt_warehouse_goes_on_as_the_lost_one_would_have(data, out):
+def test_rebuilt_warehouse_continues_like_the_lost_one(data, out):
     shutil.copytree(out, data / "undisturbed")
     lose_warehouse(out)
     rebuild(settings(out), FolderStore(data, target=out))
@@ -103,21 +103,19 @@ def test_a_rebuilt_warehouse_goes_on_as_the_lost_one_would_have(data, out):
     assert without_times(out) == without_times(data / "undisturbed")
 
 
-def test_other_missing_words_are_noticed(data, out):
+def test_changed_missing_words_stop_the_rebuild(data, out):
     write_chunk(data, "chunk_5", [Row("NULL", "M1", "F", "1"), *rows_of(5)])
     replay(data, out, vars=VARS)
     before, store = contents(out), FolderStore(data, target=out)
     lose_warehouse(out)
-    with pytest.raises(
-        RebuildError, match=r"chunk_5 had 106 accepted rows and has 107 now\. Set TALLYMARK_MISSING_WORDS"
-    ):
+    with pytest.raises(RebuildError, match=r"chunk_5: 106 before, 107 now\. Set TALLYMARK_MISSING_WORDS"):
         rebuild(settings(out, missing_words=""), store)
     rebuild(settings(out), store)
     assert contents(out) == before
 
 
 @pytest.mark.parametrize("where", ["beginning", "middle", "everywhere", "end"])
-def test_a_broken_file_gives_an_error_that_names_the_command(data, out, where):
+def test_broken_warehouse_error_names_the_command(data, out, where):
     warehouse = out / "warehouse.duckdb"
     body = bytearray(warehouse.read_bytes())
     size = len(body)
@@ -137,7 +135,7 @@ def test_a_broken_file_gives_an_error_that_names_the_command(data, out, where):
     assert (out / "warehouse.duckdb.before_rebuild").read_bytes() != b""
 
 
-def test_files_that_were_announced_and_not_put_are_put(data, out):
+def test_rebuild_puts_listed_but_missing_files(data, out):
     before, files_before = contents(out), files(out)
     lost = sorted((out / "output/detections").iterdir())[-2:]
     for path in [*lost, out / "output/manifests/latest.json"]:
@@ -150,12 +148,12 @@ def test_files_that_were_announced_and_not_put_are_put(data, out):
 
 
 def latest_before(out: Path) -> bytes:
-    """What latest.json said before the last manifest."""
+    """The content of latest.json before the last manifest."""
     body = manifest_file(out, 2).read_bytes()
     return latest(json.loads(body), body)
 
 
-def test_detections_that_were_held_back_are_kept(data, tmp_path):
+def test_rebuild_keeps_held_back_detections(data, tmp_path):
     out = tmp_path / "held"
     held = settings(out, hold_remainder_seconds=3600)
     store = FolderStore(data, target=out)
@@ -170,7 +168,7 @@ def test_detections_that_were_held_back_are_kept(data, tmp_path):
     assert verify(store, settings(out).output_prefix)["rows"] == len(before["detections"])
 
 
-def test_a_missing_chunk_is_named_and_can_be_left_out(data, out):
+def test_missing_chunks_are_named_and_can_be_skipped(data, out):
     files_before = files(out)
     lose_warehouse(out)
     (data / "input/transactions/chunk_3").unlink()
@@ -185,13 +183,13 @@ def test_a_missing_chunk_is_named_and_can_be_left_out(data, out):
         states = warehouse.sql("select chunk_key, state from raw.chunks order by chunk_seq").fetchall()
     assert [state for _, state in states] == ["accepted", "accepted", "rejected", "rejected", "rejected"]
     replay(data, out, vars=VARS)
-    with pytest.raises(AuditError, match=r"found 1 differences:\ndetections_are_numbered_and_in_files: .*"):
+    with pytest.raises(AuditError, match=r"found 1 difference:\ndetections_are_numbered_and_in_files: .*"):
         audit(settings(out), store)
     assert files(out).items() >= {key: body for key, body in files_before.items() if "latest" not in key}.items()
 
 
 def rejected_twice(data: Path, out: Path) -> None:
-    """A chunk that is rejected whole, and accepted under the same key with a row that is rejected."""
+    """A chunk is rejected whole, then replaced under the same key and accepted with a rejected row."""
     (data / "input/transactions/chunk_5").write_text("no header\n")
     replay(data, out, vars=VARS)
     write_chunk(data, "chunk_5", rows_of(5))
@@ -202,7 +200,7 @@ def rejected_files(out: Path) -> list[str]:
     return sorted(path.name for path in (out / "output/rejected").iterdir())
 
 
-def test_files_of_what_was_rejected_are_found_again(data, out):
+def test_rebuild_finds_rejected_files_again(data, out):
     rejected_twice(data, out)
     before, files_before = contents(out), files(out)
     assert rejected_files(out)[-2:] == ["chunk_5-7.csv", "chunk_5.csv"]
@@ -213,7 +211,7 @@ def test_files_of_what_was_rejected_are_found_again(data, out):
     audit(settings(out), FolderStore(data, target=out))
 
 
-def test_a_file_of_a_chunk_that_was_never_exported_is_not_written_again(data, out):
+def test_unexported_chunk_keeps_its_rejected_file(data, out):
     store = FolderStore(data, target=out)
     (data / "input/transactions/chunk_5").write_text("no header\n")
     write_chunk(data, "chunk_6", rows_of(6))
@@ -229,8 +227,8 @@ def test_a_file_of_a_chunk_that_was_never_exported_is_not_written_again(data, ou
     audit(settings(out), store)
 
 
-def test_the_number_of_a_rejected_version_may_be_given_again(data, out):
-    """Manifests do not name it, as no chunk was looked at with it; its file stays as it is."""
+def test_rejected_importance_version_may_be_reused(data, out):
+    """Manifests do not list the version, because no chunk used it. Its file stays unchanged."""
     path = data / "input/customers/customer_importance.csv"
     path.write_text("no header\n")
     write_chunk(data, "chunk_5", rows_of(5))
@@ -248,8 +246,8 @@ def test_the_number_of_a_rejected_version_may_be_given_again(data, out):
     audit(settings(out), store)
 
 
-def test_a_missing_chunk_keeps_the_name_of_its_file(data, out):
-    """Another one whose file would be called the same is found under its own name."""
+def test_missing_chunk_keeps_its_rejected_file_name(data, out):
+    """The file of another chunk, which would get the same name, keeps its own name."""
     write_chunk(data, "chunk_3.csv", rows_of(7))
     replay(data, out, vars=VARS)
     files_before = rejected_files(out)
@@ -260,7 +258,7 @@ def test_a_missing_chunk_keeps_the_name_of_its_file(data, out):
     assert rejected_files(out) == files_before
 
 
-def test_customer_importance_that_was_replaced_is_a_new_version(data, out):
+def test_replaced_importance_is_a_new_version(data, out):
     detections = contents(out)["detections"]
     lose_warehouse(out)
     old = (data / "input/customers/customer_importance.csv").read_bytes()
@@ -279,7 +277,7 @@ def test_customer_importance_that_was_replaced_is_a_new_version(data, out):
     audit(settings(out), store)
 
 
-def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
+def test_killed_rebuild_can_be_repeated(data, out, monkeypatch):
     before, files_before = contents(out), files(out)
     lose_warehouse(out)
     store = FolderStore(data, target=out)
@@ -294,12 +292,12 @@ def test_a_rebuild_that_was_killed_is_run_again(data, out, monkeypatch):
     assert files(out) == files_before
 
 
-def test_nobody_else_may_have_the_warehouse_open(data, out, monkeypatch):
+def test_rebuild_needs_exclusive_access(data, out, monkeypatch):
     monkeypatch.setattr("tallymark.warehouse.lock.open_when_free.retry.stop", lambda state: True)
-    opens = (
+    script = (
         f"import duckdb; kept = duckdb.connect({str(out / 'warehouse.duckdb')!r}); print('open', flush=True); input()"
     )
-    with subprocess.Popen([sys.executable, "-c", opens], stdin=-1, stdout=-1) as other:
+    with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as other:
         other.stdout.readline()
         with pytest.raises(WarehouseError, match="is open elsewhere"):
             rebuild(settings(out), FolderStore(data, target=out))
@@ -319,7 +317,7 @@ def manifest_file(out: Path, number: int) -> Path:
     return out / f"output/manifests/manifest-{number:08d}.json"
 
 
-def test_all_files_are_there(data, out):
+def test_verify_counts_manifests_files_and_rows(data, out):
     number_of_files = len(list((out / "output/detections").iterdir()))
     assert verify(FolderStore(out), settings(out).output_prefix) == {
         "manifests": 3,
@@ -338,9 +336,9 @@ TAMPERED = {
         lambda out: detection_file(out, 1).write_bytes(detection_file(out, 1).read_bytes().replace(b"CHILD", b"child")),
         "detections-00000001.csv .* was changed",
     ),
-    "a file of another origin": (
+    "an unlisted file": (
         lambda out: shutil.copy(detection_file(out, 1), detection_file(out, 99)),
-        "detections-00000099.csv is announced by no manifest",
+        "detections-00000099.csv is not listed in any manifest",
     ),
     "a manifest is missing": (lambda out: manifest_file(out, 1).unlink(), "manifest-00000001.json is missing"),
     "the last manifest is missing": (lambda out: manifest_file(out, 3).unlink(), "manifest-00000003.json is missing"),
@@ -352,30 +350,30 @@ TAMPERED = {
         lambda out: manifest_file(out, 3).write_text(manifest_file(out, 3).read_text().replace("M1", "M9")),
         "manifest-00000003.json was changed",
     ),
-    "a manifest is no JSON": (lambda out: manifest_file(out, 2).write_text("{"), "not JSON"),
-    "what names the last one is missing": (
+    "a manifest is not JSON": (lambda out: manifest_file(out, 2).write_text("{"), "not valid JSON"),
+    "latest.json is missing": (
         lambda out: (out / "output/manifests/latest.json").unlink(),
         "latest.json is missing",
     ),
-    "the last manifest is gone without a trace": (
+    "the last manifest is missing and latest.json names the one before": (
         lambda out: (
             (out / "output/manifests/latest.json").write_bytes(latest_before(out)),
             manifest_file(out, 3).unlink(),
         ),
-        "is announced by no manifest",
+        "is not listed in any manifest",
     ),
 }
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_what_was_done_to_the_files_shows(out, name):
+def test_verify_detects_tampering(out, name):
     tamper, message = TAMPERED[name]
     tamper(out)
     with pytest.raises(ManifestError, match=message):
         verify(FolderStore(out), settings(out).output_prefix)
 
 
-def test_limits_that_were_lowered_since_stop_no_rebuild(data, out):
+def test_lowered_limits_do_not_stop_the_rebuild(data, out):
     before = contents(out)
     lose_warehouse(out)
     rebuild(settings(out, max_object_bytes=1, max_unpacked_bytes=1), FolderStore(data, target=out))

@@ -11,7 +11,7 @@ def settings(tmp_path):
     return Settings(warehouse=tmp_path / "warehouse.duckdb")
 
 
-def test_a_closed_warehouse_is_closed(settings):
+def test_connect_closes_the_connection(settings):
     with connect(settings) as warehouse:
         warehouse.execute("create temp table seen as select 1 as number")
     with pytest.raises(duckdb.Error, match="closed"):
@@ -19,12 +19,12 @@ def test_a_closed_warehouse_is_closed(settings):
     assert LedgerIndex(settings.warehouse, settings.limits).is_valid()
 
 
-def test_a_reader_never_gets_the_connection_of_a_writer(settings):
+def test_reader_never_gets_a_writers_connection(settings):
     with connect(settings), pytest.raises(duckdb.ConnectionException), connect(settings, read_only=True):
         pytest.fail("it opened")
 
 
-def test_after_an_error_the_warehouse_is_opened_anew(settings):
+def test_connection_is_not_reused_after_an_error(settings):
     with pytest.raises(UserError, match="mine"), connect(settings) as warehouse:
         warehouse.execute("create temp table seen as select 1 as number")
         raise UserError("mine")
@@ -32,7 +32,7 @@ def test_after_an_error_the_warehouse_is_opened_anew(settings):
         warehouse.execute("from seen")
 
 
-def test_a_new_warehouse_is_written_as_duckdb_1_4_does(settings):
+def test_new_warehouse_has_storage_version_1_4(settings):
     with connect(settings) as warehouse:
         tags = warehouse.execute("select tags from duckdb_databases() where database_name = 'warehouse'").fetchone()
     assert tags[0]["storage_version"] == "v1.4.0+"

@@ -1,4 +1,4 @@
-"""A full disk, missing permissions and other limits of the machine are sentences, and cost nothing but a run."""
+"""A full disk, missing permissions and other machine faults: errors are plain sentences, and only the run is lost."""
 
 import errno
 import itertools
@@ -56,14 +56,14 @@ def bucket(data, out) -> FolderStore:
     return FolderStore(data, target=out)
 
 
-def all_is_well(stream: Path, data: Path, out: Path) -> None:
-    """The rest of the stream gives what it would have given undisturbed."""
+def assert_undisturbed(stream: Path, data: Path, out: Path) -> None:
+    """The rest of the stream gives the results of an undisturbed run."""
     replay(data, out, batch=2, vars=VARS)
     assert detected(out) == detected(stream / "undisturbed")
     assert exported(out) == exported(stream / "undisturbed")
 
 
-# --- The reserve: nothing is begun when the disk is almost full. ---
+# --- The reserve: no step starts when the disk is almost full. ---
 
 STEPS = {
     "create": lambda settings, bucket: connect(settings).__enter__(),
@@ -75,7 +75,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_no_step_begins_without_the_reserve(stream, data, out, bucket, monkeypatch, step):
+def test_no_step_starts_on_almost_full_disk(stream, data, out, bucket, monkeypatch, step):
     warehouse = settings(out)
     if step != "create":
         load_chunks(warehouse, bucket, max_chunks=2)
@@ -86,25 +86,27 @@ def test_no_step_begins_without_the_reserve(stream, data, out, bucket, monkeypat
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with monkeypatch.context() as full:
         full.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=64 * 2**20 - 1))
-        says = r"disk of the warehouse is almost full: .*warehouse.*\.duckdb \(64\.0 MiB free, 64\.0 MiB needed, by "
-        with pytest.raises(WarehouseError, match=says):
+        message = (
+            r"disk of the warehouse is almost full: .*warehouse.*\.duckdb \(64\.0 MiB free, 64\.0 MiB required by "
+        )
+        with pytest.raises(WarehouseError, match=message):
             STEPS[step](warehouse, bucket)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    all_is_well(stream, data, out)
+    assert_undisturbed(stream, data, out)
 
 
-def test_the_reserve_is_a_setting(out, monkeypatch):
+def test_min_free_bytes_setting(out, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=2**20))
     with connect(settings(out, min_free_bytes=2**20)):
         pass
-    says = r"\(1\.0 MiB free, 2\.0 MiB needed, by TALLYMARK_MIN_FREE_BYTES\)"
-    with pytest.raises(WarehouseError, match=says), connect(settings(out, min_free_bytes=2**21)):
+    message = r"\(1\.0 MiB free, 2\.0 MiB required by TALLYMARK_MIN_FREE_BYTES\)"
+    with pytest.raises(WarehouseError, match=message), connect(settings(out, min_free_bytes=2**21)):
         pytest.fail("it opened")
     with connect(settings(out, min_free_bytes=2**21), read_only=True) as warehouse:
         assert warehouse.execute("select count(*) from raw.chunks").fetchone() == (0,)
 
 
-def test_no_chunk_is_written_without_the_reserve(out, bucket, monkeypatch):
+def test_no_chunk_is_written_to_almost_full_disk(out, bucket, monkeypatch):
     free = itertools.chain([2**40], itertools.repeat(0))
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=next(free)))
     with pytest.raises(WarehouseError, match="almost full"):
@@ -113,47 +115,47 @@ def test_no_chunk_is_written_without_the_reserve(out, bucket, monkeypatch):
         assert warehouse.execute("select count(*) from raw.chunks").fetchone() == (0,)
 
 
-def test_free_bytes_of_a_folder_that_is_not_there(tmp_path):
+def test_free_bytes_of_missing_folder(tmp_path):
     assert machine.free_bytes(tmp_path / "a/b/warehouse.duckdb") > 0
 
 
-# --- Writes that fail: the process can write no more from a point on. ---
+# --- Writes that fail: from a given point on, the process cannot write any more. ---
 
 
 @pytest.mark.parametrize(
     "point",
     in_gate(full_disk.POINTS, "chunk committed", "second export, not committed", "file put, not noted"),
 )
-def test_a_write_that_fails(stream, data, out, processes, point):
-    """One sentence, whatever could not be written, and nothing is lost."""
+def test_failed_write_loses_nothing(stream, data, out, processes, point):
+    """Whatever could not be written, the error is one line."""
     code, stderr = sent_by(processes, full_disk.run, data, out, json.dumps(VARS), point)
     assert code == 1
     assert stderr.startswith(("ERROR: A file reached the maximum size: ", "ERROR: The disk failed to read or write: "))
     assert str(out) in stderr
     assert stderr.count("\n") == 1
-    all_is_well(stream, data, out)
+    assert_undisturbed(stream, data, out)
 
 
-def test_a_commit_that_fails_after_a_file_was_decided_on_again(out, processes):
-    """DuckDB would end the process if the key had been deleted and inserted."""
-    said = sent_by(processes, full_disk.plan_again, out / "warehouse.duckdb")
-    assert said.startswith("A file reached the maximum size: ")
+def test_failed_commit_of_a_replanned_file(out, processes):
+    """DuckDB would terminate the process if the key had been deleted and inserted."""
+    message = sent_by(processes, full_disk.plan_again, out / "warehouse.duckdb")
+    assert message.startswith("A file reached the maximum size: ")
     with connect(settings(out), read_only=True) as warehouse:
         assert warehouse.execute("select file_key, body from output.files").fetchall() == [("key", b"first")]
 
 
 def sent_by(processes, function: Callable, *arguments) -> Any:
-    """What a function sends from a process of its own."""
+    """The object that a function sends from a separate process."""
     here, there = processes.Pipe()
     process = processes.Process(target=function, args=(*arguments, there))
     process.start()
     there.close()
     process.join()
-    assert process.exitcode == 0, "the process was ended by a signal or an unexpected error"
+    assert process.exitcode == 0, "the process was terminated by a signal or an unexpected error"
     return here.recv()
 
 
-def test_a_rebuild_that_fails_leaves_nothing_behind(data, out, bucket, monkeypatch):
+def test_failed_rebuild_leaves_nothing_behind(data, out, bucket, monkeypatch):
     replay(data, out, vars=VARS)
     before = sorted(path.name for path in out.iterdir())
 
@@ -166,11 +168,11 @@ def test_a_rebuild_that_fails_leaves_nothing_behind(data, out, bucket, monkeypat
     assert sorted(path.name for path in out.iterdir()) == before
 
 
-# --- What errors say. ---
+# --- Error messages. ---
 
 
 @pytest.mark.parametrize(
-    ("statements", "says"),
+    ("statements", "message"),
     [
         (
             ["set memory_limit = '1MB'", "from range(1000000) order by random()"],
@@ -186,13 +188,13 @@ def test_a_rebuild_that_fails_leaves_nothing_behind(data, out, bucket, monkeypat
         ),
     ],
 )
-def test_limits_of_duckdb(out, statements, says):
-    with pytest.raises(WarehouseError, match=says), connect(settings(out)) as warehouse:
+def test_duckdb_limits(out, statements, message):
+    with pytest.raises(WarehouseError, match=message), connect(settings(out)) as warehouse:
         for statement in statements:
             warehouse.execute(statement).fetchall()
 
 
-def test_faults_of_sqlite(tmp_path):
+def test_sqlite_faults(tmp_path):
     path = tmp_path / "small"
     with sqlite3.connect(path) as small:
         small.execute("pragma max_page_count = 2")
@@ -218,31 +220,31 @@ QUOTED = {
 
 
 @pytest.mark.parametrize("number", QUOTED)
-def test_what_duckdb_quotes_of_the_operating_system(out, number):
-    """Not that the file is broken, also after an error that ends every connection."""
+def test_system_errors_quoted_by_duckdb(out, number):
+    """The message does not call the file broken, even after an error that ends every connection."""
     quoted = f'Cannot open file "x": {os.strerror(number)}'
     for text in (quoted, f"FATAL Error: Failed: database has been invalidated. Original error: {quoted}"):
-        said = str(explained(duckdb.IOException(text), settings(out).warehouse))
-        assert said.startswith(QUOTED[number] + str(out / "warehouse.duckdb"))
-        assert "rebuild" not in said
-        assert said.endswith("; the next run continues where this one stopped.")
+        message = str(explained(duckdb.IOException(text), settings(out).warehouse))
+        assert message.startswith(QUOTED[number] + str(out / "warehouse.duckdb"))
+        assert "rebuild" not in message
+        assert message.endswith("; the next run continues where this one stopped.")
 
 
 def test_a_folder_without_permission(out, monkeypatch):
-    def refuse(path):
+    def deny(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(machine.shutil, "disk_usage", refuse)
-    says = r"^Access is denied: .*\. Give the user of this process access"
-    with pytest.raises(WarehouseError, match=says), connect(settings(out)):
+    monkeypatch.setattr(machine.shutil, "disk_usage", deny)
+    message = r"^Access is denied: .*\. Give the user of this process access"
+    with pytest.raises(WarehouseError, match=message), connect(settings(out)):
         pytest.fail("it opened")
 
 
 def test_a_disk_without_inodes(tmp_path, monkeypatch):
     monkeypatch.setattr(machine.os, "statvfs", lambda path: Inodes(f_files=100, f_favail=0))
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(free=100 * 2**20))
-    said = machine.explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path / "file")
-    assert said.startswith(f"The disk is full: {tmp_path / 'file'} (100.0 MiB free, no inodes free). ")
+    message = machine.explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path / "file")
+    assert message.startswith(f"The disk is full: {tmp_path / 'file'} (100.0 MiB free, no inodes free). ")
 
 
 def test_other_errors_pass(out):
@@ -254,7 +256,7 @@ def test_other_errors_pass(out):
     assert machine.message(KeyError("x")) == "'x'"
 
 
-def test_the_end_of_a_task_log_explains_a_fault_of_the_machine(caplog, monkeypatch):
+def test_task_log_ends_with_an_explanation(caplog, monkeypatch):
     monkeypatch.setattr(report, "LINE_WIDTH", 1000)
     report.explain_failure(OSError(errno.ENOSPC, "No space left on device", "/"))
     assert caplog.messages[-1].startswith("The disk is full: / (")

@@ -25,7 +25,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 def bucket(settings, tmp_path) -> FolderStore:
-    """A bucket whose first chunk was loaded."""
+    """A bucket whose first chunk is already loaded."""
     bucket = FolderStore(tmp_path)
     put(bucket, "chunk_1", GOOD)
     load_chunks(settings, bucket)
@@ -49,7 +49,7 @@ STEPS = {"load": load_chunks, "build": lambda settings, _: build_models(settings
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_each_step_waits(bucket, settings, holder, monkeypatch, step: Callable):
+def test_each_step_waits_for_the_lock(bucket, settings, holder, monkeypatch, step: Callable):
     pauses = []
 
     def pause(seconds: float) -> None:
@@ -64,7 +64,7 @@ def test_each_step_waits(bucket, settings, holder, monkeypatch, step: Callable):
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_no_step_waits_for_ever(bucket, settings, holder, monkeypatch, step: Callable):
+def test_no_step_waits_forever(bucket, settings, holder, monkeypatch, step: Callable):
     monkeypatch.setattr(lock.open_when_free.retry, "stop", tenacity.stop_after_delay(1))
     with pytest.raises(WarehouseError, match=rf"is open elsewhere.*Close it there.*\(PID {holder.pid}\)"):
         step(settings, bucket)

@@ -1,4 +1,4 @@
-"""What was released stays: the schema of the warehouse goes forward only, and no run of models touches what is out."""
+"""Released detections stay: the schema is only upgraded, never downgraded, and no dbt run changes released rows."""
 
 import re
 from pathlib import Path
@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def next_step(project, monkeypatch) -> Path:
-    """The file of one more step."""
+    """The file of an additional schema step."""
     monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     return project / f"macros/schema/step_{SCHEMA_VERSION + 1}.sql"
 
@@ -51,7 +51,7 @@ def write_step(path: Path, *statements: str) -> None:
     invoke_dbt._parsed.clear()
 
 
-def test_a_new_warehouse_gets_all_steps(settings):
+def test_new_warehouse_gets_all_schema_steps(settings):
     with connect(settings) as connection:
         steps = connection.execute("select version from raw.schema_versions order by 1").fetchall()
     assert steps == [(number,) for number in range(1, SCHEMA_VERSION + 1)]
@@ -61,39 +61,39 @@ def test_a_new_warehouse_gets_all_steps(settings):
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_warehouse_of_a_newer_version_is_refused(settings, read_only):
+def test_newer_schema_version_is_rejected(settings, read_only):
     with connect(settings) as connection:
         connection.execute("insert into raw.schema_versions values (?, now())", [SCHEMA_VERSION + 1])
     before = settings.warehouse.read_bytes()
-    says = rf"has schema version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}\. Install the newer Tallymark"
-    with pytest.raises(WarehouseError, match=says), connect(settings, read_only):
+    message = rf"has schema version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}\. Install the newer Tallymark"
+    with pytest.raises(WarehouseError, match=message), connect(settings, read_only):
         pass
-    with pytest.raises(DbtError, match=says):
+    with pytest.raises(DbtError, match=message):
         update_schema(settings)
     assert settings.warehouse.read_bytes() == before
 
 
-def test_a_file_of_a_newer_duckdb_is_refused(settings):
-    """What DuckDB 1.5.6 says about a file that 2.0.1 wrote in its own format."""
-    said = (
+def test_file_of_newer_duckdb_is_rejected(settings):
+    """Uses the message of DuckDB 1.5.6 about a file that 2.0.1 wrote in its own format."""
+    message = (
         "IO Error: Trying to read a database file with version number 69, but we can only read versions between 64 "
         "and 68.\nThe database file was created with a newer version of DuckDB.\n\nNewer DuckDB version might ..."
     )
-    assert str(explained(said, settings.warehouse)) == (
-        f"A newer DuckDB wrote the warehouse {settings.warehouse}. Install the version of Tallymark that wrote it. "
-        f"Nothing was changed. DuckDB reports: {said.splitlines()[0]}"
+    assert str(explained(message, settings.warehouse)) == (
+        f"A newer DuckDB wrote the warehouse: {settings.warehouse}. Install the version of Tallymark that wrote it. "
+        f"Nothing was changed. DuckDB reports: {message.splitlines()[0]}"
     )
 
 
-def test_a_new_step_adds_a_table_to_an_existing_warehouse(tmp_path, request):
-    """A step that breaks off leaves nothing behind, and runs once."""
+def test_new_schema_step_upgrades_existing_warehouse(tmp_path, request):
+    """A step that fails leaves nothing behind. A step that succeeds runs once."""
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     with connect(settings) as connection:
         connection.execute("insert into output.releases values (7, now())")
     before = tables(settings.warehouse)
     step = request.getfixturevalue("next_step")
     write_step(step, "create table raw.more (a int)", "select error('power cut')")
-    with pytest.raises(DbtError, match=r"could not be set up(.|\n)*power cut"):
+    with pytest.raises(DbtError, match=r"Failed to set up the warehouse(.|\n)*power cut"):
         update_schema(settings)
     assert "raw.more" not in tables(settings.warehouse)
     assert before.keys() <= tables(settings.warehouse).keys()
@@ -109,7 +109,7 @@ FACTS = ("from detections order by detection_id", "from chunk_thresholds order b
 
 
 def rows_of(number: int) -> list[Row]:
-    """Of each chunk, three new children at M, three customers that a lower threshold would catch, and both genders."""
+    """In each chunk: three new CHILD detections at M, and three customers that lower thresholds would detect."""
     rows = [Row(f"C{number}-{n}", "M", "FM"[n > 0], "1") for n in range(3) for _ in range(3)]
     return rows + [Row(f"D{number}-{n}", "M", "M", "1") for n in range(3) for _ in range(2)]
 
@@ -123,7 +123,7 @@ def data(tmp_path) -> Path:
 
 @pytest.fixture
 def released(tmp_path, data) -> Settings:
-    """A warehouse in which three chunks were released, two together and one."""
+    """A warehouse with three released chunks, two from one batch and one from another."""
     settings = Settings(warehouse=tmp_path / "out/warehouse.duckdb", vars=VARS)
     replay(data, tmp_path / "out", batch=2, vars=VARS)
     return settings
@@ -143,8 +143,8 @@ def query(settings: Settings, sql: str) -> list[tuple]:
         return connection.execute(sql).fetchall()
 
 
-def goes_on_undisturbed(data: Path, settings: Settings, tmp_path: Path) -> None:
-    """The next chunk leads to what it would have led to, and the audit finds nothing."""
+def assert_continues_undisturbed(data: Path, settings: Settings, tmp_path: Path) -> None:
+    """The next chunk gives the results of an undisturbed run, and the audit finds no difference."""
     before = detected(settings.warehouse.parent)
     write_chunk(data, "chunk_4", rows_of(4))
     replay(data, settings.warehouse.parent, vars=VARS)
@@ -168,7 +168,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("command", in_gate(BY_HAND, "build --empty"))
-def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_path, command):
+def test_no_dbt_run_changes_released_detections(data, released, store, tmp_path, command):
     before = facts(released)
     by_hand = released.model_copy(update={"vars": BY_HAND[command]})
     arguments = [*command.split(), "--exclude-resource-type", "unit_test"] if "build" in command else command.split()
@@ -179,26 +179,26 @@ def test_no_run_of_models_touches_what_was_released(data, released, store, tmp_p
     build_models(released)
     assert export_detections(released, store) == {"detections": 0, "files": 0, "held": 0, "open_issues": 0}
     assert facts(released) == before
-    goes_on_undisturbed(data, released, tmp_path)
+    assert_continues_undisturbed(data, released, tmp_path)
 
 
-def test_a_state_that_a_flag_emptied_is_refused_until_it_is_made_anew(data, released, store, tmp_path):
+def test_emptied_state_fails_the_build_until_full_refresh(data, released, store, tmp_path):
     before = facts(released)
     assert invoke_dbt.invoke(released, ["run", "--empty", "--full-refresh"]).success
-    with pytest.raises(BuildError, match=r"tallymark build --full-refresh makes it anew(.|\n)*state_adds_up"):
+    with pytest.raises(BuildError, match=r"recompute it with tallymark build --full-refresh(.|\n)*state_adds_up"):
         build_models(released)
     build_models(released, full_refresh=True)
     assert facts(released) == before
-    goes_on_undisturbed(data, released, tmp_path)
+    assert_continues_undisturbed(data, released, tmp_path)
 
 
-def test_other_vars_between_a_load_and_its_build(data, released, store, tmp_path):
-    """What a run by hand finds in a batch that is not released is found anew by the next build."""
+def test_manual_run_with_other_vars_before_export(data, released, store, tmp_path):
+    """A manual run evaluates a batch that is not released; the next build evaluates it again with the real vars."""
     write_chunk(data, "chunk_4", rows_of(4))
     load_chunks(released, store)
     build_models(released)
     assert invoke_dbt.invoke(released.model_copy(update={"vars": LOWER}), ["run"]).success
-    goes_on_undisturbed(data, released, tmp_path)
+    assert_continues_undisturbed(data, released, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -209,31 +209,31 @@ def test_other_vars_between_a_load_and_its_build(data, released, store, tmp_path
         "insert into chunk_thresholds from chunk_thresholds limit 1",
     ],
 )
-def test_the_warehouse_refuses_to_keep_a_fact_twice(released, statement):
+def test_duplicate_facts_violate_a_constraint(released, statement):
     with connect(released) as connection, pytest.raises(duckdb.ConstraintException):
         connection.execute(statement)
 
 
 @pytest.mark.parametrize("given", ["{child_min_transaction: 60}", "{child_min_transactions:60}", "{1: 2}"])
-def test_a_var_that_nothing_is_called_is_an_error_that_names_those_that_are(tmp_path, data, given):
-    """The second one lacks a space: for YAML it is one name without a value."""
+def test_unknown_var_is_rejected(tmp_path, data, given):
+    """The second case has no space after the colon, so in YAML it is a name without a value."""
     vars = yaml.safe_load(given)
-    says = f"unknown vars: {next(iter(vars))}. The thresholds are: upgrade_min_merchant_transactions, "
-    with pytest.raises(ValueError, match=re.escape(says)):
+    message = f"unknown vars: {next(iter(vars))}. The thresholds are: upgrade_min_merchant_transactions, "
+    with pytest.raises(ValueError, match=re.escape(message)):
         replay(data, tmp_path / "out", vars=vars)
 
 
-def test_dbt_by_hand_refuses_an_unknown_var(settings):
-    said = []
+def test_manual_dbt_run_rejects_unknown_var(settings):
+    messages = []
     wrong = settings.model_copy(update={"vars": {"child_min_transaction": 60}})
-    assert not invoke_dbt.invoke(wrong, ["run"], hears=said.append).success
-    assert "unknown vars: child_min_transaction. " in "".join(said)
-    assert "child_min_transactions, dei_min_female_customers" in "".join(said)
+    assert not invoke_dbt.invoke(wrong, ["run"], hears=messages.append).success
+    assert "unknown vars: child_min_transaction. " in "".join(messages)
+    assert "child_min_transactions, dei_min_female_customers" in "".join(messages)
     assert invoke_dbt.invoke(settings.model_copy(update={"vars": VARS}), ["run"]).success
 
 
 @pytest.mark.parametrize("name", ["TALLYMARK_MAX_CHUNK_PER_RUN", "TALLYMARK_CHILD_MIN_TRANSACTIONS", "tallymark_zone"])
-def test_a_setting_that_nothing_is_called_is_an_error_that_names_those_that_are(monkeypatch, name):
+def test_unknown_setting_is_rejected(monkeypatch, name):
     monkeypatch.setenv(name, "7")
     with pytest.raises(ValueError, match=rf"unknown settings: {name.upper()}\..*TALLYMARK_MAX_CHUNKS_PER_RUN"):
         Settings()
@@ -243,14 +243,14 @@ def test_a_setting_that_nothing_is_called_is_an_error_that_names_those_that_are(
     "name",
     ["BANKSIM", "KILLS", "SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_8080_TCP_ADDR", "WEB_SERVICE_HOST"],
 )
-def test_variables_that_are_no_settings_do_no_harm(monkeypatch, name):
-    """Kubernetes tells every pod of a service that is called tallymark."""
+def test_unrelated_variables_are_allowed(monkeypatch, name):
+    """Kubernetes sets some of them in every pod if a service is named tallymark."""
     monkeypatch.setenv(f"TALLYMARK_{name}", "7")
     assert Settings().max_chunks_per_run == 100
 
 
-def test_sanity_tests_look_at_what_is_new_and_the_audit_at_all(data, released, store):
-    """A fault in what was released long ago is the audit's to find; a build does not read so far back."""
+def test_sanity_tests_check_new_rows_and_audit_all(data, released, store):
+    """Only the audit finds faults in rows released long ago, because a build does not read them."""
     with connect(released) as connection:
         connection.execute("update output.files set row_count = row_count + 1 where file_number = 1")
         connection.execute("update detections set detection_id = 0 where detection_id = 2")

@@ -1,4 +1,4 @@
-"""Detection files: which detections go into which file, its number, name and content."""
+"""Detection files: which detections go into which file, and its number, key and content."""
 
 import re
 from collections.abc import Iterable
@@ -18,17 +18,17 @@ COLUMNS = ("YStartTime", "detectionTime", "patternId", "ActionType", "customerNa
 
 
 def detection_key(output_prefix: str, number: int) -> str:
-    """Key of a detection file; numbers begin at 1 and have no gaps."""
+    """Key of a detection file. Numbers start at 1 and have no gaps."""
     return f"{output_prefix}detections/detections-{number:08d}.csv"
 
 
 def is_detection_key(output_prefix: str, key: str) -> bool:
-    """Whether an object is named like a detection file."""
+    """Whether a key belongs to a detection file."""
     return bool(re.fullmatch(re.escape(output_prefix) + r"detections/detections-[0-9]+\.csv", key))
 
 
 class Detection(NamedTuple):
-    """A detection as far as its file shows it; times are UTC without a time zone."""
+    """A detection: its id and the columns of its file. Times are in UTC without a time zone."""
 
     detection_id: int
     y_started_at: datetime
@@ -40,7 +40,7 @@ class Detection(NamedTuple):
 
 
 def read_detections(warehouse: duckdb.DuckDBPyConnection, first_id: int, last_id: int | None = None) -> list[Detection]:
-    """Detections from one ``detection_id`` to another, or to the last one there is."""
+    """Detections with a ``detection_id`` from ``first_id`` to ``last_id`` (by default the last one), in order."""
     rows = warehouse.execute(
         """
         select detection_id, y_started_at, detected_at, pattern_id, action_type, customer, merchant
@@ -54,19 +54,21 @@ def read_detections(warehouse: duckdb.DuckDBPyConnection, first_id: int, last_id
 
 
 def without_file(warehouse: duckdb.DuckDBPyConnection) -> list[Detection]:
-    """Detections that no file was decided on for."""
+    """Detections that are not planned into a file yet, in order of ``detection_id``."""
     (last_id,) = fetch_row(warehouse, "select coalesce(max(last_detection_id), 0) from output.files")
     return read_detections(warehouse, last_id + 1)
 
 
 def plan_detections(warehouse: duckdb.DuckDBPyConnection, settings: Settings, files_before: int) -> tuple[int, int]:
-    """Give detections their files, numbers and contents, in order of ``detection_id``.
+    """Plan files of ``ROWS_PER_FILE`` rows for detections without one, in order of ``detection_id``.
+
+    A last file with fewer rows is planned once its oldest detection has waited ``hold_remainder_seconds``.
 
     Args:
-        files_before: the number of the last file that was decided on.
+        files_before: number of the last file planned before; 0 if there is none.
 
     Returns:
-        Numbers of files and of detections in them.
+        The number of files, and the number of detections in them.
     """
     chosen = without_file(warehouse)
     remainder = chosen[len(chosen) - len(chosen) % ROWS_PER_FILE :]
@@ -94,7 +96,7 @@ def plan_detections(warehouse: duckdb.DuckDBPyConnection, settings: Settings, fi
 
 
 def detections_csv(rows: Iterable[Detection], zone: ZoneInfo) -> bytes:
-    """The content of a detection file; its times in the time zone."""
+    """Content of a detection file, with times in ``zone``."""
     lines = [(_local(row.y_started_at, zone), _local(row.detected_at, zone), *row[3:]) for row in rows]
     return as_csv([COLUMNS, *lines])
 

@@ -1,16 +1,17 @@
-"""A record in the bucket of all that was taken and all that went out, from which the warehouse can be made again.
+"""Manifests: a record in the bucket of all chunks taken and all files exported, enough to rebuild the warehouse.
 
-``output/manifests/manifest-<8-digit number>.json`` is written by each export that releases chunks or decides on files,
-*before* the files that it announces. It never changes. It holds
+Each export that releases chunks or plans files writes ``output/manifests/manifest-<8-digit number>.json``, *before* the
+files that it lists. A manifest never changes. It holds
 
-- ``chunks``: the ledger rows of the chunks that became final, rejected ones included;
-- ``thresholds``: what was in force for each accepted one of them;
-- ``importance_versions``: number, digest and SHA-256 of the customer importance in force for these chunks;
-- ``detections``: those of these chunks, with their evidence, as the warehouse keeps them; times are UTC;
-- ``files``: number, rows, first and last ``detection_id`` and SHA-256 of each detection file that follows;
-- ``total_files`` and ``total_rows`` so far, and ``previous_sha256``, the SHA-256 of the manifest before it.
+- ``chunks``: the ledger rows of the chunks that became final, including rejected chunks;
+- ``thresholds``: the thresholds used for each accepted chunk;
+- ``importance_versions``: number, digest and SHA-256 of the customer importance used for these chunks;
+- ``detections``: the detections of these chunks with their evidence, as in the warehouse; times are in UTC;
+- ``files``: number, row count, first and last ``detection_id`` and SHA-256 of each detection file that follows;
+- ``time_zone`` of the times in these files;
+- ``total_files`` and ``total_rows`` so far, and ``previous_sha256``, the SHA-256 of the previous manifest.
 
-``output/manifests/latest.json`` names the last one, so that a chain that lost its end shows too.
+``output/manifests/latest.json`` names the last manifest. It shows if the end of the chain is missing.
 """
 
 import hashlib
@@ -31,16 +32,16 @@ FILE_COLUMNS = "file_key, file_number, row_count, first_detection_id, last_detec
 
 
 class ManifestError(UserError, RuntimeError):
-    """Manifests, or the files that they announce, are missing or were changed; the message says which."""
+    """Manifests, or files listed in them, are missing or were changed. The message names them."""
 
 
 def folder(output_prefix: str) -> str:
-    """Prefix of the manifests."""
+    """Key prefix of the manifests."""
     return f"{output_prefix}manifests/"
 
 
 def manifest_key(output_prefix: str, number: int) -> str:
-    """Key of a manifest; numbers begin at 1 and have no gaps."""
+    """Key of a manifest. Numbers start at 1 and have no gaps."""
     return f"{folder(output_prefix)}manifest-{number:08d}.json"
 
 
@@ -50,31 +51,31 @@ def latest_key(output_prefix: str) -> str:
 
 
 def must_be_none(store: Store, output_prefix: str, warehouse: Path) -> None:
-    """For a warehouse that has exported nothing: the bucket holds no manifest.
+    """Check that the bucket holds no manifests; for a warehouse that has exported nothing.
 
     Raises:
-        WarehouseError: when it does, so that another warehouse exported before.
+        WarehouseError: if the bucket holds manifests, so another warehouse has exported to it.
     """
     if next(iter(store.list(folder(output_prefix))), None):
         raise WarehouseError(
-            f"The warehouse {warehouse} has exported nothing, but the bucket holds manifests of earlier exports. Its "
-            "file was lost or moved, or this is another machine than the one that has it (docs/many-machines.md). Put "
-            "the file back, or rebuild it from the bucket with: make rebuild"
+            f"The warehouse {warehouse} has exported nothing, but the bucket holds manifests of earlier exports. The "
+            "warehouse file was lost or moved, or it is on another machine (docs/many-machines.md). Put the file back, "
+            "or rebuild it from the bucket with: make rebuild"
         )
 
 
 def compose(
     warehouse: duckdb.DuckDBPyConnection, time_zone: str, after_chunk: int, after_file: int
 ) -> tuple[int, bytes, bytes]:
-    """The next manifest; belongs into the transaction that releases its chunks and plans its files.
+    """Compose the next manifest; call it in the transaction that releases its chunks and plans its files.
 
     Args:
-        time_zone: of the times in detection files.
-        after_chunk: the last ``chunk_seq`` that was released before; 0: none.
-        after_file: the last file that was planned before; 0: none.
+        time_zone: time zone of the times in detection files.
+        after_chunk: the last ``chunk_seq`` released before; 0 if there is none.
+        after_file: number of the last file planned before; 0 if there is none.
 
     Returns:
-        Its number, its bytes, and those of ``latest.json``.
+        The number of the manifest, its content, and the content of ``latest.json``.
     """
     last_number, previous = fetch_row(
         warehouse, "select coalesce(max(manifest_number), 0), max_by(sha256, manifest_number) from output.files"
@@ -116,13 +117,13 @@ def compose(
 
 
 def latest(manifest: dict[str, Any], body: bytes) -> bytes:
-    """The object that names a manifest as the last one."""
+    """Content of ``latest.json`` that names this manifest as the last one."""
     named = {name: manifest[name] for name in ("manifest_number", "total_files", "total_rows")}
     return _as_json(named | {"sha256": hashlib.sha256(body).hexdigest()})
 
 
 def _rows(warehouse: duckdb.DuckDBPyConnection, query: str, parameters: list) -> list[dict[str, Any]]:
-    """Rows without their nulls."""
+    """Rows of a query as dictionaries without nulls."""
     found = warehouse.execute(query, parameters)
     names = [column[0] for column in found.description]
     return [
@@ -135,10 +136,10 @@ def _as_json(content: dict[str, Any]) -> bytes:
 
 
 def read_all(store: Store, output_prefix: str) -> Iterator[dict[str, Any]]:
-    """All manifests in their order, checked to be one unbroken chain.
+    """Read all manifests in order, and check that they form an unbroken chain.
 
     Raises:
-        ManifestError: when one is missing, was changed, or is not what comes next.
+        ManifestError: if one is missing, was changed, or does not follow the previous one.
     """
     listed = {stored.key: stored for stored in store.list(folder(output_prefix))}
     named = listed.pop(latest_key(output_prefix), None)
@@ -147,23 +148,25 @@ def read_all(store: Store, output_prefix: str) -> Iterator[dict[str, Any]]:
         expected = json.loads(store.get(named))
     elif len(listed) > 1:
         raise ManifestError(
-            f"{latest_key(output_prefix)} is missing, so nobody can tell whether the last manifest is there"
+            f"{latest_key(output_prefix)} is missing, so it is unknown whether later manifests are missing too"
         )
     while listed or number < expected.get("manifest_number", 0):
         number += 1
         stored = listed.pop(manifest_key(output_prefix, number), None)
         if stored is None:
-            raise ManifestError(f"{manifest_key(output_prefix, number)} is missing, and there are later ones")
+            raise ManifestError(
+                f"{manifest_key(output_prefix, number)} is missing: later manifests or {LATEST} refer to it"
+            )
         body = store.get(stored)
         try:
             manifest = json.loads(body)
         except ValueError as error:
-            raise ManifestError(f"{stored.key} was changed: it is not JSON any more ({error})") from error
+            raise ManifestError(f"{stored.key} was changed: it is not valid JSON ({error})") from error
         if (manifest.get("manifest_number"), manifest.get("previous_sha256")) != (number, digest):
             raise ManifestError(
-                f"{manifest_key(output_prefix, number - 1)} or {stored.key} was changed after it was put"
+                f"{manifest_key(output_prefix, number - 1)} or {stored.key} was changed after it was exported"
             )
         digest = hashlib.sha256(body).hexdigest()
         if number == expected.get("manifest_number") and digest != expected["sha256"]:
-            raise ManifestError(f"{stored.key} was changed after it was put")
+            raise ManifestError(f"{stored.key} was changed after it was exported")
         yield manifest

@@ -1,7 +1,7 @@
-"""What goes out: decided in the warehouse first, put to the bucket afterwards.
+"""The outbox: files are planned in the warehouse first, and put into the bucket afterwards.
 
-``output.files`` holds each file's bytes from the transaction that decides on it until it has been put (a
-transactional outbox). Whatever is killed in between, the same bytes are put again under the same key.
+``output.files`` holds the content of each file from the transaction that plans it until the file has been put (a
+transactional outbox). After a crash at any point, the same content is put again under the same key.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tallymark.warehouse.connection import utc_now
 log = logging.getLogger(__name__)
 
 INSERT = "insert into output.files by name select unnest($row)"
-# Not a delete and an insert: see tallymark.warehouse.connection.transaction.
+# An upsert, not a delete and an insert: see tallymark.warehouse.connection.transaction.
 UPSERT = f"""{INSERT}
     on conflict (file_key) do update set
         row_count = excluded.row_count,
@@ -33,10 +33,13 @@ UPSERT = f"""{INSERT}
 def plan(
     warehouse: duckdb.DuckDBPyConnection, file_key: str, body: bytes, **columns: int | str | datetime | None
 ) -> None:
-    """Decide that a file goes out with these bytes; an error if its key was decided on before.
+    """Plan a file with this content.
 
     Args:
-        columns: of ``output.files``, such as its ``file_number``.
+        columns: other columns of ``output.files``, such as ``file_number``.
+
+    Raises:
+        duckdb.ConstraintException: if a file with this key was planned before.
     """
     warehouse.execute(INSERT, {"row": columns | _row(file_key, body)})
 
@@ -48,7 +51,7 @@ def replan(
     row_count: int | None = None,
     chunk_seq: int | None = None,
 ) -> None:
-    """Decide that a file goes out with these bytes, whatever was decided on for its key before."""
+    """Plan a file with this content, replacing any earlier plan for its key."""
     row = _row(file_key, body) | {"row_count": row_count, "chunk_seq": chunk_seq}
     warehouse.execute(UPSERT, {"row": row})
 
@@ -58,7 +61,7 @@ def _row(file_key: str, body: bytes) -> dict[str, Any]:
 
 
 def put_planned(store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
-    """Put every file that was decided on and is not known to be out: manifests, then what they announce."""
+    """Put every planned file that is not confirmed in the bucket yet: manifests first, then the files they list."""
     planned = warehouse.execute(
         """
         select file_key, body, row_count
@@ -71,4 +74,4 @@ def put_planned(store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
         put = store.put if key.endswith(LATEST) else store.put_new
         put(key, body)
         warehouse.execute("update output.files set put_at = ?, body = null where file_key = ?", [utc_now(), key])
-        log.info("put %s%s", key, "" if rows is None else f" ({rows} rows)")
+        log.info("put %s%s", key, "" if rows is None else f" ({rows} {'row' if rows == 1 else 'rows'})")

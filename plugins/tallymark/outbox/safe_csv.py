@@ -1,4 +1,4 @@
-"""CSV that does no harm in a spreadsheet: docs/decisions/formulas-in-files.md."""
+"""CSV files that are safe to open in a spreadsheet: docs/decisions/formulas-in-files.md."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # noqa: RUF001
 
 
 def as_csv(rows: Iterable[Sequence]) -> bytes:
-    """Lines of a CSV file, its header among them."""
+    """Content of a CSV file with these rows, the header first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([defused(value) if isinstance(value, str) else value for value in row] for row in rows)
@@ -17,10 +17,10 @@ def as_csv(rows: Iterable[Sequence]) -> bytes:
 
 
 def defused(text: str) -> str:
-    """A value as files show it: one quote (') is put before a formula, and before quotes that precede one."""
+    """Escape a formula with a quote ('); a formula that already has quotes before it gets one more."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def restored(text: str) -> str:
-    """The value that ``defused`` was given."""
+    """The original of a value that ``defused`` escaped."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -1,4 +1,4 @@
-"""``dbt build`` inside this process: models and sanity tests."""
+"""Run ``dbt build`` in this process: models and sanity tests."""
 
 import logging
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 PASSED = {"model": "success", "test": "pass"}
 GOOD = (*PASSED.values(), "skipped")
 DID_NOT_RUN = "did not run"
-# An ephemeral model is compiled with those that read it; as a node of its own it would only be compiled once more.
-# Without --indirect-selection, dbt would leave out the tests that read one, too.
+# Ephemeral models are compiled into the models that read them; as separate nodes they would be compiled twice.
+# Without --indirect-selection empty, excluding them would also exclude the tests that read them.
 BUILD = [
     *("build", "--exclude-resource-type", "unit_test", "--indirect-selection", "empty"),
     *("--exclude", "tag:audit", "config.materialized:ephemeral"),
@@ -26,21 +26,21 @@ BUILD = [
 
 
 class BuildError(UserError, RuntimeError):
-    """A model or a sanity test failed or did not run; nothing may be exported."""
+    """A model or sanity test failed or did not run. Nothing may be exported."""
 
 
 def build_models(settings: Settings, full_refresh: bool = False, store: Store | None = None) -> dict[str, int]:
-    """Bring models up to the last chunk in the ledger, test them, and record which sanity tests passed.
+    """Build the models up to the last chunk in the ledger, test them, and record the sanity tests that passed.
 
     Args:
-        store: the bucket, if rows travel to Spark through it.
+        store: the bucket; needed if rows are staged there on their way to Spark.
 
     Returns:
-        How many ``models`` were run and ``tests`` passed, and how many ``detections`` the batch made.
+        The number of ``models`` built, of ``tests`` passed, and of ``detections`` in the batch.
 
     Raises:
-        BuildError: naming each model or test that failed or did not run, with up to ten of the rows a test found.
-        WarehouseError: when the warehouse is open elsewhere or broken, or the machine failed, as with a full disk.
+        BuildError: naming each model or test that failed or did not run, with up to ten failing rows per test.
+        WarehouseError: if the warehouse is open elsewhere or broken, or the machine failed, as with a full disk.
     """
     rows: dict[str, int] = {}
     missing: list[str] = []
@@ -54,11 +54,11 @@ def build_models(settings: Settings, full_refresh: bool = False, store: Store | 
             "select max(chunk_seq) as chunk_seq, ? as passed_at, ?::varchar[] as sanity_tests from batch_chunks",
             [utc_now(), sorted(_names(nodes, "test"))],
         )
-        here = {name for (name,) in warehouse.execute("select table_name from duckdb_tables()").fetchall()}
+        tables = {name for (name,) in warehouse.execute("select table_name from duckdb_tables()").fetchall()}
         rows.update(
             (name, fetch_row(warehouse, "select count(*) from query_table(?)", [name])[0])
             for name in _names(nodes, "model")
-            if name in here
+            if name in tables
         )
 
     with errors_explained(settings.warehouse):
@@ -72,14 +72,14 @@ def build_models(settings: Settings, full_refresh: bool = False, store: Store | 
         if found := explained("\n".join(errors), settings.warehouse):
             raise found from result.exception
         raise BuildError(
-            "Nothing is exported, because dbt build failed. What is held back goes out with the first run that "
-            "passes. If state was built from wrong rows, tallymark build --full-refresh makes it anew.\n"
+            "Nothing is exported: dbt build failed. The first run that passes exports the detections held back until "
+            "then. If the state was built from wrong rows, recompute it with tallymark build --full-refresh.\n"
             + ("\n".join(_failure(lake, node) for node in failed) or str(result.exception))
         )
     if missing:
         raise BuildError(
-            f"Nothing is exported, because dbt build did not run everything: {', '.join(missing)}. Each model and "
-            "sanity test in dbt_project must run, and each sanity test must be enabled and have the severity error."
+            f"Nothing is exported. These models and tests did not run or did not pass: {', '.join(missing)}. Every "
+            "model and sanity test in dbt_project must run, and every sanity test must be enabled with severity error."
         )
     models, tests = (len(_names(nodes, kind)) for kind in PASSED)
     log.info("dbt build: models built: %d; sanity tests passed: %d of %d", models, tests, tests)
@@ -87,13 +87,13 @@ def build_models(settings: Settings, full_refresh: bool = False, store: Store | 
 
 
 def not_passed(manifest: Any, nodes: Iterable[Any]) -> list[str]:
-    """What a build must run and did not, or what did not pass, such as ``test files_are_in_order (skipped)``.
+    """Models and tests that a build did not run or pass, such as ``test files_are_in_order (skipped)``.
 
-    It must run all models but ephemeral ones, and all tests but those of the audit.
+    A build must run all models except ephemeral ones, and all tests except those of the audit.
 
     Args:
         manifest: the parsed project.
-        nodes: the results of the build.
+        nodes: the build's results.
     """
     wanted = [
         node
@@ -102,7 +102,7 @@ def not_passed(manifest: Any, nodes: Iterable[Any]) -> list[str]:
     ]
     statuses = {node.node.unique_id: node.status for node in nodes}
     found = [(node.resource_type, node.name, statuses.get(node.unique_id, DID_NOT_RUN)) for node in wanted]
-    # A test that is disabled is not in the manifest.
+    # Disabled tests are not in the manifest.
     found += [("test", name, DID_NOT_RUN) for name in sanity_tests() - {node.name for node in wanted}]
     return [f"{kind} {name} ({status})" for kind, name, status in sorted(found) if status != PASSED[kind]]
 
@@ -112,12 +112,12 @@ def _names(nodes: Iterable[Any], kind: str) -> list[str]:
 
 
 def _log_nodes(nodes: Iterable[Any], rows: dict[str, int]) -> None:
-    """A line for each model and test: how it ended, seconds, and rows in the table or rows that failed the test."""
+    """Log a line per model and test: status, seconds, and rows in the table or rows that failed the test."""
     for node in nodes:
         name = node.node.name
         level = logging.INFO if node.status in GOOD else logging.ERROR
         count = rows.get(name, node.failures)
-        shown = "" if count is None else f"{count:,} rows"
+        shown = "" if count is None else f"{count:,} {'row' if count == 1 else 'rows'}"
         log.log(level, "%-8s %6.2f s %14s  %s", node.status, node.execution_time, shown, name)
 
 
@@ -126,7 +126,7 @@ def _failure(lake: Lake, node: Any) -> str:
 
 
 def failing_rows(lake: Lake, node: Any) -> str:
-    """Up to ten of the rows that a failing dbt test found, a line each; of anything else, nothing."""
+    """Up to ten rows that failed a dbt test, one per line; empty for other nodes."""
     if node.node.resource_type != "test" or not node.failures:
         return ""
     return "".join(f"\n    {row}" for row in lake.failing_rows(node.node, 10))

@@ -1,4 +1,4 @@
-"""From the detections of a build that passed its tests to files in the bucket."""
+"""Export the detections of a build that passed its tests to files in the bucket."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,35 +16,41 @@ from tallymark.warehouse.connection import connect, fetch_row, run_sql, transact
 from tallymark.warehouse.invoke_dbt import sanity_tests
 from tallymark.warehouse.ledger_index import LedgerIndex
 
+NEXT_RUN = "The next run builds the models again and exports the detections held back until then."
+
 
 class ExportError(UserError, RuntimeError):
-    """There is no proof that the last build passed all sanity tests; nothing was exported."""
+    """There is no proof that the last build passed all sanity tests. Nothing was exported."""
 
 
 def export_detections(settings: Settings, store: Store) -> dict[str, int]:
-    """Plan files for the detections that the last build made, and put all files that are not out yet.
+    """Release the detections of the last build, plan files for them, and put all planned files into the bucket.
 
     Returns:
-        How many ``detections`` were given to how many ``files``, how many are ``held`` back, and how many refusals are
+        The number of ``detections`` and of ``files`` planned, of detections ``held`` back to fill a file, and of
         ``open_issues``.
 
     Raises:
-        ExportError: when models ran since the last build that passed its sanity tests, or when it lacks one of them.
-        FileExistsError: when a file is in the bucket already with other content.
-        WarehouseError: as ``connect`` does, and when another warehouse exported before.
+        ExportError: if models ran since the last build that passed its sanity tests, or if that build did not run all
+            sanity tests.
+        FileExistsError: if a file is already in the bucket with other content.
+        WarehouseError: as in ``connect``, or if another warehouse has exported to this bucket.
     """
     with connect(settings) as warehouse:
         return _export(warehouse, settings, store)
 
 
 def export_and_report(settings: Settings, store: Store, send: Send, since: datetime) -> tuple[dict[str, int], Files]:
-    """Export, and report what the run did, over one connection to the warehouse.
+    """Export the detections and report the run, over one connection to the warehouse.
+
+    Args:
+        since: start of the run, time zone aware.
 
     Returns:
-        What ``export_detections`` returns, and the files that the run put.
+        The counts of ``export_detections``, and the files that the run put.
 
     Raises:
-        What ``export_detections`` raises.
+        ExportError, FileExistsError, WarehouseError: as in ``export_detections``.
     """
     with connect(settings) as warehouse:
         return _export(warehouse, settings, store), report_run(warehouse, settings, store, send, since)
@@ -62,45 +68,45 @@ def _export(warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Sto
     if chunk_before == 0:
         manifest.must_be_none(store, settings.output_prefix, settings.warehouse)
     with transaction(warehouse):
-        is_news = release(warehouse, chunk_before)
+        is_released = release(warehouse, chunk_before)
         files, detections = plan_detections(warehouse, settings, files_before)
-        if is_news or files:
+        if is_released or files:
             _plan_manifest(settings, warehouse, chunk_before, files_before)
     put_planned(store, warehouse)
-    waiting = without_file(warehouse)
+    held = without_file(warehouse)
     run_sql(warehouse, "intake/open_issues")
     (open_issues,) = fetch_row(warehouse, "select count(*) from open_issues(?)", [utc_now()])
     index = LedgerIndex(settings.warehouse, settings.limits)
     if _has_unbuilt_chunks(warehouse):
         index.begin()
-    elif waiting:
+    elif held:
         hold = timedelta(seconds=settings.hold_remainder_seconds)
-        index.finish(held_until=waiting[0].detected_at.replace(tzinfo=UTC) + hold)
+        index.finish(held_until=held[0].detected_at.replace(tzinfo=UTC) + hold)
     else:
         index.finish()
-    return {"detections": detections, "files": files, "held": len(waiting), "open_issues": open_issues}
+    return {"detections": detections, "files": files, "held": len(held), "open_issues": open_issues}
 
 
 def release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
-    """Make what the last build found in its batch final; returns whether it was not before.
+    """Make the chunks and detections of the last build final; returns whether there were any new chunks.
 
     Args:
-        chunk_before: the last chunk_seq that is final already.
+        chunk_before: the last ``chunk_seq`` that is already final; 0 if there is none.
 
     Raises:
-        ExportError: as ``export_detections`` does.
+        ExportError: as in ``export_detections``.
     """
     passed = warehouse.execute("select chunk_seq, sanity_tests from output.passed_builds").fetchone()
     if passed is None:
         raise ExportError(
-            "Nothing is exported: models ran since the last dbt build that passed its tests, or there was none. "
-            "The next run builds and exports what is held back."
+            "Nothing is exported: models ran since the last dbt build that passed its tests, or no build has passed "
+            f"yet. {NEXT_RUN}"
         )
     last, passed_tests = passed
-    if lacking := sorted(sanity_tests() - set(passed_tests)):
+    if missing := sorted(sanity_tests() - set(passed_tests)):
         raise ExportError(
-            f"Nothing is exported: the last dbt build passed without the sanity tests {', '.join(lacking)}, which the "
-            "project has. The next run builds and exports what is held back."
+            "Nothing is exported: the last dbt build did not run all sanity tests of the project; these are missing: "
+            f"{', '.join(missing)}. {NEXT_RUN}"
         )
     if last is None or last <= chunk_before:
         return False
@@ -124,7 +130,7 @@ def release(warehouse: duckdb.DuckDBPyConnection, chunk_before: int) -> bool:
 
 
 def _has_unbuilt_chunks(warehouse: duckdb.DuckDBPyConnection) -> bool:
-    """Whether chunks were loaded after the last build, as by another run, or the build ran on another machine."""
+    """Whether chunks were loaded after the last build, for example by another run."""
     (found,) = fetch_row(
         warehouse,
         """

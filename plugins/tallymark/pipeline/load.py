@@ -1,4 +1,4 @@
-"""From new objects in the bucket to rows in the warehouse, each chunk with its ledger row in one transaction."""
+"""Load new chunks into the warehouse. The rows of a chunk and its ledger row are committed in one transaction."""
 
 import logging
 import time
@@ -28,47 +28,47 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 
-# How many other objects are read to find out whether S3 serves any.
+# Maximum number of other objects to read when checking whether S3 serves any.
 MAX_PROBES = 20
-# Text that is validated by one statement and committed at once: about 50 chunks, and a few hundred MB of memory.
+# Characters that are validated and committed together: about 50 chunks, and a few hundred MB of memory.
 GROUP_CHARACTERS = 32 * 2**20
 
 
 def load_chunks(
     settings: Settings, store: Store, max_chunks: int | None = None, objects: Sequence[StoredObject] | None = None
 ) -> dict[str, int]:
-    """Take the chunks that the ledger lacks, in natural order of their keys, and then those that landed meanwhile.
+    """Load the chunks that are not in the ledger, in natural order of their keys, then those that landed meanwhile.
 
     Args:
-        max_chunks: how many at most, at least 1; ``settings.max_chunks_per_run`` unless given.
-        objects: what was found in the bucket already, instead of listings of all of it.
+        max_chunks: maximum number of chunks, at least 1; by default ``settings.max_chunks_per_run``.
+        objects: objects below the transactions prefix that were already listed; by default, the load lists them.
 
     Returns:
-        ``chunks_accepted``, ``chunks_rejected`` whole and ``chunks_in_conflict``, and ``rows_accepted`` and
-        ``rows_rejected`` of the accepted ones; ``chunks_unreadable``, if there are any.
+        The numbers ``chunks_accepted``, ``chunks_rejected`` and ``chunks_in_conflict``; ``rows_accepted`` and
+        ``rows_rejected`` of the accepted chunks; and ``chunks_unreadable``, if there are any.
 
     Raises:
-        BucketError: when S3 fails, or denies access, and not only for single objects.
-        UnreadableError: when the first customer importance cannot be read.
-        UnsettledError: when the first customer importance is incomplete.
-        ValueError: when ``max_chunks`` is less than 1.
-        WarehouseError: when the warehouse is open elsewhere, lost or broken.
+        BucketError: if S3 fails or denies access, and not only for single objects.
+        UnreadableError: if the first customer importance cannot be read.
+        UnsettledError: if the first customer importance is incomplete.
+        ValueError: if ``max_chunks`` is less than 1.
+        WarehouseError: if the warehouse is open elsewhere, lost or broken.
     """
     max_chunks = settings.max_chunks_per_run if max_chunks is None else max_chunks
     if max_chunks < 1:
-        raise ValueError(f"max_chunks is {max_chunks}; a run takes 1 chunk or more")
+        raise ValueError(f"max_chunks is {max_chunks}; it must be at least 1")
     with connect(settings) as warehouse:
         return _Load(settings, store, warehouse, objects).run(max_chunks)
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """What the bucket was found to hold.
+    """A listing of the bucket.
 
     Attributes:
-        objects: what was listed.
-        is_full: whether that is all there is.
-        waiting: chunks among them that the ledger index lacks, and that are due.
+        objects: the listed objects.
+        is_full: whether these are all objects below the prefix.
+        waiting: the chunks among them that are due and not in the ledger index.
     """
 
     objects: Sequence[StoredObject]
@@ -77,7 +77,7 @@ class _Listing:
 
 
 class _Load:
-    """One load, over an open warehouse."""
+    """One load into an open warehouse."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class _Load:
         return dict(taken)
 
     def _probes(self) -> Iterator[StoredObject]:
-        """Objects that S3 should serve: of the chunk that was read last, and then whatever is listed first."""
+        """Objects that S3 should serve: one of the last chunk that was read, then the first ones in a listing."""
         last = self._warehouse.execute(
             "select chunk_key from raw.chunks where content_bytes > 0 order by chunk_seq desc limit 1"
         ).fetchone()
@@ -151,18 +151,18 @@ class _Load:
         return _Listing(objects, is_full, waiting)
 
     def _sort(
-        self, waiting: Sequence[Chunk], reader: ChunkReader, most: int
+        self, waiting: Sequence[Chunk], reader: ChunkReader, max_chunks: int
     ) -> tuple[list[Chunk], list[Chunk], list[Chunk]]:
-        """Chunks that are new, in conflict, and known to the ledger; at most ``most`` of the first two.
+        """Split chunks into new, conflicting and known ones, with at most ``max_chunks`` of the first two together.
 
-        Chunks whose content has to be compared come last: after a bucket was restored these are all chunks, and new
-        ones need not wait.
+        Chunks whose content must be compared come last. After a bucket was restored, that is every chunk, and new ones
+        must not wait for them.
         """
         found: dict[str, list[Chunk]] = {"new": [], "conflict": [], "known": [], "compare": []}
         for chunk, (state, _) in zip(waiting, ledger.seen_as(self._warehouse, waiting), strict=True):
-            if state in ("known", "compare") or len(found["new"]) + len(found["conflict"]) < most:
+            if state in ("known", "compare") or len(found["new"]) + len(found["conflict"]) < max_chunks:
                 found[state].append(chunk)
-        for chunk in found["compare"][: most - len(found["new"]) - len(found["conflict"])]:
+        for chunk in found["compare"][: max_chunks - len(found["new"]) - len(found["conflict"])]:
             content = reader.content(chunk)
             if isinstance(content, RejectedError):
                 found[ledger.compare(self._warehouse, chunk, None, None)].append(chunk)
@@ -171,7 +171,7 @@ class _Load:
         return sorted(found["new"], key=lambda chunk: natural_order(chunk.key)), found["conflict"], found["known"]
 
     def _take(self, group: Sequence[ReadChunk]) -> dict[str, int]:
-        """Write the rows of chunks and their ledger rows; returns what to add to the counts of load_chunks."""
+        """Write the rows and ledger rows of a group of chunks; returns its share of the counts of ``load_chunks``."""
         must_have_room(self._settings.warehouse, self._settings.min_free_bytes)
         warehouse, first = self._warehouse, ledger.next_chunk_seq(self._warehouse)
         files = [file for read in group for file in read.files]
@@ -188,7 +188,7 @@ class _Load:
         for read, outcome in zip(group, outcomes, strict=True):
             if not outcome.reason:
                 key = read.entry.chunk.key
-                log.info("%s: %d rows accepted, %d rejected", key, outcome.accepted, outcome.rejected)
+                log.info("%s: rows accepted: %d; rows rejected: %d", key, outcome.accepted, outcome.rejected)
         if any(outcome.reason for outcome in outcomes):
             for key, message in ledger.rejected(warehouse, since=first):
                 log.error("REJECTED: %s %s", key, message)
@@ -214,25 +214,25 @@ class _Load:
         self._index.add_unreadable(rows)
 
     def _record_ignored(self, objects: Sequence[StoredObject], importance: ImportanceSet) -> None:
-        """Record what is no input and has been there for a while; log it once.
+        """Record objects that are not input and have been in the bucket for a while, and log each of them once.
 
-        Names that can never be those of chunks are logged at once.
+        Objects whose names can never be those of chunks are logged immediately.
         """
         prefix, apart = self._settings.transactions_prefix, self._settings.apart
         found = find_ignored(objects, prefix, apart)
         found_importance = ignored_importance(importance)
         known = ledger.record_ignored(self._warehouse, [*found, *found_importance])
-        named = find_misnamed(
+        misnamed = find_misnamed(
             (stored for stored in objects if is_input(stored.key.removeprefix(prefix))), prefix, apart
         )
-        news = {(ignored.kind, ignored.about): ignored for ignored in [*named, *found, *found_importance]}
-        for ignored in (ignored for name, ignored in news.items() if name not in known):
+        by_name = {(ignored.kind, ignored.about): ignored for ignored in [*misnamed, *found, *found_importance]}
+        for ignored in (ignored for name, ignored in by_name.items() if name not in known):
             log.warning("IGNORED: %s: %s", ignored.about, ignored.message)
         self._index.set_ignored([(ignored.kind, ignored.about) for ignored in found])
 
 
 def _groups(chunks: Iterable[ReadChunk]) -> Iterator[list[ReadChunk]]:
-    """Chunks to be validated together; when the next one cannot be fetched, those before it come first."""
+    """Group chunks to be validated together. If fetching a chunk fails, the chunks before it are still yielded."""
     group = []
     try:
         for read in chunks:

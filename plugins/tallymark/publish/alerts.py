@@ -1,6 +1,6 @@
-"""Alerts: sent once when a condition begins and once when it is over.
+"""Alerts: sent once when a condition begins and once when it ends.
 
-A small JSON file beside the warehouse has the conditions that are going on, and the lines that are still to be sent.
+A small JSON file next to the warehouse holds the current conditions and the lines that are not sent yet.
 """
 
 import json
@@ -18,22 +18,22 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 
 log = logging.getLogger(__name__)
 
-TRY_AGAIN_SECONDS = 300
-MAX_UNSAID = 100
-FAILED_RUN, STANDSTILL = "failed run", "stream stands still"
+RETRY_SECONDS = 300
+MAX_UNSENT = 100
+FAILED_RUN, STANDSTILL = "failed run", "stream stalled"
 
 
-# Sends lines to all recipients; returns false when none was reached. It raises nothing.
+# Sends lines to all recipients. Returns false if it reached none of them; never raises.
 Send = Callable[[Settings, list[str]], bool]
 
 
 class Condition(NamedTuple):
-    """Something that is not as it should be.
+    """A problem that somebody should know about.
 
     Attributes:
         kind: such as ``rejected chunk``.
-        about: what it is about, such as a key; with the kind, what tells one condition from another.
-        message: a sentence for people.
+        about: the subject, such as a key; kind and subject identify a condition.
+        message: one or more sentences for people.
     """
 
     kind: str
@@ -42,20 +42,21 @@ class Condition(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is kept in the file.
+    """Content of the JSON file.
 
     Attributes:
-        unsaid: lines that are still to be sent.
-        not_before: when sending is tried again, in seconds since 1970.
+        current: the conditions that have begun and not ended.
+        unsent: lines that are not sent yet.
+        not_before: when sending may be retried, in seconds since 1970.
     """
 
-    going_on: list[Condition]
-    unsaid: list[str]
+    current: list[Condition]
+    unsent: list[str]
     not_before: float
 
 
 def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list[Condition]:
-    """What the warehouse tells after an export."""
+    """Current conditions in the warehouse, after an export."""
     run_sql(warehouse, "intake/open_issues")
     run_sql(warehouse, "publish/landing_to_file")
     found = run_sql(
@@ -70,9 +71,9 @@ def conditions(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> list
 
 
 class Alerts:
-    """Tells recipients when a condition begins and when it is over.
+    """Tells recipients when a condition begins and when it ends.
 
-    What could not be sent is sent later. Nothing of it fails a run.
+    Alerts that cannot be sent are retried later. An error here never fails a run.
     """
 
     def __init__(self, settings: Settings, send: Send):
@@ -81,67 +82,73 @@ class Alerts:
         self._file = settings.warehouse.with_name(f"{settings.warehouse.name}.alerts.json")
 
     def after_export(self, found: Iterable[Condition]) -> None:
-        """A run exported: whatever is not among the conditions found is over."""
+        """Update the conditions after an export; those that are not in ``found`` have ended."""
         self._update(found, lambda kind: True)
 
     def run_failed(self, run_id: str, task_id: str, error: BaseException | None) -> None:
-        """A run failed. That is over with the next one that ends well."""
-        said = machine.message(error) if error else "its process was killed or timed out."
-        reason = next(iter(said.splitlines()), "")
-        message = f"{run_id} failed in {task_id}: {reason} Nothing is lost; the next run goes on where it stopped."
+        """Add a failed run to the conditions. It ends with the next run that succeeds."""
+        text = machine.message(error) if error else "The process was killed or timed out."
+        reason = next(iter(text.splitlines()), "").removesuffix(".")
+        message = f"{run_id} failed in {task_id}: {reason}. Nothing is lost; the next run continues where it stopped."
         self._update([Condition(FAILED_RUN, "detect_patterns", message)], lambda kind: False)
 
     def nothing_landed(self) -> None:
-        """A run had nothing to do; that no chunk was taken for ``standstill_seconds`` is a condition."""
+        """Update the conditions after a run without work.
+
+        The stream counts as stalled when no chunk was taken for ``standstill_seconds``.
+        """
         settings = self._settings
         if not settings.warehouse.exists():
             with connect(settings):
-                log.info("The warehouse %s was created.", settings.warehouse)
+                log.info("Created the warehouse %s", settings.warehouse)
         index = LedgerIndex(settings.warehouse, settings.limits)
         taken_at = index.taken_at()
         if taken_at is None:
             return
         idle = time.time() - taken_at
-        message = f"No chunk has landed for {idle / 60:.0f} minutes."
+        minutes = round(idle / 60)
+        message = f"No chunk has landed for {minutes} {'minute' if minutes == 1 else 'minutes'}."
         if not index.last_keys(1):
             message += (
-                f" Tallymark has never seen one: check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) and "
-                f"the prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
+                f" Tallymark has never seen a chunk. Check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) "
+                f"and the prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
             )
         standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
         found = [standstill] if idle > settings.standstill_seconds else []
         self._update(found, lambda kind: kind == FAILED_RUN and not index.has_unfinished_work())
 
-    def _update(self, found: Iterable[Condition], is_over: Callable[[str], bool]) -> None:
-        """Note what began and, among the kinds that can be over, what is; say it, now or when that works again."""
+    def _update(self, found: Iterable[Condition], can_end: Callable[[str], bool]) -> None:
+        """Record and send the conditions that began, and those that ended.
+
+        Args:
+            can_end: whether conditions of a kind have ended if they are not in ``found``.
+        """
         try:
-            kept = self._read()
-            known = {condition[:2]: condition for condition in kept.going_on}
-            current = {condition[:2]: condition for condition in found}
-            over = [condition for name, condition in known.items() if name not in current and is_over(condition.kind)]
-            began = [condition for name, condition in current.items() if name not in known]
-            news = [f"{condition.kind.upper()}: {condition.about}: {condition.message}" for condition in began]
-            news += [f"OVER: {condition.kind}: {condition.about}" for condition in over]
-            for line in news:
+            before = self._read()
+            known = {condition[:2]: condition for condition in before.current}
+            now = {condition[:2]: condition for condition in found}
+            ended = [condition for name, condition in known.items() if name not in now and can_end(condition.kind)]
+            began = [condition for name, condition in now.items() if name not in known]
+            lines = [f"{condition.kind.upper()}: {condition.about}: {condition.message}" for condition in began]
+            lines += [f"OVER: {condition.kind}: {condition.about}" for condition in ended]
+            for line in lines:
                 log.warning("ALERT %s", line)
-            going_on = [condition for condition in known.values() if condition not in over] + began
-            unsaid = (kept.unsaid + news)[-MAX_UNSAID:]
-            if news:
-                self._write(State(going_on, unsaid, kept.not_before))
-            if unsaid and time.time() >= kept.not_before:
-                said = self._send(self._settings, unsaid)
-                self._write(
-                    State(going_on, [], 0) if said else State(going_on, unsaid, time.time() + TRY_AGAIN_SECONDS)
-                )
+            current = [condition for condition in known.values() if condition not in ended] + began
+            unsent = (before.unsent + lines)[-MAX_UNSENT:]
+            if lines:
+                self._write(State(current, unsent, before.not_before))
+            if unsent and time.time() >= before.not_before:
+                is_sent = self._send(self._settings, unsent)
+                self._write(State(current, [], 0) if is_sent else State(current, unsent, time.time() + RETRY_SECONDS))
         except Exception:
             log.exception("Failed to process alerts")
 
     def _read(self) -> State:
         try:
-            going_on, unsaid, not_before = json.loads(self._file.read_text())
+            current, unsent, not_before = json.loads(self._file.read_text())
         except (FileNotFoundError, ValueError):
             return State([], [], 0)
-        return State([Condition(*fields) for fields in going_on], unsaid, not_before)
+        return State([Condition(*fields) for fields in current], unsent, not_before)
 
     def _write(self, state: State) -> None:
         unfinished = self._file.with_suffix(".unfinished")

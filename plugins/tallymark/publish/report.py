@@ -1,4 +1,4 @@
-"""What a run reports once its detections are out: in its log, on the page, by alerts, to other DAGs."""
+"""Report a run after its export: in its log, on the Detections page, by alerts and to other DAGs."""
 
 import logging
 import textwrap
@@ -28,7 +28,7 @@ PUT_FILES = """
 
 @dataclass(frozen=True)
 class Files:
-    """Detection files that a run put: their keys, and the rows in all of them."""
+    """Keys of the detection files that a run put, and the number of detections in them."""
 
     keys: list[str]
     detections: int
@@ -37,12 +37,12 @@ class Files:
 def report_run(
     warehouse: duckdb.DuckDBPyConnection, settings: Settings, store: Store, send: alerts.Send, since: datetime
 ) -> Files:
-    """Log the run's detections, publish the snapshot, process alerts; returns what was put.
+    """Log the run's detections, publish the snapshot and process alerts; returns the files that the run put.
 
-    Nothing of it fails a run whose detections are out: what goes wrong is logged.
+    Errors are logged and never fail the run, because its detections are already exported.
 
     Args:
-        since: when the run began, time zone aware; what a try that failed has put counts too.
+        since: start of the run, time zone aware. Files that an earlier, failed try put are included.
     """
     try:
         put = warehouse.execute(PUT_FILES, {"since": as_utc(since)}).fetchall()
@@ -50,26 +50,27 @@ def report_run(
         conditions = alerts.conditions(settings, warehouse)
         snapshot.publish(warehouse, store, settings.output_prefix, settings.time_zone)
     except Exception:
-        log.exception("Failed to read back what this run did")
+        log.exception("Failed to report this run")
         return Files([], 0)
     alerts.Alerts(settings, send).after_export(conditions)
     return Files([key for key, _ in put], sum(rows for _, rows in put))
 
 
 def explain_failure(error: BaseException | None) -> None:
-    """Log what happened and what to do once more, as the last lines of a failed try's log, behind all tracebacks.
+    """Log what happened and what to do as the last lines of a failed try's log, after all tracebacks.
 
-    Lines are short enough for Airflow's UI to show whole, and outside the folded group that it logs callbacks in.
+    The lines are short enough for Airflow's UI to show in full. They come after the end of the folded group in which
+    Airflow logs callbacks.
     """
     log.info("::endgroup::")
-    said = machine.message(error) if error else "The task was ended from outside."
-    for line in said.splitlines():
+    text = machine.message(error) if error else "The task was killed or timed out."
+    for line in text.splitlines():
         for part in textwrap.wrap(line, LINE_WIDTH) or [""]:
             log.error(part)
 
 
 def report_dry_run(settings: Settings, since: datetime) -> None:
-    """Log the detections that a dry run made and did not export."""
+    """Log the detections of a dry run, which exports nothing."""
     with connect(settings, read_only=True) as warehouse:
         _log_detections(warehouse, since, with_held=True)
 
@@ -87,4 +88,4 @@ def _log_detections(warehouse: duckdb.DuckDBPyConnection, since: datetime, with_
         named = [row[name] for name in ("chunk_seq", "pattern_id", "action_type", "merchant", "customer")]
         log.info("%6d  %-8s %-11s %-16s %-16s %s", *named, explain_evidence(row))
     if len(rows) > MAX_LINES:
-        log.info("... and more; the Detections page has all of them.")
+        log.info("... and more. The Detections page lists all of them.")

@@ -1,8 +1,8 @@
-"""What the page shows: a copy of the results in the bucket, so that nobody needs to open the warehouse to look.
+"""The snapshot: a copy of the results in the bucket for the Detections page, which never opens the warehouse.
 
-Chunks and detections that are final go into sealed parts, Parquet files of ``ROWS_PER_PART`` rows that never change.
-``current.duckdb`` names the parts and holds the rest as plain tables; each run replaces it as a whole. So the cost of
-publishing follows what is new, and a reader sees the state after one run, never a mixture.
+Final chunks and detections go into sealed parts: Parquet files of ``ROWS_PER_PART`` rows that never change.
+``current.duckdb`` lists the parts and holds all other rows as plain tables; each run replaces it as a whole. The cost
+of publishing therefore depends on the new rows only, and a reader never sees a mix of two runs.
 """
 
 import hashlib
@@ -26,23 +26,23 @@ SEALED = {
     "chunks": "from chunk_rows where chunk_seq > $first and chunk_seq <= $last order by chunk_seq",
     "detections": "from detection_rows where detection_id > $first and detection_id <= $last order by detection_id",
 }
-# Small blocks, as most tables have few rows; no log, as a file that is not whole is never put.
+# Small blocks, because most tables have few rows. No WAL, because an incomplete file is never put.
 ATTACH = "attach $path as published (block_size 16384, storage_version 'v1.4.0', recovery_mode no_wal_writes)"
 
 
 def current_key(output_prefix: str) -> str:
-    """Key of the object that each run replaces."""
+    """Key of ``current.duckdb``, which each run replaces."""
     return f"{output_prefix}snapshot/current.duckdb"
 
 
 def publish(warehouse: duckdb.DuckDBPyConnection, store: Store, output_prefix: str, time_zone: str) -> bool:
     """Replace the snapshot; returns whether that worked.
 
-    A failure is logged and never raised, as the detections are out by then. An outage of S3 takes ``PUT_SECONDS``
-    at most; the next run publishes what is missing.
+    Errors are logged and never raised, because the detections are already exported. An S3 outage delays the run by
+    ``PUT_SECONDS`` at most; the next run publishes the missing rows.
 
     Args:
-        time_zone: in which the page shows times.
+        time_zone: time zone in which the page shows times.
     """
     try:
         variables = {
@@ -62,13 +62,13 @@ def publish(warehouse: duckdb.DuckDBPyConnection, store: Store, output_prefix: s
         if objects:
             warehouse.execute("update snapshot.parts set is_put = true")
     except Exception:
-        log.exception("The snapshot was not published, so the Detections page is behind. Nothing else depends on it.")
+        log.exception("Failed to publish the snapshot. The Detections page is out of date; nothing else is affected.")
         return False
     return True
 
 
 def _seal(warehouse: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, bytes]:
-    """Seal rows that no longer change; returns the new parts by their keys."""
+    """Seal rows that no longer change; returns the content of the new parts by key."""
     objects = {}
     for kind, first, final in warehouse.execute("select kind, sealed, final from sealing order by kind").fetchall():
         for last in range(first + ROWS_PER_PART, final + 1, ROWS_PER_PART):
@@ -81,7 +81,7 @@ def _seal(warehouse: duckdb.DuckDBPyConnection, prefix: str) -> dict[str, bytes]
 
 
 def _refresh_nearest(warehouse: duckdb.DuckDBPyConnection) -> None:
-    """Replace what the last batch evaluated; forget all when the patterns have other columns than before."""
+    """Replace the nearest candidates that the last batch evaluated; drop all if the patterns' columns changed."""
     columns = "select list(column_name order by column_name) from duckdb_columns() where table_name = $name"
     kept, evaluated = (
         warehouse.execute(columns, {"name": name}).fetchone() for name in ("nearest", "batch_candidates")
@@ -114,7 +114,7 @@ def _put_in_time(store: Store, objects: dict[str, bytes]) -> None:
     """Put objects in their order.
 
     Raises:
-        TimeoutError: when that takes longer than ``PUT_SECONDS``; it ends with the process then.
+        TimeoutError: if that takes longer than ``PUT_SECONDS``. It continues in the background until the process ends.
     """
     failed: list[Exception] = []
 
@@ -131,4 +131,4 @@ def _put_in_time(store: Store, objects: dict[str, bytes]) -> None:
     if failed:
         raise failed[0]
     if thread.is_alive():
-        raise TimeoutError(f"S3 did not take it within {PUT_SECONDS} s")
+        raise TimeoutError(f"S3 did not store the snapshot within {PUT_SECONDS} s")

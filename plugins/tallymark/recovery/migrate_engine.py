@@ -1,4 +1,4 @@
-"""Raw rows and state moved from the warehouse to Spark, or back: docs/spark.md."""
+"""Move raw rows and state from the warehouse to Spark, or back: docs/spark.md."""
 
 import shutil
 
@@ -15,34 +15,40 @@ from tallymark.warehouse.connection import connect, fetch_row
 
 
 class MigrationError(UserError, RuntimeError):
-    """The rows cannot be moved; nothing was changed."""
+    """The rows cannot be moved. Nothing was changed."""
 
 
 def migrate_engine(settings: Settings, store: Store, engine: str, show: Show = ignore) -> dict[str, int]:
-    """Move raw rows to another engine, make state anew there, audit all of it, and only then switch the warehouse.
+    """Move the raw rows to another engine, recompute the state there, audit it, and then switch the warehouse.
 
-    The present warehouse is kept as ``<name>.before_migration``. Until the switch, both sides stay as they were.
+    The current warehouse is kept as ``<name>.before_migration``. Nothing is changed before the switch.
 
     Args:
-        settings: with the engine that holds the rows, if that is not DuckDB.
-        engine: duckdb, spark or databricks.
+        settings: settings of the engine that holds the rows, if it is not DuckDB.
+        engine: the target engine: duckdb, spark or databricks.
 
     Returns:
-        How many ``rows`` of transactions are there now, and how many ``audit_tests`` passed.
+        The number of transaction ``rows`` on the target engine, and of ``audit_tests`` that passed.
 
     Raises:
-        MigrationError: when the rows are there already, or on another engine than both.
-        AuditError: when what was exported does not follow from the rows.
-        BuildError, LakeError, WarehouseError: as in each build.
+        MigrationError: if the rows are already there, or if ``settings`` name another engine than the one that holds
+            them.
+        AuditError: if the exported detections do not follow from the rows.
+        BuildError, LakeError, WarehouseError: as in every build.
     """
     if not settings.warehouse.exists():
-        raise MigrationError(f"There is no warehouse {settings.warehouse}. Set TALLYMARK_ENGINE={engine} and start")
-    with replacement(settings, "migration") as (new, present):
-        if present is None:
-            raise MigrationError(f"The warehouse {settings.warehouse} cannot be read: make rebuild")
-        (schema,) = fetch_row(present, "select max(schema_name) from lake.about")
+        raise MigrationError(
+            f"There is no warehouse {settings.warehouse}, so there is nothing to move. Set TALLYMARK_ENGINE={engine} "
+            "and start the pipeline."
+        )
+    with replacement(settings, "migration") as (new, current):
+        if current is None:
+            raise MigrationError(
+                f"The warehouse cannot be read: {settings.warehouse}. Rebuild it from the bucket with: make rebuild"
+            )
+        (schema,) = fetch_row(current, "select max(schema_name) from lake.about")
         _must_be_possible(settings, engine, schema)
-        present.execute("checkpoint")
+        current.execute("checkpoint")
         show(0, 3, "Moving raw rows")
         shutil.copyfile(settings.warehouse, new.warehouse)
         moved = new.model_copy(update={"engine": engine})
@@ -62,14 +68,16 @@ def migrate_engine(settings: Settings, store: Store, engine: str, show: Show = i
 
 def _must_be_possible(settings: Settings, engine: str, schema: str | None) -> None:
     if schema is None and engine == "duckdb":
-        raise MigrationError(f"The warehouse {settings.warehouse} holds its raw rows itself already")
+        raise MigrationError(
+            f"The raw rows are already in the warehouse {settings.warehouse}. There is nothing to move."
+        )
     if schema and engine != "duckdb":
         raise MigrationError(
-            f"The raw rows are on Spark already, in the schema {schema}. To move them to another Spark, move them to "
-            "duckdb first, and from there to the other one"
+            f"The raw rows are already on Spark, in the schema {schema}. To move them to another Spark, move them to "
+            "duckdb first, and from there to the other Spark."
         )
     if schema and settings.engine == "duckdb":
         raise MigrationError(
-            f"The raw rows are on Spark, in the schema {schema}. Set TALLYMARK_ENGINE to the engine that holds them "
-            "until they are moved"
+            f"The raw rows are on Spark, in the schema {schema}. Set TALLYMARK_ENGINE to the engine that holds them, "
+            "and change it after the migration."
         )

@@ -1,11 +1,11 @@
-"""The warehouse made again from the bucket: from the chunks, and from the manifests of what went out.
+"""Rebuild the warehouse from the chunks and manifests in the bucket.
 
-What the manifests say was taken gets the numbers that it had; what they say was detected is written down, not
-detected again; detection files are announced by them, so none is written twice. A chunk that no manifest names was
-never exported; the next run takes it. Everything is made in a file aside, and moved into place at the end.
+Chunks listed in the manifests are loaded under their old ``chunk_seq``. Detections are copied from the manifests, not
+computed again. Detection files are listed there too, so none is written twice. A chunk that no manifest lists was never
+exported; the next run takes it. The new warehouse is built in a separate file, and moved into place at the end.
 
-Where rows are lost for good, a chunk or a version of the customer importance, the audit takes what was detected up to
-there as given: it recomputes only chunks that have a row in ``chunk_thresholds``.
+If a chunk or a version of the customer importance is lost for good, the audit accepts all detections up to that point:
+it recomputes only chunks that have a row in ``chunk_thresholds``.
 """
 
 import logging
@@ -42,34 +42,38 @@ INSERT_CHUNKS = "insert into raw.chunks by name select unnest($rows, recursive :
 INSERT_THRESHOLDS = "insert into chunk_thresholds by name select unnest($rows, recursive := true)"
 INSERT_DETECTIONS = "insert into detections by name select unnest($rows, recursive := true)"
 
-# What was taken once is taken again, whatever the limits are now.
+# Chunks that were accepted before are loaded again, whatever the limits are now.
 UNLIMITED = 2**62
 
-MISSING = "was missing or changed when the warehouse was made again"
+MISSING = "was missing or changed when the warehouse was rebuilt"
 
 
 class RebuildError(UserError, RuntimeError):
-    """The bucket does not hold what the manifests name; nothing was changed."""
+    """The bucket does not hold the data that the manifests list. Nothing was changed."""
 
 
 def rebuild(settings: Settings, store: Store, without_missing: bool = False, show: Show = ignore) -> dict[str, int]:
-    """Make the warehouse again; one that is there is kept beside it as ``<name>.before_rebuild``.
+    """Rebuild the warehouse; an existing one is kept next to it as ``<name>.before_rebuild``.
 
     Args:
-        without_missing: go on without chunks that are missing or were changed since they were taken. Their rows no
-            longer count, which the ledger says; detections that they led to stay.
+        without_missing: continue without chunks that are missing or were changed since they were taken. Their rows no
+            longer count, and the ledger records that. Detections based on them stay.
 
     Returns:
-        How many ``chunks``, ``detections`` and ``files`` it holds.
+        The number of ``chunks``, ``detections`` and ``files`` in the new warehouse.
 
     Raises:
-        ManifestError: when manifests are missing or were changed.
-        RebuildError: naming the chunks that are missing or were changed, or one whose rows are accepted differently.
-        WarehouseError: when another process has the warehouse open, or the machine failed, as with a full disk.
+        ManifestError: if manifests are missing or were changed.
+        RebuildError: naming the chunks that are missing or were changed, or a chunk whose validation gives another
+            number of accepted rows than before.
+        WarehouseError: if another process has the warehouse open, or the machine failed, as with a full disk.
     """
     manifests = list(manifest.read_all(store, settings.output_prefix))
     if not manifests:
-        raise RebuildError("The bucket holds no manifest, so nothing was ever exported: start with no warehouse at all")
+        raise RebuildError(
+            "The bucket holds no manifests, so nothing was ever exported and there is nothing to rebuild. Start the "
+            "pipeline without a warehouse file."
+        )
     in_bucket = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
     by_key = {chunk.key: chunk for chunk in in_bucket}
     rows = [row for content in manifests for row in content["chunks"]]
@@ -77,9 +81,10 @@ def rebuild(settings: Settings, store: Store, without_missing: bool = False, sho
     missing = [row for row in rows if row["state"] == "accepted" and chunks[row["chunk_seq"]] is None]
     if missing and not without_missing:
         keys = "\n".join(row["chunk_key"] for row in missing)
+        subject = "1 chunk is" if len(missing) == 1 else f"{len(missing)} chunks are"
         raise RebuildError(
-            f"{len(missing)} chunks are missing in the bucket, or were changed since they were taken:\n{keys}\n"
-            "Put them back, or count without them: make rebuild WITHOUT_MISSING=1"
+            f"{subject} missing from the bucket, or changed after loading:\n{keys}\n"
+            "Put the original chunks back, or rebuild without these chunks: make rebuild WITHOUT_MISSING=1"
         )
     with replacement(settings, "rebuild") as (new, _):
         return _restore(new, store, manifests, chunks, show)
@@ -92,7 +97,7 @@ def _restore(
     chunks: dict[int, Chunk | None],
     show: Show,
 ) -> dict[str, int]:
-    """Make a new warehouse from manifests and chunks, which are known by their chunk_seq."""
+    """Fill a new warehouse from manifests, and from chunks by ``chunk_seq``."""
     settings = settings.model_copy(update={"max_object_bytes": UNLIMITED, "max_unpacked_bytes": UNLIMITED})
     rows = [row for content in manifests for row in content["chunks"]]
     with connect(settings) as warehouse:
@@ -143,7 +148,7 @@ def _has_rows(row: dict[str, Any]) -> bool:
 
 
 def _same(row: dict[str, Any], chunk: Chunk | None, store: Store) -> Chunk | None:
-    """The chunk in the bucket that a ledger row is about, by its ETag or else by its content; None: it is not there."""
+    """The chunk if it is the one in the ledger row, by ETag or else by content; None if it is missing or changed."""
     if chunk is None or chunk.etag == row["etag"]:
         return chunk
     if "content_sha256" not in row or chunk.size not in (None, row["content_bytes"]):
@@ -158,7 +163,7 @@ def _same(row: dict[str, Any], chunk: Chunk | None, store: Store) -> Chunk | Non
 def _restore_chunk(
     settings: Settings, get: Get, warehouse: duckdb.DuckDBPyConnection, row: dict[str, Any], chunk: Chunk | None
 ) -> None:
-    """Load a chunk under its number, and write its ledger row as it was, with the ETag that it has now."""
+    """Load a chunk under its old ``chunk_seq``, and write its old ledger row with its current ETag."""
     files: list[CsvObject] = []
     key, is_lost = row["chunk_key"], _has_rows(row) and chunk is None
     if chunk:
@@ -169,7 +174,7 @@ def _restore_chunk(
         elif row["state"] == "accepted":
             row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
         else:
-            # It was rejected whole and has been replaced since: what is left of its rows is their file in the bucket.
+            # The chunk was rejected whole and then replaced. Its rejected rows exist only in their file in the bucket.
             row |= {"rows_in_file": None, "rows_rejected": 0}
     with validated(warehouse, files, "transactions", settings.missing_values), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
@@ -177,19 +182,19 @@ def _restore_chunk(
             accepted = insert_transactions(warehouse, {row["chunk_seq"]: files})
             if accepted != row["rows_accepted"]:
                 raise RebuildError(
-                    f"{key} had {row['rows_accepted']} accepted rows and has {accepted} now. Set "
-                    "TALLYMARK_MISSING_WORDS to what it was when the chunk was taken, and rebuild again"
+                    f"Accepted rows of {key}: {row['rows_accepted']} before, {accepted} now. Set "
+                    "TALLYMARK_MISSING_WORDS to its value when the chunk was taken, and run the rebuild again."
                 )
-            log.info("%s: %d rows accepted, %d rejected", key, row["rows_accepted"], row["rows_rejected"])
+            log.info("%s: rows accepted: %d; rows rejected: %d", key, row["rows_accepted"], row["rows_rejected"])
         if not is_lost:
             RejectedFiles(settings, warehouse).plan_chunks(since=row["chunk_seq"])
 
 
 def _keep_rejected_files(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
-    """Plan the files of what was rejected as they are; a chunk whose file is one of them finds it by its bytes.
+    """Plan the existing files of rejected rows as they are. Each chunk is then matched to its file by content.
 
-    The others stay, and their names are not given again: files of chunks that are missing, of versions of the customer
-    importance that no chunk was looked at with, and of chunks that are still to be taken again.
+    The remaining files stay, and their names are not used again. They belong to missing chunks, to versions of the
+    customer importance that no chunk used, and to chunks that the next run takes again.
     """
     with transaction(warehouse):
         for stored in store.list(f"{settings.output_prefix}rejected/"):
@@ -199,7 +204,7 @@ def _keep_rejected_files(settings: Settings, store: Store, warehouse: duckdb.Duc
 def _restore_files(
     settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection, manifests: list[dict[str, Any]]
 ) -> None:
-    """Plan everything that was announced with the bytes that it had; what is in the bucket stays as it is."""
+    """Plan the manifests and the files listed in them with their original content; existing files are not changed."""
     in_bucket = {stored.key: stored for stored in store.list(manifest.folder(settings.output_prefix))}
     for number, content in enumerate(manifests, start=1):
         key = manifest.manifest_key(settings.output_prefix, number)
@@ -219,7 +224,7 @@ def _restore_files(
 
 
 def _restore_times(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyConnection) -> None:
-    """When files were put, as far as the bucket tells."""
+    """Set the times when files were put, from their modification times in the bucket."""
     for stored in store.list(settings.output_prefix):
         warehouse.execute(
             "update output.files set put_at = ?, body = null where file_key = ?",
@@ -228,7 +233,7 @@ def _restore_times(settings: Settings, store: Store, warehouse: duckdb.DuckDBPyC
 
 
 def _insert(warehouse: duckdb.DuckDBPyConnection, statement: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Insert rows that lack their nulls; the statement inserts those of ``$rows`` by name."""
+    """Insert rows without nulls, as manifests hold them; the statement inserts ``$rows`` by name."""
     alike = defaultdict(list)
     for row in rows:
         alike[tuple(row)].append(row)

@@ -1,4 +1,4 @@
-"""A warehouse that is made aside and then takes the place of the present one."""
+"""Replace the warehouse with one that was built in a separate file."""
 
 import logging
 from collections.abc import Iterator
@@ -18,42 +18,43 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def replacement(settings: Settings, purpose: str) -> Iterator[tuple[Settings, duckdb.DuckDBPyConnection | None]]:
-    """Let a new warehouse replace the present one at the end; after an error, everything stays as it was.
+    """Replace the current warehouse with a new one at the end; after an error, everything stays as it was.
 
-    The present one is open, so that nobody else writes to it meanwhile, and is kept as ``<name>.before_<purpose>``.
+    The current warehouse stays open meanwhile, so that nobody else writes to it. It is kept as
+    ``<name>.before_<purpose>``.
 
     Args:
-        purpose: one word, which also names the file that the new warehouse has until then.
+        purpose: one word; also part of the temporary name of the new warehouse.
 
     Yields:
-        The settings of the new warehouse, which does not exist yet, and the present one; None: it is not there, or
-        cannot be read.
+        Settings of the new warehouse, which does not exist yet, and a connection to the current one; None if that is
+        missing or cannot be read.
 
     Raises:
-        WarehouseError: when another process has the present warehouse open.
+        WarehouseError: if another process has the current warehouse open.
     """
     suffix = settings.warehouse.suffix
     new = settings.model_copy(update={"warehouse": settings.warehouse.with_suffix(f".{purpose}{suffix}")})
     _remove(new)
     with ExitStack() as opened:
-        present = _open(settings, opened)
-        on_spark = present and fetch_row(present, "select max(schema_name) from lake.about")[0]
+        current = _open(settings, opened)
+        spark_schema = current and fetch_row(current, "select max(schema_name) from lake.about")[0]
         try:
-            yield new, present
+            yield new, current
         except BaseException:
-            # What is there is of no use to the next attempt, and may be what fills the disk.
+            # The next attempt cannot use the partial file, and it may be what fills the disk.
             _remove(new)
             raise
-        if present:
-            present.execute("checkpoint")
+        if current:
+            current.execute("checkpoint")
         LedgerIndex(settings.warehouse, settings.limits).discard()
         for path in _files(settings.warehouse):
             if path.exists():
                 path.replace(path.with_name(f"{path.name}.before_{purpose}"))
         new.warehouse.replace(settings.warehouse)
         _remove(new)
-        if on_spark:
-            log.info("Nothing reads the schema %s on Spark any more. Drop it once you are sure to stay", on_spark)
+        if spark_schema:
+            log.info("The schema %s on Spark is no longer used. Drop it when you no longer need it", spark_schema)
 
 
 def _open(settings: Settings, opened: ExitStack) -> duckdb.DuckDBPyConnection | None:
@@ -74,5 +75,5 @@ def _remove(settings: Settings) -> None:
 
 
 def _files(warehouse: Path) -> tuple[Path, Path]:
-    """The DuckDB file and its log."""
+    """The DuckDB file and its WAL."""
     return warehouse, warehouse.with_name(f"{warehouse.name}.wal")

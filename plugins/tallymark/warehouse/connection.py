@@ -1,4 +1,4 @@
-"""The DuckDB file, for the one process that may write it."""
+"""Connections to the warehouse, a DuckDB file that one process at a time may write."""
 
 import logging
 from collections.abc import Iterator
@@ -22,11 +22,13 @@ PACKAGES = Path(__file__).parents[1]
 
 @contextmanager
 def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the warehouse and close it again; a new one, or one of an older schema version, gets its tables first.
+    """Open the warehouse, and close it at the end.
+
+    A missing warehouse is created unless ``read_only`` is set. A warehouse with an older schema version is upgraded.
 
     Raises:
-        WarehouseError: when another process keeps it open for longer than ``lock.LOCK_TIMEOUT_SECONDS``, when a newer
-            Tallymark wrote it, when the file is broken, or when the machine fails (a full disk, missing permissions).
+        WarehouseError: if another process keeps it open for longer than ``lock.LOCK_TIMEOUT_SECONDS``, if a newer
+            Tallymark wrote it, if the file is broken, or if the machine fails (a full disk, missing permissions).
     """
     index = LedgerIndex(settings.warehouse, settings.limits)
     with errors_explained(settings.warehouse), ExitStack() as opened:
@@ -40,7 +42,7 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
                 update_schema(settings)
                 warehouse = opened.enter_context(open_when_free(settings.warehouse, read_only))
         except duckdb.ConnectionException:
-            # A reader inside a writer is an error of the caller.
+            # Opening a reader inside a writer is a bug in the caller.
             raise
         except duckdb.Error as error:
             raise (explained(error, settings.warehouse) or broken(error, settings.warehouse)) from error
@@ -53,16 +55,16 @@ def connect(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Duck
 
 @contextmanager
 def transaction(warehouse: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit at the end, roll back on any exception.
+    """Commit at the end; roll back on any exception.
 
-    No key of a table may be deleted and inserted again in one transaction: if its commit fails, DuckDB ends the
-    process while it restores the index (seen with 1.5).
+    Never delete and insert the same key in one transaction: if the commit fails, DuckDB terminates the process while
+    it restores the index (seen with 1.5).
     """
     warehouse.begin()
     try:
         yield
     except BaseException:
-        # After an error that ends the transaction there is nothing to roll back, and the first error counts.
+        # The error may have ended the transaction already. Then rollback fails, and the original error matters.
         with suppress(duckdb.Error):
             warehouse.rollback()
         raise
@@ -72,27 +74,27 @@ def transaction(warehouse: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def fetch_row(
     warehouse: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any] | list[Any] | None = None
 ) -> tuple[Any, ...]:
-    """The first row of a query that always has one, such as a count."""
+    """The first row of a query that always returns one, such as a count."""
     row, *_ = warehouse.execute(query, parameters).fetchall()
     return row
 
 
 def run_sql(warehouse: duckdb.DuckDBPyConnection, name: str, **parameters: Any) -> duckdb.DuckDBPyConnection:
-    """Run a statement of ``read_sql`` with its named parameters."""
+    """Run the SQL file that ``read_sql`` names, with named parameters."""
     return warehouse.execute(read_sql(name), parameters or None)
 
 
 def read_sql(name: str) -> str:
-    """The file ``<package>/sql/<file>.sql`` that is named ``<package>/<file>``."""
+    """The text of ``<package>/sql/<file>.sql``, which is named ``<package>/<file>``."""
     package, file = name.split("/")
     return (PACKAGES / package / "sql" / f"{file}.sql").read_text()
 
 
 def utc_now() -> datetime:
-    """Now in UTC, without a time zone: how the warehouse keeps times."""
+    """The current time in UTC without a time zone, as the warehouse stores times."""
     return as_utc(datetime.now(UTC))
 
 
 def as_utc(moment: datetime) -> datetime:
-    """An aware time as the warehouse keeps it."""
+    """An aware time as the warehouse stores it: in UTC, without a time zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""What goes wrong with the warehouse, explained to people: what happened, to which file, what to do."""
+"""Errors of the warehouse, explained to users: what happened, to which file, and what to do."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -25,26 +25,26 @@ SIGNS_OF_A_BROKEN_FILE = (
 
 
 class WarehouseError(UserError, RuntimeError):
-    """The warehouse cannot be used; the message says why and what to do."""
+    """The warehouse cannot be used. The message says why and what to do."""
 
 
 def must_have_room(warehouse: Path, min_free_bytes: int) -> None:
-    """Raise a WarehouseError when the disk of the warehouse has less than ``min_free_bytes`` free.
+    """Raise a WarehouseError if the disk of the warehouse has less than ``min_free_bytes`` free.
 
-    Call it before each large write: a commit that fails for lack of space costs the whole transaction.
+    Call it before each large write: a commit that fails for lack of space loses the whole transaction.
     """
     free = machine.free_bytes(warehouse)
     if free < min_free_bytes:
         raise WarehouseError(
             f"The disk of the warehouse is almost full: {warehouse} ({machine.human_size(free)} free, "
-            f"{machine.human_size(min_free_bytes)} needed, by TALLYMARK_MIN_FREE_BYTES). "
+            f"{machine.human_size(min_free_bytes)} required by TALLYMARK_MIN_FREE_BYTES). "
             f"Free some space on it, or enlarge it; {CONTINUES}"
         )
 
 
 @contextmanager
 def errors_explained(warehouse: Path) -> Iterator[None]:
-    """Turn errors of DuckDB, SQLite and the machine that people can fix into a WarehouseError; others pass."""
+    """Turn errors of DuckDB, SQLite and the machine that users can fix into a WarehouseError; let others pass."""
     try:
         yield
     except (duckdb.Error, sqlite3.Error, OSError, MemoryError) as error:
@@ -54,7 +54,7 @@ def errors_explained(warehouse: Path) -> Iterator[None]:
 
 
 def explained(error: Exception | str, warehouse: Path) -> WarehouseError | None:
-    """The explanation of an error of DuckDB, SQLite or the machine, or of its text; None if people cannot fix it."""
+    """A WarehouseError for an error of DuckDB, SQLite or the machine, or its text; None if users cannot fix it."""
     if LOCKED in str(error):
         return WarehouseError(
             f"The warehouse is open elsewhere: {warehouse}. Close it there (a DuckDB shell, a notebook, a dbt "
@@ -62,7 +62,7 @@ def explained(error: Exception | str, warehouse: Path) -> WarehouseError | None:
         )
     if OF_A_NEWER_DUCKDB in str(error):
         return WarehouseError(
-            f"A newer DuckDB wrote the warehouse {warehouse}. Install the version of Tallymark that wrote it. "
+            f"A newer DuckDB wrote the warehouse: {warehouse}. Install the version of Tallymark that wrote it. "
             f"Nothing was changed. DuckDB reports: {str(error).splitlines()[0]}"
         )
     if fault := machine.explain(error, warehouse):
@@ -73,7 +73,7 @@ def explained(error: Exception | str, warehouse: Path) -> WarehouseError | None:
 
 
 def broken(error: object, warehouse: Path) -> WarehouseError:
-    """The explanation of a file that is not what DuckDB wrote."""
+    """A WarehouseError for a file that DuckDB cannot read."""
     return WarehouseError(
         f"The warehouse cannot be read: {warehouse}. If its file is broken, rebuild it from the bucket with: "
         f"make rebuild. DuckDB reports: {error}"

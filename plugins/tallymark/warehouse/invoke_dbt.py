@@ -1,4 +1,4 @@
-"""dbt inside this process; a command line of its own takes seconds longer."""
+"""Run dbt commands in this process; starting dbt's own command line would take seconds longer."""
 
 import json
 import os
@@ -22,39 +22,46 @@ NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
 class DbtError(UserError, RuntimeError):
-    """dbt cannot read the project, or cannot set up the warehouse."""
+    """dbt cannot read the project or set up the warehouse."""
 
 
 def sanity_tests() -> set[str]:
-    """Names of the sanity tests that the project has: the SQL files in its folder tests, without audit and generic."""
+    """Names of the project's sanity tests: SQL files in its ``tests`` folder, outside of ``audit`` and ``generic``."""
     folder = DBT_PROJECT / "tests"
     parts = (path.relative_to(folder).parts for path in folder.rglob("*.sql"))
     return {name.removesuffix(".sql") for *folders, name in parts if not {"audit", "generic"} & set(folders)}
 
 
 def update_schema(settings: Settings) -> None:
-    """Create or alter the tables that the load and the export write: dbt_project/macros/schema.sql."""
-    said: list[str] = []
-    result = invoke(settings, ["run-operation", "update_schema"], parse(settings), hears=said.append)
+    """Create or alter the tables that load and export write to, with dbt_project/macros/schema.sql.
+
+    Raises:
+        DbtError: if that fails, or if a newer Tallymark wrote the warehouse.
+    """
+    messages: list[str] = []
+    result = invoke(settings, ["run-operation", "update_schema"], parse(settings), hears=messages.append)
     if not result.success:
-        why = result.exception or "\n".join(said)
-        raise _failed(settings, f"The warehouse {settings.warehouse} could not be set up", why)
+        why = result.exception or "\n".join(messages)
+        raise _failed(settings, f"Failed to set up the warehouse {settings.warehouse}", why)
 
 
 def parse(settings: Settings, target: str = "duckdb", environment: Mapping[str, str] = NO_VARIABLES) -> Any:
-    """The parsed project, for one command. With speedups it is kept for this process.
+    """The parsed project, for one command. With speedups, this process caches it.
 
-    It depends on the name of the warehouse's file, which dbt takes for the name of the database; on the vars, as what
-    was compiled of an ephemeral model stays in it; and on Spark on the schema of the build, which ``environment`` has.
+    The cache key includes the name of the warehouse's file, which dbt uses as the database name; the vars, because
+    compiled ephemeral models stay in the parsed project; and the environment, which on Spark has the build's schema.
+
+    Raises:
+        DbtError: if dbt cannot read the project.
     """
-    known_by = json.dumps([settings.vars, target, *environment.items()], sort_keys=True), settings.warehouse.stem
-    if settings.speedups and known_by in _parsed and speedups.make_fit_for_another_command(_parsed[known_by]):
-        return _parsed[known_by]
+    cache_key = json.dumps([settings.vars, target, *environment.items()], sort_keys=True), settings.warehouse.stem
+    if settings.speedups and cache_key in _parsed and speedups.make_fit_for_another_command(_parsed[cache_key]):
+        return _parsed[cache_key]
     result = invoke(settings, ["parse"], target=target, environment=environment)
     if not result.success:
         raise _failed(settings, "dbt cannot read the project", result.exception)
     if settings.speedups:
-        _parsed[known_by] = result.result
+        _parsed[cache_key] = result.result
     return result.result
 
 
@@ -72,17 +79,17 @@ def invoke(
     environment: Mapping[str, str] = NO_VARIABLES,
     is_shown: bool = False,
 ) -> Any:
-    """Run a dbt command and close the warehouse that its adapter would keep open; returns a dbtRunnerResult.
+    """Run a dbt command, then close the warehouse, which dbt's adapter would keep open; returns a dbtRunnerResult.
 
-    ``DBT_*`` variables of the environment have no effect: docs/decisions/proof-of-sanity-tests.md.
+    ``DBT_*`` environment variables have no effect: docs/decisions/proof-of-sanity-tests.md.
 
     Args:
-        manifest: what ``parse`` gave; without it the command may not open the warehouse.
-        hears: is told dbt's warnings and errors; what a failed run-operation says is nowhere else.
-        and_then: is given the nodes' results and the open warehouse after a success.
-        target: of the profile; with another than duckdb, the command may not open the warehouse.
-        environment: variables that the project reads, besides those of the settings.
-        is_shown: whether dbt prints what it does.
+        manifest: the result of ``parse``; without it, the command must not open the warehouse.
+        hears: called with each warning and error of dbt. The errors of a run-operation appear nowhere else.
+        and_then: called with the nodes' results and the open warehouse after a success.
+        target: a target of the dbt profile; with any other than duckdb, the command must not open the warehouse.
+        environment: variables that the project reads, in addition to those of the settings.
+        is_shown: whether dbt prints its output.
     """
     working_folder = settings.warehouse.absolute().parent / "dbt"
     writes_warehouse = manifest and target == "duckdb"
@@ -92,7 +99,7 @@ def invoke(
         *("--target-path", str(working_folder), "--log-path", str(working_folder)),
         *("--vars", json.dumps(settings.vars), "--log-level-file", "none"),
         *(() if is_shown else ("--log-level", "none")),
-        # The static parser has threads of its own, without which it hangs in a process that was forked after its use.
+        # The static parser starts threads. They do not exist in a process forked later, where the parser would hang.
         *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
     callbacks: list[Callable] = []
@@ -103,10 +110,10 @@ def invoke(
         _own_environment(settings, environment),
         speedups.quick_dbt(settings.speedups and not is_shown),
         errors_explained(settings.warehouse),
-        # dbt does not wait for the lock of another process; within one process, it shares the open file.
+        # dbt does not wait for another process's lock, so take it here; in this process, dbt shares the open file.
         open_when_free(settings.warehouse) if writes_warehouse else nullcontext() as warehouse,
     ):
-        # dbt reads some variables when it is imported.
+        # dbt reads some environment variables on import.
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
 
@@ -127,7 +134,7 @@ def invoke(
 
 @contextmanager
 def _own_environment(settings: Settings, environment: Mapping[str, str]) -> Iterator[None]:
-    """Without ``DBT_*``, which would win over the arguments of a run, and with the variables that the project reads."""
+    """Remove ``DBT_*`` variables, which would override the command's arguments, and set those the project reads."""
     own = {"TALLYMARK_WAREHOUSE": str(settings.warehouse.absolute()), "TALLYMARK_SPEEDUPS": str(settings.speedups)}
     with patch.dict(os.environ, {**own, **environment}):
         for name in [name for name in os.environ if name.startswith("DBT_")]:

@@ -1,4 +1,4 @@
-"""The tables of the warehouse: created with its file, and upgraded when a newer Tallymark opens it."""
+"""The schema of the warehouse: created with the file, and upgraded when a newer Tallymark opens it."""
 
 import errno
 import os
@@ -14,16 +14,16 @@ from tallymark.warehouse.invoke_dbt import DbtError, update_schema
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 SCHEMA_VERSION = len(list((DBT_PROJECT / "macros" / "schema").glob("step_*.sql")))
-# A DuckDB file begins with three headers of 4,096 bytes, and holds nothing before they are written.
+# A DuckDB file starts with three headers of 4,096 bytes each; a shorter file holds no data.
 HEADER_BYTES = 3 * 4_096
-# DuckDB writes it in three quarters of the time that its newest format takes.
+# DuckDB writes this format in three quarters of the time that its newest format takes.
 STORAGE_FORMAT = "v1.4.0"
 
 
 def create_unless_begun(settings: Settings) -> None:
-    """Create the file with its tables, unless there is one that may hold something.
+    """Create the warehouse with its tables, unless a file exists that may hold data.
 
-    It is made aside and moved into place, so that a kill never leaves a part of it.
+    The file is created in another folder and then moved into place, so a kill never leaves part of a warehouse.
     """
     try:
         if settings.warehouse.stat().st_size >= HEADER_BYTES:
@@ -33,19 +33,19 @@ def create_unless_begun(settings: Settings) -> None:
     folder = settings.warehouse.with_name("dbt") / f"{settings.warehouse.name}.unfinished"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    aside = settings.model_copy(update={"warehouse": folder / settings.warehouse.name})
+    new = settings.model_copy(update={"warehouse": folder / settings.warehouse.name})
     try:
-        duckdb.connect(str(aside.warehouse), config={"storage_compatibility_version": STORAGE_FORMAT}).close()
+        duckdb.connect(str(new.warehouse), config={"storage_compatibility_version": STORAGE_FORMAT}).close()
         try:
-            update_schema(aside)
+            update_schema(new)
         except DbtError as error:
-            # dbt opens a file that it failed to write once more, and reports only that it is too short.
+            # After a failed write, dbt opens the file again and reports only that it is too short.
             if TOO_SHORT in str(error):
-                raise explained(os.strerror(errno.EIO), aside.warehouse) or error from error
+                raise explained(os.strerror(errno.EIO), new.warehouse) or error from error
             raise
-        # DuckDB would replay the log of a file that is gone.
+        # DuckDB would replay the WAL of a deleted warehouse into the new one.
         settings.warehouse.with_name(f"{settings.warehouse.name}.wal").unlink(missing_ok=True)
-        aside.warehouse.replace(settings.warehouse)
+        new.warehouse.replace(settings.warehouse)
         index = LedgerIndex(settings.warehouse, settings.limits)
         index.create((), taken_at=time.time())
         index.confirm()
@@ -54,15 +54,15 @@ def create_unless_begun(settings: Settings) -> None:
 
 
 def needs_upgrade(settings: Settings, warehouse: duckdb.DuckDBPyConnection) -> bool:
-    """Whether ``update_schema`` has to run, as an older Tallymark wrote the warehouse.
+    """Whether an older Tallymark wrote the warehouse, so that ``update_schema`` must run.
 
     Raises:
-        WarehouseError: when a newer one wrote it.
+        WarehouseError: if a newer Tallymark wrote it.
     """
     known = warehouse.execute(
         "from duckdb_tables() where schema_name = 'raw' and table_name = 'schema_versions'"
     ).fetchall()
-    # Of a result that was not read to its end, nothing else could be read beside.
+    # Read the result to its end, because nothing else can be read while it is open.
     [(version,)] = warehouse.execute("select max(version) from raw.schema_versions").fetchall() if known else [(0,)]
     if version > SCHEMA_VERSION:
         raise WarehouseError(

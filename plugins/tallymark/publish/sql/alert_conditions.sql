@@ -1,10 +1,10 @@
--- A variable, as the view is then computed for this chunk alone.
+-- With a variable, the view landing_to_file is computed for this chunk only.
 set variable last_chunk = (
     select max(chunk_seq) from raw.chunks
     where state = 'accepted' and chunk_seq <= (select max(chunk_seq) from output.releases)
 );
 
--- What is not as it should be, one row for each condition: what kind, what about, and a sentence.
+-- Current alert conditions, one row each: kind, subject and message.
 with accepted as (
     select * from raw.chunks where state = 'accepted'
 ),
@@ -12,7 +12,7 @@ with accepted as (
 lag as (
     select
         'lag' as kind,
-        'landing to file' as about,
+        'landing-to-file time' as about,
         format('{} took {:.0f} s; the limit is {:g} s.', chunk_key, seconds, $lag_limit) as message
     from landing_to_file
     where chunk_seq = getvariable('last_chunk') and seconds > $lag_limit
@@ -52,7 +52,11 @@ many_detections as (
     select
         'many detections' as kind,
         'last run' as about,
-        format('{:.1f} a chunk instead of {:.1f}. Did a threshold or the data change?', last_rate, usual_rate) as message
+        format(
+            '{:.1f} per chunk instead of {:.1f}. Check whether a threshold or the input data changed.',
+            last_rate,
+            usual_rate
+        ) as message
     from rates
     where usual_chunks >= 20 and last_detections >= 50 and last_rate > $many_times * usual_rate
 ),
@@ -60,9 +64,9 @@ many_detections as (
 no_detections as (
     select
         'no detections' as kind,
-        'for long' as about,
+        'recent chunks' as about,
         format(
-            'None in the last {:.0f} hours, though chunks are processed.',
+            'None in the last {:.0f} h, although chunks are processed.',
             epoch($now - coalesce(max(detections.detected_at), min(accepted.loaded_at))) / 3600
         ) as message
     from accepted

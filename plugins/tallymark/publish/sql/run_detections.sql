@@ -1,3 +1,5 @@
+-- The detections in the files that a run put, and for a dry run those that are not exported yet. One row per detection,
+-- with the thresholds of its chunk.
 with released as (
     select * from detections
     where
@@ -10,7 +12,7 @@ held as (
     where $with_held and chunk_seq > (select coalesce(max(chunk_seq), 0) from output.releases)
 ),
 
-in_force as (
+thresholds as (
     select * from chunk_thresholds
     union all by name
     select * from batch_thresholds
@@ -18,7 +20,7 @@ in_force as (
 )
 
 select *
-from (select * from released union all by name select * from held) as made
-left join in_force using (chunk_seq)
+from (select * from released union all by name select * from held) as shown
+left join thresholds using (chunk_seq)
 order by detection_id
 limit $limit

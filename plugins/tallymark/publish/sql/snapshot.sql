@@ -1,12 +1,12 @@
--- What the warehouse knows of its snapshots, and the rows that a snapshot is made of.
+-- Tables that keep track of the snapshot, and views of the rows that go into it.
 create schema if not exists snapshot;
 
--- Sealed parts: rows of a kind up to last_id, which follow those of the part before.
+-- Sealed parts, one row each: rows of a kind up to last_id, starting after the previous part.
 create table if not exists snapshot.parts (kind varchar, last_id bigint, key varchar, is_put boolean);
 
 create table if not exists snapshot.nearest as from batch_candidates where false;
 
--- Left by a run that was killed before it had put them.
+-- Parts of a run that was killed before it put them.
 delete from snapshot.parts where not is_put;
 
 create or replace temp view chunk_rows as
@@ -35,7 +35,7 @@ select *
 from detections
 left join chunk_thresholds using (chunk_seq);
 
--- Up to which row each kind is sealed, and which row is the last that no longer changes.
+-- For each kind, the last row that is sealed, and the last row that no longer changes.
 create or replace temp view sealing as
 select
     kind,

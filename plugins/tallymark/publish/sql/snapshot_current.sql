@@ -1,4 +1,4 @@
--- The tables of current.duckdb: all that the page shows and that is in no sealed part.
+-- The tables of current.duckdb: everything that the page shows and that is not in a sealed part.
 set variable sealed_chunks = (select coalesce(max(last_id), 0) from snapshot.parts where kind = 'chunks');
 set variable sealed_detections = (select coalesce(max(last_id), 0) from snapshot.parts where kind = 'detections');
 

@@ -1,4 +1,5 @@
--- Replaces who is nearest to a detection at the merchants of the last batch; what the batch did not evaluate stays.
+-- Replaces the candidates nearest to a detection at the merchants of the last batch. Candidates that the batch did not
+-- evaluate stay.
 create or replace temp table nearest_now as
 with evaluated as (
     select merchant, customer from batch_merchant_customers
@@ -31,7 +32,7 @@ found as (
         )
 )
 
--- More than are shown, so that others follow when some are detected.
+-- Keeps more than the page shows, so that others move up when some are detected.
 select * from (select * from kept union all by name select * from found) as near
 qualify row_number() over (partition by pattern_id, merchant order by distance, customer) <= 20;
 
