@@ -1,6 +1,6 @@
--- The released history in portions: consecutive chunks that were decided with the same thresholds, of at most $rows rows
--- unless one chunk has more. Detections of chunks before $first, and of chunks whose thresholds are not known, are taken
--- as they are; a warehouse that was made again does not know those of chunks before a loss.
+-- The chunks up to $last in portions, one row per portion. A portion has consecutive chunks with the same thresholds,
+-- and about $rows rows. Its detections are taken over from the stream (is_given) if it lies before $first or its
+-- thresholds are unknown, as they are after a rebuild without some chunks.
 with decided as (
     select
         chunk_seq,
