@@ -43,7 +43,7 @@ class Stream:
             assert self.site.json(f"/api/{part}")["snapshot"]["open_issues"] == len(refusals)
         assert len(self.site.get("/api/open_issues.csv").text.splitlines()) == len(refusals) + 1
         number = {0: "", 1: "1 open issue"}.get(len(refusals), f"{len(refusals)} open issues")
-        assert summary(loaded, exported).endswith(f"; {number}: see Detections.") == bool(refusals)
+        assert summary(loaded, exported).endswith(f"; {number}: see the Detections page.") == bool(refusals)
         return [(row["kind"], row["about"]) for row in refusals]
 
 
