@@ -28,7 +28,7 @@ class Portion:
 
     Attributes:
         first, last: the first and last chunk_seq.
-        chunks, rows: their numbers.
+        chunks, rows: the number of each.
         thresholds: the stream's thresholds for these chunks, by name; None if ``is_given``.
         is_given: whether the backtest takes over the stream's detections instead of its own.
     """

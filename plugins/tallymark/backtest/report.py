@@ -37,7 +37,7 @@ def save(
     """Write the files of a backtest to the store. Returns its summary.
 
     Args:
-        warehouse: has the tables that ``run.py`` creates for the comparison.
+        warehouse: contains the tables that ``run.py`` creates for the comparison.
         facts: more entries for the summary.
     """
     first, last = fetch_row(

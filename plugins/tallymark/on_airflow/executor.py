@@ -1,4 +1,4 @@
-"""A LocalExecutor in which the idle scheduler rests, and which stops in bounded time: docs/decisions/quick-tasks.md.
+"""A LocalExecutor that lets an idle scheduler rest, and stops in bounded time: docs/decisions/quick-tasks.md.
 
 It overrides only methods that Airflow intends for subclasses, and reads only public attributes of LocalExecutor.
 """
