@@ -2,7 +2,8 @@
 ### What would other thresholds have detected?
 
 Trigger this DAG by hand with the thresholds to try. It runs the production models over the history, in a separate
-warehouse, and compares the detections with the actual ones. The result is on the Detections page and in the bucket.
+warehouse, and compares the result with the actual detections. The comparison is on the Detections page and in the
+bucket.
 
 **The stream is unaffected:** a backtest does not change the live warehouse, the ledger or the detection files. The
 stream waits briefly whenever rows are copied.
@@ -45,7 +46,7 @@ PARAMS = threshold_params(SETTINGS.vars) | {
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=2,
-    description="Compares the detections of other thresholds with the actual detections.",
+    description="Compares what other thresholds would have detected with the actual detections.",
     doc_md=__doc__,
     tags=["tallymark"],
     owner_links=owner_links(SETTINGS),

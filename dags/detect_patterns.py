@@ -8,8 +8,8 @@
 | `build` | runs `dbt build`: state, patterns, detections and sanity tests; if a test fails, nothing is exported |
 | `export` | writes new detections to S3, 50 rows per file |
 
-**No new chunks:** after 50 seconds, the run ends, and the other tasks do nothing. This is normal. A run that had work
-has a note with its results.
+**No new chunks:** after 50 seconds, the run ends, and the other tasks do nothing. This is normal. Runs with work get a
+note with their results.
 
 **Slow run:** check the duration of `build`, and how many chunks `load` took. A run takes all waiting chunks (at most
 `TALLYMARK_MAX_CHUNKS_PER_RUN`), so the first run after a pause takes longer.

@@ -11,7 +11,7 @@ from tallymark.errors import UserError
 from tallymark.settings import Settings
 from tallymark.warehouse.connection import connect, fetch_row, run_sql
 
-# Measured: docs/performance.md. A fast machine handles twice as many.
+# Measured: docs/performance.md. A fast machine processes twice as many rows.
 ROWS_PER_SECOND = 100_000
 SECONDS_PER_PORTION = 2
 BYTES_PER_ROW = 60
@@ -30,7 +30,7 @@ class Portion:
         first, last: the first and last chunk_seq.
         chunks, rows: the number of each.
         thresholds: the stream's thresholds for these chunks, by name; None if ``is_given``.
-        is_given: whether the backtest takes over the stream's detections instead of its own.
+        is_given: whether the backtest uses the stream's detections instead of its own.
     """
 
     first: int

@@ -27,7 +27,7 @@ FILES = ("detections.csv", "detections.json", SUMMARY)
 
 
 def folder(output_prefix: str, name: str = "") -> str:
-    """Return the prefix of one backtest's objects, or of all backtests without ``name``."""
+    """Return the prefix of a backtest's objects. Without ``name``, return the prefix of all backtests."""
     return f"{output_prefix}backtests/{name}/" if name else f"{output_prefix}backtests/"
 
 

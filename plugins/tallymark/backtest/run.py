@@ -160,7 +160,7 @@ class _History:
 
     @contextmanager
     def _copied(self, tables: Iterable[str], chunks: tuple[int, int] | None = None) -> Iterator[dict[str, str]]:
-        """Copy tables of the live warehouse to Parquet files, and delete these at the end.
+        """Copy tables of the live warehouse to Parquet files, and delete the files at the end.
 
         Yields:
             The files' paths by table.

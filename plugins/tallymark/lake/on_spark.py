@@ -91,8 +91,8 @@ class OnSpark:
             last = self.use_last_build(warehouse)
             if not warehouse.execute("from output.passed_builds").fetchone():
                 raise LakeError(
-                    "The last build on Spark did not pass, and the audit reads its tables. Run the audit again after "
-                    "the next successful build."
+                    "The last build on Spark did not pass, so the audit cannot use its tables. Run the audit again "
+                    "after the next successful build."
                 )
             self._create_views(warehouse, synced=0, rejected_after=0, last=last)
             sources = self._stage(warehouse, AUDIT_SOURCES)

@@ -11,8 +11,8 @@ from tallymark.settings import Settings
 def use_connection(settings: Settings) -> None:
     """Set the environment variables of dbt_project/profiles.yml for Databricks, if the connection exists.
 
-    The connection's host and the ``http_path`` in its extra identify a SQL warehouse or a cluster. The password is a
-    token, or with a login, the secret of the service principal whose client ID is the login.
+    The connection's host and the ``http_path`` in its extra identify a SQL warehouse or a cluster. Without a login, the
+    password is a token. With a login, the login is the client ID of a service principal, and the password its secret.
     """
     if settings.engine != "databricks":
         return

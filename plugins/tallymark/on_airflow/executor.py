@@ -30,7 +30,7 @@ class StuckError(RuntimeError):
 
 
 def rest_seconds(quiet: float, ended: bool) -> float:
-    """Return for how many seconds the scheduler may rest.
+    """Return how many seconds the scheduler may rest.
 
     Args:
         quiet: seconds since the last task started or ended.
@@ -42,7 +42,7 @@ def rest_seconds(quiet: float, ended: bool) -> float:
 
 
 def wait_for_result(results: SimpleQueue, seconds: float) -> None:
-    """Wait until the queue has a result, for at most this many seconds."""
+    """Wait until the queue has a result or the time is up."""
     until = time.monotonic() + seconds
     while results.empty() and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, seconds / CHECKS_PER_REST))

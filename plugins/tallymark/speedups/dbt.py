@@ -50,7 +50,7 @@ def _injected(inject: Any, make: Any, sql: str, ctes: tuple[tuple[str, str], ...
 
 
 def no_plugins() -> AbstractContextManager:
-    """Keep dbt from importing every module named ``dbt_*`` on the path in its search for plugins."""
+    """Prevent dbt's plugin search from importing every module on the path whose name starts with ``dbt_``."""
     from dbt.plugins.manager import PluginManager
 
     return patch.object(PluginManager, "get_prefixed_modules", dict)

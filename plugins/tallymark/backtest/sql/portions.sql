@@ -1,6 +1,6 @@
--- The chunks up to $last in portions, one row per portion. A portion has consecutive chunks with the same thresholds,
--- and about $rows rows. Its detections are taken over from the stream (is_given) if it lies before $first or its
--- thresholds are unknown, as they are after a rebuild without some chunks.
+-- Splits the chunks up to $last into portions, one row each. A portion has consecutive chunks with the same thresholds,
+-- and about $rows rows. The backtest uses the stream's detections (is_given) for portions before $first, and for
+-- portions whose thresholds were lost in a rebuild without some chunks.
 with decided as (
     select
         chunk_seq,
