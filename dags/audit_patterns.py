@@ -1,15 +1,20 @@
 """
-### Is everything that was kept and exported what the raw rows say?
+### Daily audit of state, detections and files
 
-Once a day, and whenever it is triggered by hand: `audit` recomputes state and detections from all raw rows by a
-second way, in one pass and without incremental state, at every chunk boundary. It compares them with the state, the
-detections and the detection files in the bucket. It changes nothing.
+Recomputes state and detections from all raw rows with independent SQL: in one pass, without incremental state, at every
+chunk boundary. Compares the result with the state, the detections, and the detection files in the bucket. Changes
+nothing. Runs once a day; you can also trigger it by hand.
 
-**When it is red** its log names each difference with its rows. Nothing is repaired by itself: what was exported is a
-fact that somebody may have acted upon. *only in the warehouse* is kept and does not follow from the raw rows, *only
-in the raw rows* follows and is not kept.
+**Failed run:** the log names each difference with its rows. Nothing is repaired automatically, because somebody may
+have acted on an exported detection.
 
-**It is slow**: it reads the whole history, and no chunk is processed meanwhile, as it needs the warehouse.
+| difference | meaning |
+| --- | --- |
+| *only in the warehouse* | The row is in the warehouse, but not in the recomputed result, or not in the named file. |
+| *only in the raw rows* | The row follows from the raw rows, but is not in the warehouse. |
+| *only in the file* | The row is in the named file, but not in the warehouse. |
+
+**Duration:** the audit reads the whole history. Chunks wait meanwhile, because the audit needs the warehouse.
 """
 
 from datetime import datetime, timedelta
@@ -28,14 +33,14 @@ SETTINGS = Settings()
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
-    description="Recomputes everything from the raw rows and compares it with what was kept and exported.",
+    description="Recomputes everything from the raw rows, and compares it with the warehouse and the exported files.",
     doc_md=__doc__,
     tags=["tallymark"],
     owner_links=owner_links(SETTINGS),
     default_args=default_args(SETTINGS, retry_delay=timedelta(seconds=30)),
 )
 def audit_patterns():
-    @task(doc_md="Recomputes everything and compares. A difference is final; only an outage is tried again.")
+    @task(doc_md="Recomputes everything and compares. A difference fails the task at once; an outage is retried.")
     def audit() -> dict:
         from tallymark.audit import AuditError, audit
         from tallymark.on_airflow.engine import use_connection

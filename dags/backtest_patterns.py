@@ -1,18 +1,18 @@
 """
 ### What would other thresholds have detected?
 
-Trigger it by hand with the thresholds to try. It runs the production models over the raw rows of the history, in a
-warehouse of its own, and compares what they detect with what was detected. The answer is on the page Detections, under
-*What if*, and in the bucket.
+Trigger this DAG by hand with the thresholds to try. It runs the production models over the history, in a separate
+warehouse, and compares the result with the actual detections. The comparison is on the Detections page and in the
+bucket.
 
-**What it leaves alone:** the live warehouse, the ledger and the detection files. The stream goes on meanwhile; it
-waits for moments, while rows are copied.
+**The stream is unaffected:** a backtest does not change the live warehouse, the ledger or the detection files. The
+stream waits briefly whenever rows are copied.
 
-**Thresholds** that you leave as they are in the form stay what they were for each chunk, also where they were changed
-in between. **Chunks** are named by their key, or by its last part.
+**Thresholds** that you do not change in the form keep the value that they had at each chunk, even if they were changed
+over time. **Chunks** are given by their key, by the last part of their key, or by their number in the ledger.
 
-**How long it takes** is the first line of the log of `backtest`; later lines say how far it is.
-`TALLYMARK_BACKTEST_SECONDS` and `TALLYMARK_BACKTEST_BYTES` limit it.
+**Duration:** the log of `backtest` starts with an estimate and then shows the progress. `TALLYMARK_BACKTEST_SECONDS`
+and `TALLYMARK_BACKTEST_BYTES` limit time and disk space.
 """
 
 from datetime import datetime, timedelta
@@ -30,13 +30,13 @@ PARAMS = threshold_params(SETTINGS.vars) | {
         None,
         type=["null", "string"],
         title="First chunk",
-        description="The thresholds above decide from this chunk on. Empty: on all chunks.",
+        description="The thresholds above start at this chunk. Default: the first chunk of the history.",
     ),
     "last_chunk": Param(
         None,
         type=["null", "string"],
         title="Last chunk",
-        description="Later chunks are not looked at. Empty: the last one that was exported.",
+        description="The backtest ends at this chunk. Default: the last exported chunk.",
     ),
 }
 
@@ -46,7 +46,7 @@ PARAMS = threshold_params(SETTINGS.vars) | {
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=2,
-    description="Compares what other thresholds would have detected with what was detected.",
+    description="Compares what other thresholds would have detected with the actual detections.",
     doc_md=__doc__,
     tags=["tallymark"],
     owner_links=owner_links(SETTINGS),
@@ -58,7 +58,7 @@ PARAMS = threshold_params(SETTINGS.vars) | {
 def backtest_patterns():
     @task(
         multiple_outputs=False,
-        doc_md="Runs the models over the history under the thresholds of the form, and saves the comparison.",
+        doc_md="Runs the models over the history with the thresholds in the form, and saves the comparison.",
     )
     def backtest(params=None) -> dict:
         from tallymark.backtest.plan import BacktestError, plan

@@ -1,28 +1,28 @@
 """
-### From a chunk in S3 to a file of detections (Mechanism Y)
+### From chunks in S3 to detection files (Mechanism Y)
 
 | task | what it does |
 | --- | --- |
-| `wait_for_chunk` | pokes once a second, until the bucket holds a chunk that the ledger lacks |
-| `load` | takes new chunks into the warehouse, each with its ledger row in one transaction |
-| `build` | `dbt build`: state, patterns, detections and the sanity tests; if one fails, nothing goes out |
-| `export` | writes new detections to S3, 50 rows to a file |
+| `wait_for_chunk` | looks for new chunks in the bucket every second |
+| `load` | loads new chunks into the warehouse, each with its ledger row in one transaction |
+| `build` | runs `dbt build`: state, patterns, detections and sanity tests; if a test fails, nothing is exported |
+| `export` | writes new detections to S3, 50 rows per file |
 
-**When nothing lands** for 50 seconds the other tasks have nothing to do, and the run ends. That is normal. Runs with
-work have a note that says what they did.
+**No new chunks:** after 50 seconds, the run ends, and the other tasks do nothing. This is normal. Runs with work get a
+note with their results.
 
-**When it is late** look at the duration of `build` and at how many chunks `load` took in one run: it takes all
-that wait (at most `TALLYMARK_MAX_CHUNKS_PER_RUN`), so a run after a pause is longer and the next one normal again.
+**Slow run:** check the duration of `build`, and how many chunks `load` took. A run takes all waiting chunks (at most
+`TALLYMARK_MAX_CHUNKS_PER_RUN`), so the first run after a pause takes longer.
 
-**When it is red** read the log of the red task; it says which chunk, model or test failed and what to do.
-Nothing is lost: the next run goes on where this one stopped, and detections are exported exactly once.
-Clearing a task, or the whole run, is safe at any time.
+**Failed run:** read the log of the failed task. It names the chunk, model or test, and says what to do. Nothing is
+lost: the next run continues where this one stopped, and detections are exported exactly once. You can clear a task or
+a whole run at any time.
 
-**Triggered by hand** it takes two parameters: how many chunks at most, and whether to stay dry, which loads, builds
-and tests but exports nothing; the next run exports what a dry one held back.
+**Manual run:** the form has two parameters: the maximum number of chunks, and a dry run, which loads, builds and tests
+but exports nothing. The next run exports its detections.
 
-**What it found** is on the page Detections, in the log of `export`, and in the note of the run. Other DAGs can be
-scheduled on the asset `detections`, which has an event for each run that wrote files.
+**Results** are on the Detections page, in the log of `export`, and in the note of the run. To start your own DAG on new
+detections, schedule it on the `detections` asset. Each run that writes files adds an event to it.
 """
 
 from datetime import datetime
@@ -37,7 +37,7 @@ SETTINGS = Settings()
 POKE_SECONDS = 1
 GIVE_UP_SECONDS = 50
 DETECTIONS = Asset(name="detections", uri=f"s3://{SETTINGS.bucket}/{SETTINGS.output_prefix}detections")
-# Through an alias, as an asset that is an outlet itself has an event for each run, files or not.
+# An alias, because an asset that is itself an outlet gets an event for each run, even without files.
 NEW_DETECTIONS = AssetAlias(name="new detections")
 PARAMS = {
     "max_chunks": Param(
@@ -45,19 +45,19 @@ PARAMS = {
         type="integer",
         minimum=1,
         maximum=100_000,
-        title="Chunks at most",
-        description="How many of the waiting chunks this run takes; the next one takes the rest.",
+        title="Maximum number of chunks",
+        description="This run takes at most this many of the waiting chunks. The next run takes the rest.",
     ),
     "dry_run": Param(
         False,
         type="boolean",
         title="Dry run",
-        description="Load, build and test, and log the detections, but export nothing. The next run exports them.",
+        description="Load, build, test, and log the detections, but export nothing. The next run exports them.",
     ),
 }
 
 
-def _is_there_work(files: list[dict], **context) -> bool:
+def _has_work(files: list[dict], **context) -> bool:
     from tallymark.intake.listing import has_newly_ignored, waiting_chunks
     from tallymark.store import StoredObject
     from tallymark.warehouse.ledger_index import LedgerIndex
@@ -70,7 +70,7 @@ def _is_there_work(files: list[dict], **context) -> bool:
     )
 
 
-def _tell_of_failure(context) -> None:
+def _alert_failure(context) -> None:
     from tallymark.on_airflow.notify import send
     from tallymark.publish.alerts import Alerts
 
@@ -82,12 +82,12 @@ def _tell_of_failure(context) -> None:
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
-    description="From a chunk of transactions in S3 to a file of detections.",
+    description="Loads new transactions from S3, detects patterns, and exports the detections.",
     doc_md=__doc__,
     tags=["tallymark"],
     owner_links=owner_links(SETTINGS),
     params=PARAMS,
-    default_args=default_args(SETTINGS, on_failure_callback=[_tell_of_failure, explain]),
+    default_args=default_args(SETTINGS, on_failure_callback=[_alert_failure, explain]),
 )
 def detect_patterns():
     wait_for_chunk = ChunkSensor(
@@ -96,30 +96,29 @@ def detect_patterns():
         bucket_key=f"{SETTINGS.transactions_prefix}*",
         wildcard_match=True,
         metadata_keys=["Key", "ETag", "Size", "LastModified"],
-        check_fn=_is_there_work,
+        check_fn=_has_work,
         aws_conn_id=SETTINGS.aws_conn_id,
         poke_interval=POKE_SECONDS,
         timeout=GIVE_UP_SECONDS,
         mode="poke",
         pool="default_pool",
         retries=2,
-        doc_md="Waits for a chunk that the ledger lacks, or for something that an earlier run left unfinished. "
-        "Returns whether there is any such work.",
+        doc_md="Waits for a new chunk, or finds unfinished work of an earlier run. Returns whether there is work.",
     )
 
-    @task(multiple_outputs=False, doc_md="Takes new chunks into the warehouse, in natural order of their keys.")
-    def load(is_there_work: bool | None, params=None) -> dict | None:
+    @task(multiple_outputs=False, doc_md="Loads new chunks into the warehouse, in natural order of their keys.")
+    def load(has_work: bool | None, params=None) -> dict | None:
         from tallymark.on_airflow.notify import send
         from tallymark.pipeline.load import load_chunks
         from tallymark.publish.alerts import Alerts
 
-        # None, if somebody marked the sensor as a success by hand.
-        if is_there_work is False:
+        # None if somebody marked the sensor as successful by hand.
+        if has_work is False:
             Alerts(SETTINGS, send).nothing_landed()
             return None
         return load_chunks(SETTINGS, open_bucket(SETTINGS), max_chunks=params["max_chunks"])
 
-    @task(multiple_outputs=False, doc_md="Runs dbt build. A failing sanity test holds the export back.")
+    @task(multiple_outputs=False, doc_md="Runs dbt build. If a sanity test fails, nothing is exported.")
     def build(loaded: dict | None) -> dict | None:
         from tallymark.on_airflow.engine import use_connection
         from tallymark.pipeline.build import build_models
@@ -130,7 +129,7 @@ def detect_patterns():
 
     @task(
         multiple_outputs=False,
-        doc_md="Writes the new detections to S3, 50 rows to a file, each exactly once; then the page follows.",
+        doc_md="Writes new detections to S3, 50 rows per file, each exactly once. Then updates the Detections page.",
         outlets=[NEW_DETECTIONS],
     )
     def export(built: dict | None, params=None, dag_run=None, outlet_events=None) -> dict | None:
@@ -142,7 +141,7 @@ def detect_patterns():
             return None
         if params["dry_run"]:
             report_dry_run(SETTINGS, dag_run.start_date)
-            raise AirflowSkipException("Dry run: nothing was exported. The next run exports what this one found.")
+            raise AirflowSkipException("Dry run: nothing was exported. The next run exports these detections.")
         exported, put = export_and_report(SETTINGS, open_bucket(SETTINGS), send, since=dag_run.start_date)
         if put.keys:
             extra = {"detections": put.detections, "files": put.keys}

@@ -1,4 +1,4 @@
-"""A backtest against a replay with its thresholds, and what it must leave alone."""
+"""Backtests give the same detections as replays with the same thresholds, and leave the stream unchanged."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def settings_of(out: Path, **given) -> Settings:
 
 
 def run_backtest(settings: Settings, store: FolderStore, vars: dict, first="", last="") -> tuple[dict, list[dict]]:
-    """The summary, and the rows of detections.csv."""
+    """Run a backtest. Returns its summary and the rows of detections.csv."""
     summary = backtest(settings, store, plan(settings, vars, first, last))
     files = {
         stored.key.rpartition("/")[2]: store.get(stored).decode()
@@ -60,7 +60,7 @@ def run_backtest(settings: Settings, store: FolderStore, vars: dict, first="", l
 
 
 def side(rows: list[dict], name: str) -> list[tuple]:
-    """Chunk, pattern, merchant, customer and evidence of all detections of the stream or of the backtest."""
+    """Return chunk, pattern, merchant, customer and evidence of each detection of one side, sorted."""
     return sorted(
         (int(row[f"{name}_chunk_seq"]), row["pattern_id"], row["merchant"], row["customer"], row[f"{name}_evidence"])
         for row in rows
@@ -76,8 +76,8 @@ def write_stream(chance: random.Random, data: Path, chunks: list, importance: li
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_thresholds_of_each_chunk_change_nothing(data, out, store, seed):
-    """Thresholds and customer importance change in mid-stream; portions are small."""
+def test_backtest_without_vars_changes_nothing(data, out, store, seed):
+    """Thresholds and customer importance change halfway through the stream."""
     chance = random.Random(seed)
     chunks, importance, first = random_stream(chance)
     _, other_importance, second = random_stream(chance)
@@ -98,7 +98,7 @@ def test_thresholds_of_each_chunk_change_nothing(data, out, store, seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_other_thresholds_equal_a_replay(data, out, store, tmp_path, seed):
+def test_backtest_equals_replay(data, out, store, tmp_path, seed):
     chance = random.Random(seed)
     chunks, importance, thresholds = random_stream(chance)
     _, _, others = random_stream(chance)
@@ -111,14 +111,14 @@ def test_other_thresholds_equal_a_replay(data, out, store, tmp_path, seed):
     assert [detection[:4] for detection in side(rows, "stream")] == [
         tuple(one) for one in detect(chunks, importance, thresholds)
     ]
-    # The evidence, too.
+    # The oracle has no evidence, so compare that with a replay.
     replay(data, tmp_path / "replayed", vars=others)
     _, same = run_backtest(settings_of(tmp_path / "replayed", vars=others), store, {})
     assert side(rows, "backtest") == side(same, "stream")
 
 
 def six_chunks() -> list[list[Row]]:
-    """In which all patterns fire under THRESHOLDS."""
+    """Six chunks in which every pattern has detections under THRESHOLDS."""
     chance = random.Random(7)
     customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
     drawn = [[chance.choice(customers) for _ in range(30)] for _ in range(6)]
@@ -130,7 +130,7 @@ IMPORTANCE = [(f"C{i}", merchant, str(i * 7 % 9)) for i in range(15) for merchan
 
 @pytest.fixture
 def stream(data, out) -> Settings:
-    """What is left of a stream of six chunks."""
+    """The settings of a warehouse after a stream of six chunks."""
     write_importance(data, IMPORTANCE)
     for number, rows in enumerate(six_chunks(), start=1):
         write_chunk(data, f"chunk_{number}", rows)
@@ -138,8 +138,8 @@ def stream(data, out) -> Settings:
     return settings_of(out, vars=THRESHOLDS)
 
 
-def test_range_of_chunks(stream, store, tmp_path):
-    """Thresholds that are tried from one chunk on equal a replay in which they were changed there."""
+def test_range_of_chunks_equals_replay_with_change(stream, store, tmp_path):
+    """A backtest from chunk 3 to 5 equals a replay of five chunks whose thresholds change at chunk 3."""
     others = THRESHOLDS | {"child_min_transactions": 3, "upgrade_top_percent": 20}
     _, rows = run_backtest(stream, store, others, first="chunk_3", last="5")
     data, out = tmp_path / "other data", tmp_path / "changed"
@@ -154,12 +154,12 @@ def test_range_of_chunks(stream, store, tmp_path):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder but the results of backtests."""
+    """Return the contents of all files in a folder, except the results of backtests."""
     paths = [path for path in folder.rglob("*") if path.is_file() and "backtests" not in path.parts]
     return {str(path): path.read_bytes() for path in paths}
 
 
-def test_live_warehouse_and_output_stay_as_they_are(stream, out, store):
+def test_live_warehouse_and_output_are_unchanged(stream, out, store):
     before = contents(out)
     run_backtest(stream, store, {"child_min_transactions": 1})
     assert contents(out) == before
@@ -167,8 +167,8 @@ def test_live_warehouse_and_output_stay_as_they_are(stream, out, store):
     assert left.name == "lock"
 
 
-def test_two_at_once_and_one_that_was_killed(stream, out, store, processes):
-    """They take turns at nothing, and what a killed one left is gone after the next one."""
+def test_concurrent_and_killed_backtests(stream, out, store, processes):
+    """Two backtests run at once, and the next backtest deletes the folder of a killed one."""
     tried = plan(stream, {"child_min_transactions": 1})
     alone = backtest(stream, store, tried)
     killed = processes.Process(target=backtest, args=(stream, store, tried, _die))
@@ -193,24 +193,24 @@ def _die(done: int, total: int, text: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_what_cannot_be_tried_is_refused(stream, tmp_path, store):
+def test_invalid_plan_is_rejected(stream, tmp_path, store):
     with pytest.raises(SettingsError, match="upgrade_top_percent is 101: it must be a number from 0 to 100"):
         plan(stream, {"upgrade_top_percent": 101})
     with pytest.raises(SettingsError, match="unknown vars: no_such_threshold"):
         plan(stream, {"no_such_threshold": 1})
-    with pytest.raises(BacktestError, match=r"No chunk chunk_99 was released\. Give its key"):
+    with pytest.raises(BacktestError, match=r"There is no released chunk chunk_99\. Give the key"):
         plan(stream, {}, last="chunk_99")
-    with pytest.raises(BacktestError, match="The first chunk, 3, comes after the last one, chunk_2"):
+    with pytest.raises(BacktestError, match=r"The first chunk \(3\) comes after the last chunk \(chunk_2\)"):
         plan(stream, {}, first="3", last="chunk_2")
     with pytest.raises(BacktestError, match="There is no warehouse"):
         plan(settings_of(tmp_path / "nowhere"), {})
-    with pytest.raises(BacktestError, match=r"take too long: .* rows of .* chunks: about \d+ s.*BACKTEST_SECONDS"):
+    with pytest.raises(BacktestError, match=r"take too long: .* rows in .* chunks: about \d+ s.*BACKTEST_SECONDS"):
         plan(stream.model_copy(update={"backtest_seconds": 1.0}), {})
-    with pytest.raises(BacktestError, match=r"too much disk: .*TALLYMARK_BACKTEST_BYTES allows 0\.0 MiB"):
+    with pytest.raises(BacktestError, match=r"too much disk space: .*TALLYMARK_BACKTEST_BYTES allows 0\.0 MiB"):
         plan(stream.model_copy(update={"backtest_bytes": 1}), {})
 
 
-def test_nothing_was_released_yet(data, out):
+def test_no_released_chunk_is_an_error(data, out):
     with connect(settings_of(out)):
         pass
     with pytest.raises(BacktestError, match="No chunk has been released yet"):
@@ -218,9 +218,9 @@ def test_nothing_was_released_yet(data, out):
 
 
 @pytest.mark.parametrize(("limit", "unit"), [("backtest_seconds", "s"), ("backtest_bytes", "MiB")])
-def test_stopped_at_its_limits(stream, out, store, limit, unit):
+def test_backtest_stops_at_limit(stream, out, store, limit, unit):
     tried = plan(stream, {})
-    with pytest.raises(BacktestError, match=rf"It was stopped.* {unit}.*TALLYMARK_{limit.upper()}"):
+    with pytest.raises(BacktestError, match=rf"The backtest was stopped.* {unit}.*TALLYMARK_{limit.upper()}"):
         backtest(stream.model_copy(update={limit: 0.001}), store, tried)
     assert [path.name for path in (out / "backtests").iterdir()] == ["lock"]
     assert not list(store.list(folder("output/")))

@@ -43,7 +43,7 @@ class Stream:
             assert self.site.json(f"/api/{part}")["snapshot"]["open_issues"] == len(issues)
         assert len(self.site.get("/api/open_issues.csv").text.splitlines()) == len(issues) + 1
         number = {0: "", 1: "1 open issue"}.get(len(issues), f"{len(issues)} open issues")
-        assert summary(loaded, exported).endswith(f"; {number}: see Detections.") == bool(issues)
+        assert summary(loaded, exported).endswith(f"; {number}: see the Detections page.") == bool(issues)
         return [(row["kind"], row["about"]) for row in issues]
 
 

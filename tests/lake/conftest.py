@@ -1,4 +1,4 @@
-"""The engines of the lake, and a small stream for them."""
+"""Spark engines for the tests, and a small stream."""
 
 import random
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def apache_spark(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(params=["sail", pytest.param("apache_spark", marks=pytest.mark.spark)], autouse=True)
 def engine(request, tmp_path, monkeypatch) -> str:
-    """Raw rows and state are on this engine; Sail needs a location for its tables."""
+    """The engine that holds raw rows and state. Sail needs a location for its tables."""
     monkeypatch.setenv("SPARK_REMOTE", request.getfixturevalue(request.param))
     monkeypatch.setenv("TALLYMARK_ENGINE", "spark")
     monkeypatch.setenv("TALLYMARK_LAKE_LOCATION", f"file://{tmp_path}/lake")
@@ -34,7 +34,7 @@ def engine(request, tmp_path, monkeypatch) -> str:
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """Three chunks in which all three patterns fire under THRESHOLDS."""
+    """Three chunks in which every pattern has detections under THRESHOLDS."""
     chance = random.Random(7)
     customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
     for number in range(1, 4):
@@ -48,7 +48,7 @@ def data(tmp_path) -> Path:
 
 @pytest.fixture
 def expected(data, tmp_path, monkeypatch) -> dict[str, list[str]]:
-    """What DuckDB makes of the data, part by part."""
+    """The results of the same stream on DuckDB, by part."""
     with monkeypatch.context() as patched:
         patched.setenv("TALLYMARK_ENGINE", "duckdb")
         replay(data, tmp_path / "duckdb", vars=THRESHOLDS)

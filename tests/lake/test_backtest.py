@@ -1,4 +1,4 @@
-"""A backtest of a stream whose raw rows are on Spark."""
+"""Backtest of a stream whose raw rows are on Spark."""
 
 import json
 
@@ -15,7 +15,8 @@ from tallymark.store.folder import FolderStore
 pytestmark = pytest.mark.system
 
 
-def answer(data, out, vars) -> list[dict]:
+def changes(data, out, vars) -> list[dict]:
+    """Replay the data, run a backtest, and return its detections."""
     replay(data, out, vars=THRESHOLDS)
     settings = Settings(warehouse=out / "warehouse.duckdb", vars=THRESHOLDS, backtest_rows=100)
     store = FolderStore(data, target=out)
@@ -24,12 +25,12 @@ def answer(data, out, vars) -> list[dict]:
     return json.loads(store.get(stored))
 
 
-def test_backtest(data, tmp_path, monkeypatch):
+def test_backtest_equals_duckdb(data, tmp_path, monkeypatch):
     vars = {"child_min_transactions": 3, "upgrade_top_percent": 20}
-    found = answer(data, tmp_path / "out", vars)
+    found = changes(data, tmp_path / "out", vars)
     assert {row["change"] for row in found} > {"earlier", "unchanged"}
     write_chunk(data, "chunk_4", [Row("C0", "M9", "F", "1")] * 5)
     assert replay(data, tmp_path / "out", vars=THRESHOLDS)["detections"] == 1
     (data / "input/transactions/chunk_4").unlink()
     monkeypatch.setenv("TALLYMARK_ENGINE", "duckdb")
-    assert found == answer(data, tmp_path / "duckdb", vars)
+    assert found == changes(data, tmp_path / "duckdb", vars)

@@ -1,4 +1,4 @@
-"""Spark in the hands of people: the doctor, dbt commands, and a server that is not there."""
+"""Manual commands on Spark: doctor, dbt and build. Also a server that does not answer."""
 
 import pytest
 from support.oracle import Row
@@ -10,11 +10,11 @@ from tallymark.local.replay import replay
 from tallymark.settings import Settings
 
 
-def test_doctor(engine, tmp_path, monkeypatch):
+def test_doctor_checks_spark(engine, tmp_path, monkeypatch):
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     [finding] = check_lake(settings)
     assert str(finding) == "works        spark        it answers, computes exactly, and Delta tables can be created"
-    # Sail keeps the files of tables that are dropped.
+    # Sail does not delete the files of dropped tables.
     assert engine == "sail" or not list((tmp_path / "lake").glob("*/*"))
     monkeypatch.setenv("SPARK_REMOTE", "sc://127.0.0.1:1/;token=secret")
     [finding] = check_lake(settings)
@@ -22,19 +22,19 @@ def test_doctor(engine, tmp_path, monkeypatch):
 
 
 @pytest.mark.system
-def test_chunks_are_taken_while_spark_is_away(data, tmp_path, monkeypatch):
+def test_chunks_are_loaded_while_spark_is_down(data, tmp_path, monkeypatch):
     out = tmp_path / "out"
     replay(data, out, vars=THRESHOLDS)
     write_chunk(data, "chunk_4", [Row("C0", "M9", "F", "1")] * 5)
-    with monkeypatch.context() as away:
-        away.setenv("SPARK_REMOTE", "sc://127.0.0.1:1")
+    with monkeypatch.context() as down:
+        down.setenv("SPARK_REMOTE", "sc://127.0.0.1:1")
         with pytest.raises(LakeError, match="the next run continues where this one stopped"):
             replay(data, out, vars=THRESHOLDS)
     assert replay(data, out, vars=THRESHOLDS) == {"chunks": 0, "detections": 1, "files": 1}
 
 
 @pytest.mark.system
-def test_dbt_and_build_by_hand(data, tmp_path, monkeypatch, capfd):
+def test_manual_dbt_and_build(data, tmp_path, monkeypatch, capfd):
     out = tmp_path / "out"
     replay(data, out, vars=THRESHOLDS)
     before = detected(out)

@@ -1,4 +1,4 @@
-"""Raw rows and state moved to Spark and back."""
+"""Migration of raw rows and state to Spark and back."""
 
 import pytest
 from support.oracle import Row
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def out(data, tmp_path, monkeypatch):
-    """A warehouse of DuckDB that has taken two of three chunks and has not built the second."""
+    """A DuckDB warehouse that has processed two of three chunks."""
     out = tmp_path / "out"
     waiting = data / "input/transactions/chunk_3"
     waiting.rename(tmp_path / "chunk_3")
@@ -41,7 +41,7 @@ def contents(data, out) -> dict[str, list[str]]:
     return certify.contents(data, certify.Way("any", out, 0))
 
 
-def test_there_and_back(data, out, settings, store, expected, monkeypatch):
+def test_migration_there_and_back(data, out, settings, store, expected, monkeypatch):
     before = exported(out)
     assert migrate_engine(settings, store, "spark")["rows"] == 120
     with connect(settings, read_only=True) as warehouse:
@@ -60,8 +60,8 @@ def test_there_and_back(data, out, settings, store, expected, monkeypatch):
     assert audit(Settings(warehouse=settings.warehouse, vars=THRESHOLDS), store)["tests"] > 10
 
 
-def test_nothing_is_switched_unless_the_audit_passes(data, out, settings, store, monkeypatch):
-    """A row that nobody loaded has been added by hand."""
+def test_failed_audit_prevents_migration(data, out, settings, store, monkeypatch):
+    """Somebody has deleted a detection by hand."""
     with connect(settings) as warehouse:
         warehouse.execute("delete from detections where detection_id = 1")
     before = settings.warehouse.read_bytes()
@@ -71,7 +71,7 @@ def test_nothing_is_switched_unless_the_audit_passes(data, out, settings, store,
     assert not list(out.glob("*migration*"))
 
 
-def test_what_cannot_be_moved(data, out, settings, store, monkeypatch):
+def test_impossible_migration_is_rejected(data, out, settings, store, monkeypatch):
     with pytest.raises(MigrationError, match="The raw rows are already in the warehouse"):
         migrate_engine(settings, store, "duckdb")
     migrate_engine(settings, store, "spark")

@@ -1,8 +1,8 @@
 """The pipeline with raw rows and state on Spark.
 
-In the gate that is Sail, an engine without Java that speaks Spark's protocol and much of its SQL. It has no deletion
-vectors, no collations, no conflicts between concurrent writers that we know of, and keeps its catalog in memory. With
-``make test-spark`` it is Apache Spark with Delta.
+``make test`` uses Sail, an engine without Java that speaks Spark's protocol and much of its SQL. It has no deletion
+vectors and no collations, reports no conflicts between concurrent writers, and keeps its catalog in memory.
+``make test-spark`` uses Apache Spark with Delta.
 """
 
 import itertools
@@ -33,7 +33,7 @@ def contents(data: Path, out: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("batch", [1, None])
-def test_a_stream_is_that_of_duckdb(data, tmp_path, expected, batch):
+def test_stream_equals_duckdb(data, tmp_path, expected, batch):
     out = tmp_path / "spark"
     replay(data, out, batch=batch, vars=THRESHOLDS)
     assert {line.split(", ")[1] for line in expected["detections"]} == {"'PatId1'", "'PatId2'", "'PatId3'"}
@@ -43,7 +43,7 @@ def test_a_stream_is_that_of_duckdb(data, tmp_path, expected, batch):
 
 
 def test_exact_arithmetic(tmp_path, data):
-    """The macros of whole numbers, against Python."""
+    """Macros for integer arithmetic give the same results as Python."""
     chance = random.Random(3)
     sums = [
         chance.choice((-1, 1)) * chance.randrange(10 ** chance.choice((1, 5, 17, 18, 19, 22, 27))) for _ in range(300)
@@ -70,14 +70,14 @@ def test_exact_arithmetic(tmp_path, data):
     rows = lake.run(["show", "--inline", query, "--limit", "-1"]).result[0].agate_table.rows
     for row, units, count in zip(rows, sums, counts, strict=True):
         sign = -1 if units < 0 else 1
-        whole, left = divmod(abs(units), count)
+        quotient, remainder = divmod(abs(units), count)
         assert int(row["units"]) == units
-        assert Decimal(row["average"]).scaleb(18) == sign * whole
-        assert int(row["rest"]) == sign * (left * 10**18 // count)
+        assert Decimal(row["average"]).scaleb(18) == sign * quotient
+        assert int(row["rest"]) == sign * (remainder * 10**18 // count)
 
 
 def killed(data: Path, out: Path, number: int, processes) -> str | None:
-    """Replay with a kill before a statement; returns the statement, or None if there were fewer."""
+    """Replay, and kill the process before a statement. Returns the statement, or None if the replay had fewer."""
     late = out.with_name("late.sql")
     process = processes.Process(target=spark.run, args=(data, out, THRESHOLDS, number, late, dict(os.environ)))
     process.start()
@@ -94,10 +94,10 @@ STATEMENTS = [
 
 
 @pytest.mark.parametrize(("engine", "numbers"), STATEMENTS, indirect=["engine"])
-def test_killed_before_a_statement_that_runs_late(data, tmp_path, expected, processes, numbers):
-    """A build dies before a statement on Spark; the next one does all; then the statement arrives after all.
+def test_late_statement_of_killed_build_is_harmless(data, tmp_path, expected, processes, numbers):
+    """A build is killed before a statement on Spark. The next build completes, and then the statement still runs.
 
-    Each chunk lands after the statement of the one before has arrived.
+    Each chunk lands after the late statement of the previous one.
     """
     out, source = tmp_path / "spark", data / "input/transactions"
     waiting = [path.rename(tmp_path / path.name) for path in sorted(source.iterdir())]
@@ -128,7 +128,7 @@ def test_killed_between_warehouse_and_spark(tmp_path, processes):
     stream.must_be_as_if_undisturbed()
 
 
-def test_rows_on_spark_are_not_looked_for_in_the_warehouse(data, tmp_path, monkeypatch):
+def test_duckdb_engine_rejects_warehouse_with_rows_on_spark(data, tmp_path, monkeypatch):
     out = tmp_path / "spark"
     replay(data, out, vars=THRESHOLDS)
     write_chunk(data, "chunk_4", [Row("C0", "M9", "F", "1")] * 5)
@@ -138,15 +138,15 @@ def test_rows_on_spark_are_not_looked_for_in_the_warehouse(data, tmp_path, monke
     assert replay(data, out, vars=THRESHOLDS)["detections"] == 1
 
 
-def test_a_warehouse_with_rows_of_its_own_is_not_taken_to_spark_in_passing(data, tmp_path, expected):
+def test_spark_engine_rejects_warehouse_with_own_rows(data, tmp_path, expected):
     write_chunk(data, "chunk_4", [Row("C0", "M9", "F", "1")] * 5)
     with pytest.raises(LakeError, match="holds its raw rows and state itself"):
         replay(data, tmp_path / "duckdb", vars=THRESHOLDS)
 
 
 @pytest.mark.system
-def test_a_copy_of_a_warehouse_is_refused(data, tmp_path):
-    """Both go on from the same state; the one that comes second would add to what the other has added."""
+def test_copy_of_warehouse_is_rejected(data, tmp_path):
+    """The copy would add its rows to the state a second time."""
     out, copy = tmp_path / "spark", tmp_path / "copy"
     replay(data, out, vars=THRESHOLDS)
     shutil.copytree(out, copy)

@@ -1,4 +1,4 @@
-"""What must not count on Spark, and what is refused there; each with a control that shows what would happen."""
+"""Rows, statements and settings on Spark that must not affect the result. Some tests also remove the protection."""
 
 import re
 import shutil
@@ -43,7 +43,7 @@ def schema(settings) -> str:
 
 
 def without_load_id(tmp_path, monkeypatch) -> None:
-    """Use a copy of the dbt project in which rows count by their chunk alone."""
+    """Use a copy of the dbt project in which rows count regardless of their load_id."""
     project = tmp_path / "project"
     shutil.copytree(DBT_PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     macros = project / "macros/lake/hand_over.sql"
@@ -55,8 +55,8 @@ def without_load_id(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("is_weakened", [False, True], ids=["as it is", "without load_id"])
-def test_rows_that_arrived_twice(data, out, tmp_path, monkeypatch, is_weakened):
-    """A build dies after its rows arrived on Spark, before the warehouse noted it."""
+def test_rows_sent_twice_count_once(data, out, tmp_path, monkeypatch, is_weakened):
+    """A build dies after its rows have reached Spark, but before the warehouse has recorded that."""
     operate = on_spark.OnSpark._operate
 
     def operate_and_die(self, *arguments, **named):
@@ -75,8 +75,8 @@ def test_rows_that_arrived_twice(data, out, tmp_path, monkeypatch, is_weakened):
 
 
 @pytest.mark.parametrize("is_shared", [False, True], ids=["as it is", "one schema for all builds"])
-def test_a_statement_of_an_earlier_build(data, tmp_path, monkeypatch, is_shared):
-    """It has read its rows long ago, and replaces batch_candidates just before they are handed back."""
+def test_late_statement_of_earlier_build_is_harmless(data, tmp_path, monkeypatch, is_shared):
+    """It read its rows earlier, and replaces batch_candidates just before these are copied to the warehouse."""
     out = tmp_path / "out"
     if is_shared:
         use = on_spark.OnSpark._use
@@ -102,7 +102,7 @@ def test_a_statement_of_an_earlier_build(data, tmp_path, monkeypatch, is_shared)
     assert found == (0 if is_shared else 1)
 
 
-def test_a_changed_row_is_found_by_the_audit(data, out, settings, schema):
+def test_audit_finds_changed_row(data, out, settings, schema):
     replay(data, out, vars=THRESHOLDS)
     store = FolderStore(data, target=out)
     audit(settings, store)
@@ -114,7 +114,7 @@ def test_a_changed_row_is_found_by_the_audit(data, out, settings, schema):
 
 
 @pytest.mark.parametrize("mark", [1, 99], ids=["behind", "ahead"])
-def test_state_of_another_time(data, out, settings, schema, mark):
+def test_restored_state_is_rejected(data, out, settings, schema, mark):
     spark.sql(f"update {schema}.merchants set last_chunk_seq = {mark}")
     with pytest.raises(
         LakeError, match=rf"merchants ends with chunk {mark}; by the ledger it must end between 3 and 4"
@@ -125,7 +125,7 @@ def test_state_of_another_time(data, out, settings, schema, mark):
     audit(settings, FolderStore(data, target=out))
 
 
-def test_ansi_mode_off(engine, data, out, monkeypatch):
+def test_ansi_mode_off_is_rejected(engine, data, out, monkeypatch):
     if engine == "sail":
         pytest.skip("Sail is always in ANSI mode")
     with monkeypatch.context() as patched, pytest.raises(LakeError, match=r"ANSI mode is off.*Nothing was changed"):
@@ -134,8 +134,8 @@ def test_ansi_mode_off(engine, data, out, monkeypatch):
     assert replay(data, out, vars=THRESHOLDS)["detections"] == 1
 
 
-def test_another_collation(engine, data, tmp_path):
-    """It can be the default of a schema, or of a catalog."""
+def test_other_collation_is_rejected(engine, data, tmp_path):
+    """The collation comes from the schema's default. A catalog's default has the same effect."""
     if engine == "sail":
         pytest.skip("Sail has no collations")
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
@@ -148,7 +148,7 @@ def test_another_collation(engine, data, tmp_path):
 
 
 def test_no_build_reads_all_raw_rows(data, out, tmp_path, schema, monkeypatch):
-    """The files of older chunks are away while a build runs."""
+    """The build works without the files of older chunks."""
     aside = tmp_path / "aside"
     aside.mkdir()
     files = list((tmp_path / "lake" / schema / "raw_transactions").glob("*.parquet"))

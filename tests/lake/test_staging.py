@@ -1,4 +1,4 @@
-"""The way of rows between the warehouse and Spark through a bucket."""
+"""Staging of rows between the warehouse and Spark in a bucket."""
 
 import os
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def engine(moto, monkeypatch) -> str:
-    """Sail that finds the S3 server; Apache Spark would need jars of another 600 MB."""
+    """Sail with access to the S3 server. Apache Spark would need another 600 MB of jars."""
     environment = {
         "AWS_ENDPOINT": moto.url,
         "AWS_ALLOW_HTTP": "true",

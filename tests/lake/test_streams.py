@@ -1,6 +1,6 @@
-"""Longer streams on Spark: against the oracle, and against what DuckDB makes of them.
+"""Longer streams on Spark, compared with the oracle and with DuckDB.
 
-In ``make test-system`` on Sail, in ``make test-spark`` on Apache Spark.
+``make test-system`` uses Sail, ``make test-spark`` uses Apache Spark.
 """
 
 import random
@@ -44,7 +44,7 @@ def test_random_streams(tmp_path, seed):
 
 @pytest.mark.parametrize("shuffle", [None, 3], ids=["natural", "shuffled"])
 def test_banksim(tmp_path, banksim, monkeypatch, engine, shuffle):
-    """All of it, in the order of the file and in another one, at once and in batches."""
+    """All of BankSim, in file order and shuffled, at once and in batches."""
     data = tmp_path / "data"
     certify.lay_out(banksim, data, shuffle)
     expected = certify.digest(on_duckdb(monkeypatch, data, tmp_path / "duckdb", {}))
@@ -58,7 +58,7 @@ def test_banksim(tmp_path, banksim, monkeypatch, engine, shuffle):
         assert audit(Settings(warehouse=way.out / "warehouse.duckdb"), store)["tests"] > 10
 
 
-def test_every_way_has_the_digest_of_duckdb(tmp_path, monkeypatch):
+def test_every_replay_has_digest_of_duckdb(tmp_path, monkeypatch):
     generate(tmp_path / "source", rows=40_000)
     data = tmp_path / "data"
     certify.lay_out(tmp_path / "source", data)
@@ -69,7 +69,7 @@ def test_every_way_has_the_digest_of_duckdb(tmp_path, monkeypatch):
 
 
 def test_bad_input(tmp_path, monkeypatch, engine):
-    """All cases of bad_input.yaml at once, with a good chunk before each."""
+    """All cases of bad_input.yaml in one stream, with a good chunk before each case."""
     data = tmp_path / "data"
     store = FolderStore(data)
     for number, case in enumerate(CASES):
@@ -80,7 +80,7 @@ def test_bad_input(tmp_path, monkeypatch, engine):
     replay(data, tmp_path / "out", vars=vars)
     found = certify.contents(data, certify.Way("spark", tmp_path / "out", 0))
     if engine == "sail":
-        # It takes a column whose rows of a file are all equal from the file's statistics, as a binary fraction.
+        # If all rows of a file have the same value, Sail reads it from the file's statistics as a binary fraction.
         del expected["merchants"], found["merchants"]
     assert found == expected
     assert len(expected["raw.rejected_rows"]) > 50

@@ -1,4 +1,4 @@
-"""Clients of S3 are made once for a connection, in the process that tasks are forked from."""
+"""S3 clients are created once per connection, in the process that tasks are forked from."""
 
 import json
 import os
@@ -21,7 +21,7 @@ print("MADE", len(made), bucket.open_bucket(Settings()).client in made)
 
 @pytest.fixture
 def client(monkeypatch):
-    """The client that a hook of a connection has."""
+    """Return a function that returns the client of a hook for a connection."""
     from tallymark.on_airflow import bucket
     from tallymark.speedups import s3
 
@@ -34,13 +34,13 @@ def client(monkeypatch):
     return of
 
 
-def test_a_connection_with_keys_has_one_client(client):
+def test_connection_with_keys_has_one_client(client):
     first = client(KEYS)
     assert client(KEYS) is first
     assert first.meta.config.read_timeout == 20
 
 
-def test_without_speedups_each_hook_has_a_client(client, monkeypatch):
+def test_hooks_share_no_client_without_speedups(client, monkeypatch):
     monkeypatch.setenv("TALLYMARK_SPEEDUPS", "false")
     assert client(KEYS) is not client(KEYS)
 
@@ -48,16 +48,16 @@ def test_without_speedups_each_hook_has_a_client(client, monkeypatch):
 @pytest.mark.parametrize(
     "changed", [{"login": "other"}, {"password": "another secret"}, {"extra": {"region_name": "eu-west-1"}}]
 )
-def test_a_connection_that_was_changed_has_another_client(client, changed):
+def test_changed_connection_gets_new_client(client, changed):
     assert client(KEYS) is not client(KEYS | changed)
 
 
-def test_the_sensor_has_a_client_of_its_own_with_shorter_time_outs(client):
+def test_sensor_client_has_shorter_timeouts(client):
     assert client(KEYS) is not client(KEYS, "ListingHook")
     assert client(KEYS, "ListingHook").meta.config.read_timeout == 10
 
 
-def test_config_of_the_connection_wins(client):
+def test_connection_config_takes_precedence(client):
     assert client(KEYS).meta.config.request_checksum_calculation == "when_required"
     assert client(KEYS).meta.config.response_checksum_validation == "when_required"
     more = {"request_checksum_calculation": "when_supported", "s3": {"addressing_style": "virtual"}, "read_timeout": 7}
@@ -67,7 +67,7 @@ def test_config_of_the_connection_wins(client):
     assert (config.response_checksum_validation, config.connect_timeout) == ("when_required", 5)
 
 
-def test_bucket_has_the_settings(client):
+def test_open_bucket_uses_settings(client):
     from tallymark.on_airflow.bucket import has_connection, open_bucket
 
     client(KEYS)
@@ -80,7 +80,7 @@ def test_bucket_has_the_settings(client):
 
 
 @pytest.mark.parametrize("extra", [{}, {"role_arn": "arn:aws:iam::123456789012:role/reader"}])
-def test_keys_that_change_while_the_connection_stays_are_looked_up_each_time(client, monkeypatch, extra):
+def test_temporary_keys_are_looked_up_each_time(client, monkeypatch, extra):
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
     monkeypatch.setattr(AwsGenericHook, "get_client_type", lambda *_, **__: object())
@@ -89,9 +89,9 @@ def test_keys_that_change_while_the_connection_stays_are_looked_up_each_time(cli
 
 
 @pytest.mark.parametrize(
-    ("connection", "says"), in_gate([(KEYS, "MADE 2 True"), (None, "MADE 0 False")], (KEYS, "MADE 2 True"))
+    ("connection", "line"), in_gate([(KEYS, "MADE 2 True"), (None, "MADE 0 False")], (KEYS, "MADE 2 True"))
 )
-def test_tasks_inherit_the_clients_if_the_connection_is_in_the_environment(tmp_path, connection, says):
+def test_tasks_inherit_clients_of_environment_connection(tmp_path, connection, line):
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path),
         "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
@@ -99,4 +99,4 @@ def test_tasks_inherit_the_clients_if_the_connection_is_in_the_environment(tmp_p
     }
     environment |= {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection)} if connection else {}
     done = subprocess.run([sys.executable, "-c", LOADED], env=environment, capture_output=True, text=True, timeout=600)
-    assert says in done.stdout.splitlines(), done.stderr
+    assert line in done.stdout.splitlines(), done.stderr

@@ -1,4 +1,4 @@
-"""The DAGs as Airflow reads them."""
+"""The DAGs, as parsed by Airflow."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def airflow_home(tmp_path_factory):
 
 
 def described(airflow_home, **settings: str) -> dict:
-    """What a fresh process of Airflow finds in dags/."""
+    """Run DESCRIBE on dags/ in a new Airflow process, and return what it prints."""
     environment = os.environ | {
         "AIRFLOW_HOME": str(airflow_home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -124,9 +124,9 @@ WRONG = {
 }
 
 
-def test_settings_that_cannot_be_used_are_the_last_lines_of_the_import_error(airflow_home):
+def test_invalid_settings_end_the_import_error(airflow_home):
     found = described(airflow_home, **{name: value for name, (value, _) in WRONG.items()})
-    first, *others = [f"{name}{says}" for name, (_, says) in WRONG.items()]
+    first, *others = [f"{name}{message}" for name, (_, message) in WRONG.items()]
     assert found["dags"] == {}
     assert len(found["errors"]) == 3
     for error in found["errors"].values():
@@ -150,12 +150,12 @@ print("DAGS", json.dumps({
     "described": {name: bool(dag.params.get_param(name).description) for name in dag.params},
     "owner_links": dag.owner_links,
     "outlets": [outlet.name for outlet in dag.get_task("export").outlets],
-    "told_of_failure": [task.task_id for task in dag.tasks if not task.on_failure_callback],
+    "without_failure_callback": [task.task_id for task in dag.tasks if not task.on_failure_callback],
 }))
 """
 
 
-def test_the_trigger_form_and_what_others_are_told(airflow_home, monkeypatch):
+def test_trigger_form_owner_outlets_and_callbacks(airflow_home, monkeypatch):
     monkeypatch.setitem(globals(), "DESCRIBE", IN_THE_UI)
     assert described(airflow_home, TALLYMARK_OWNER_LINK="mailto:owner@example.com") == {
         "wrong": {
@@ -166,7 +166,7 @@ def test_the_trigger_form_and_what_others_are_told(airflow_home, monkeypatch):
         "described": {"max_chunks": True, "dry_run": True},
         "owner_links": {"tallymark": "mailto:owner@example.com"},
         "outlets": ["new detections"],
-        "told_of_failure": [],
+        "without_failure_callback": [],
     }
 
 
@@ -185,14 +185,14 @@ except AirflowSkipException as skipped:
 """
 
 
-def test_a_dry_run_exports_nothing(airflow_home, tmp_path, monkeypatch):
+def test_dry_run_exports_nothing(airflow_home, tmp_path, monkeypatch):
     settings = make_warehouse(tmp_path)
     write_chunk(tmp_path, "chunk_4", [Row("C", "M", "F", "1")] * 80)
     load_chunks(settings, FolderStore(tmp_path))
     build_models(settings)
     monkeypatch.setitem(globals(), "DESCRIBE", DRY_RUN)
     skipped = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse))
-    assert skipped == "Dry run: nothing was exported. The next run exports what this one found."
+    assert skipped == "Dry run: nothing was exported. The next run exports these detections."
     assert LedgerIndex(settings.warehouse, settings.limits).has_unfinished_work()
     assert len(list((tmp_path / "output/detections").iterdir())) == 1
 
@@ -202,9 +202,9 @@ import json, sys
 from types import SimpleNamespace
 from airflow.dag_processing.dagbag import DagBag
 dag = DagBag(sys.argv[1]).dags["detect_patterns"]
-told = {"run_id": "r1", "ti": SimpleNamespace(task_id="build"), "exception": RuntimeError("A test failed.")}
+context = {"run_id": "r1", "ti": SimpleNamespace(task_id="build"), "exception": RuntimeError("A test failed.")}
 for callback in dag.get_task("build").on_failure_callback:
-    callback(told)
+    callback(context)
 found = False
 for task in ("load", "build", "export"):
     found = dag.get_task(task).python_callable(found)
@@ -212,7 +212,8 @@ print("DAGS", json.dumps(found))
 """
 
 
-def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_path, monkeypatch):
+def test_alerts_of_failed_run_and_idle_stream(airflow_home, tmp_path, monkeypatch):
+    """The build fails; then a run without work leaves the warehouse unchanged, and notices that no chunk lands."""
     settings = make_warehouse(tmp_path)
     LedgerIndex(settings.warehouse, settings.limits).begin()
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
@@ -225,7 +226,7 @@ def test_a_failure_is_told_and_what_a_run_without_work_does(airflow_home, tmp_pa
     assert kept[0][2].startswith("r1 failed in build: A test failed. ")
 
 
-def test_the_note_of_a_run():
+def test_run_note_text():
     from tallymark.on_airflow.run_note import summary
 
     chunks = {"chunks_accepted": 3, "chunks_rejected": 0, "chunks_in_conflict": 0}
@@ -234,7 +235,7 @@ def test_the_note_of_a_run():
     assert summary(None, None) == ""
     assert summary(loaded, exported) == "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files."
     assert summary(loaded, exported | {"open_issues": 2}) == (
-        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; 2 open issues: see Detections."
+        "3 chunks with 29,998 rows; 2 rejected rows; 51 detections in 2 files; 2 open issues: see the Detections page."
     )
     assert summary(loaded | {"chunks_in_conflict": 1}, None) == (
         "3 chunks with 29,998 rows; 2 rejected rows; 1 conflict; nothing exported."
@@ -242,9 +243,8 @@ def test_the_note_of_a_run():
 
 
 @pytest.mark.parametrize("due_in_seconds", [None, -1, 3600])
-def test_the_sensor_finishes_what_is_begun_when_the_bucket_holds_no_chunk_any_more(
-    tmp_path, monkeypatch, due_in_seconds
-):
+def test_sensor_finds_unfinished_work_in_empty_bucket(tmp_path, monkeypatch, due_in_seconds):
+    """An unfinished run is work at once; held detections (``due_in_seconds``) only when they are due."""
     from tallymark.on_airflow.bucket import ChunkSensor, ListingHook
 
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")

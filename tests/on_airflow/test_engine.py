@@ -1,4 +1,4 @@
-"""Airflow's connection of the engine."""
+"""The engine's credentials from an Airflow connection."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def log_on(monkeypatch, engine: str, connection: dict | None) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("DATABRICKS_")}
 
 
-def test_token(monkeypatch):
+def test_token_sets_variables(monkeypatch):
     connection = CONNECTION | {"extra": {"http_path": "/sql/1.0/warehouses/1"}}
     assert log_on(monkeypatch, "databricks", connection) == {
         "DATABRICKS_HOST": "dbc.example.com",
@@ -26,7 +26,7 @@ def test_token(monkeypatch):
     }
 
 
-def test_service_principal(monkeypatch):
+def test_service_principal_sets_variables(monkeypatch):
     assert log_on(monkeypatch, "databricks", CONNECTION | {"login": "client"}) == {
         "DATABRICKS_HOST": "dbc.example.com",
         "DATABRICKS_CLIENT_ID": "client",
@@ -34,6 +34,6 @@ def test_service_principal(monkeypatch):
     }
 
 
-def test_without_a_connection_or_databricks(monkeypatch):
+def test_no_variables_without_connection_or_databricks(monkeypatch):
     assert log_on(monkeypatch, "databricks", None) == {}
     assert log_on(monkeypatch, "duckdb", CONNECTION) == {}

@@ -1,4 +1,4 @@
-"""The executor: how the scheduler rests at it, and how it ends."""
+"""The executor: rests of the scheduler, shutdown, and the locked queue."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support.waiting import DEADLINE_SECONDS, wait_for
 
-# Heeds no signal that it may ignore, as a task that hangs in native code.
+# Ignores SIGINT and SIGTERM, like a task that hangs in native code.
 HANGS = (
     "import signal, time; [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]; "
     "print('ready', flush=True); time.sleep(3600)"
@@ -24,7 +24,7 @@ def executor():
     from tallymark.on_airflow.executor import RestingLocalExecutor
 
     made = RestingLocalExecutor(parallelism=2)
-    # Workers would start with the executor.
+    # Otherwise, the workers would start together with the executor.
     made.is_mp_using_fork = False
     made.start()
     yield made
@@ -37,13 +37,13 @@ def executor():
 
 @pytest.fixture
 def rests(monkeypatch):
-    """How long each call of sync may rest, seconds."""
+    """The rest of each call of sync, in seconds. Nothing waits."""
     from tallymark.on_airflow import executor
 
-    asked = []
+    requested = []
 
-    monkeypatch.setattr(executor, "wait_for_result", lambda results, seconds: asked.append(seconds))
-    return asked
+    monkeypatch.setattr(executor, "wait_for_result", lambda results, seconds: requested.append(seconds))
+    return requested
 
 
 def let_a_day_pass(executor) -> None:
@@ -59,7 +59,7 @@ def test_rest_grows_with_quiet_time():
     assert rest_seconds(60, ended=False) == rest_seconds(86_400, ended=True) == LONGEST_REST_SECONDS
 
 
-def test_rest_is_short_after_a_task_started(executor, rests):
+def test_rest_is_short_after_task_start(executor, rests):
     let_a_day_pass(executor)
     executor.sync()
     executor._process_workloads([])
@@ -68,7 +68,7 @@ def test_rest_is_short_after_a_task_started(executor, rests):
     assert quiet > after > 0
 
 
-def test_end_of_a_task_interrupts_the_rest(executor, monkeypatch):
+def test_end_of_task_interrupts_rest(executor, monkeypatch):
     from tallymark.on_airflow import executor as module
 
     naps = []
@@ -82,7 +82,7 @@ def test_end_of_a_task_interrupts_the_rest(executor, monkeypatch):
     assert len(naps) == 1
 
 
-def test_scheduler_is_awake_after_a_task_ended(executor, rests, monkeypatch):
+def test_scheduler_is_awake_after_task_end(executor, rests, monkeypatch):
     from tallymark.on_airflow import executor as module
 
     monkeypatch.setattr(module, "AWAKE_SECONDS", 3600)
@@ -99,7 +99,10 @@ def test_scheduler_is_awake_after_a_task_ended(executor, rests, monkeypatch):
 
 @pytest.fixture
 def run(executor, monkeypatch):
-    """Run a Python program in a process below a worker, as Airflow's supervisor does; its first line is waited for."""
+    """Return a function that runs a Python program in a child process of a worker, like Airflow's supervisor.
+
+    ``run.pid()`` waits for the program's first line of output, and returns the process id.
+    """
     from airflow.executors.base_executor import BaseExecutor
 
     def supervise(workload, **_):
@@ -129,7 +132,7 @@ def ends(executor) -> bool:
     return not thread.is_alive()
 
 
-def test_end_kills_a_task_that_ignores_signals(executor, run, monkeypatch):
+def test_end_kills_task_that_ignores_signals(executor, run, monkeypatch):
     from tallymark.on_airflow import executor as module
 
     monkeypatch.setattr(module, "END_SECONDS", 0.1)
@@ -138,10 +141,10 @@ def test_end_kills_a_task_that_ignores_signals(executor, run, monkeypatch):
     worker = task.parent()
     assert worker.pid in executor.workers
     assert ends(executor)
-    wait_for(lambda: not task.is_running() and not worker.is_running(), "worker and task are gone")
+    wait_for(lambda: not task.is_running() and not worker.is_running(), "worker and task have ended")
 
 
-def test_end_waits_for_a_task_that_ends(executor, run):
+def test_end_waits_for_short_task(executor, run):
     run("print(flush=True); import time; time.sleep(1)")
     run.pid()
     assert ends(executor)
@@ -149,7 +152,7 @@ def test_end_waits_for_a_task_that_ends(executor, run):
 
 
 def test_busy_workers_are_not_stuck(executor, run, monkeypatch):
-    """All of them run a task that takes longer than ``STUCK_SECONDS``, and another task waits."""
+    """Every worker runs a task that takes longer than ``STUCK_SECONDS``, and another task waits."""
     from tallymark.on_airflow import executor as module
 
     monkeypatch.setattr(module, "STUCK_SECONDS", 0)
@@ -164,7 +167,8 @@ def test_busy_workers_are_not_stuck(executor, run, monkeypatch):
     assert ends(executor)
 
 
-def test_queue_locked_by_a_killed_worker_ends_the_scheduler(executor, run, monkeypatch):
+def test_locked_queue_ends_the_scheduler(executor, run, monkeypatch):
+    """A worker is killed while it waits for a task, and leaves the queue locked."""
     from tallymark.on_airflow import executor as module
 
     run("print(flush=True)")
@@ -174,7 +178,7 @@ def test_queue_locked_by_a_killed_worker_ends_the_scheduler(executor, run, monke
     wait_for(lambda: not lock.acquire(block=False) or lock.release(), "the worker waits for the next task")
     (worker,) = executor.workers
     os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: not psutil.pid_exists(worker) or executor.sync(), "the worker is gone")
+    wait_for(lambda: not psutil.pid_exists(worker) or executor.sync(), "the worker has ended")
     run("print(flush=True)")
     monkeypatch.setattr(module, "STUCK_SECONDS", 2)
 

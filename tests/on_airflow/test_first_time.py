@@ -1,4 +1,4 @@
-"""What is made once: a kill in the middle of it leaves nothing that the next run cannot go on from."""
+"""Kills while the warehouse or the generated data are first created. The next run must be able to start."""
 
 import gzip
 import os
@@ -27,14 +27,14 @@ def stream(tmp_path):
 
 
 def leave_headers(path, size):
-    """What DuckDB has written of a file when it is killed while it makes it, as strace shows: header after header."""
+    """Leave a partial DuckDB file, like a kill during its creation. DuckDB writes three headers, as strace shows."""
     duckdb.connect(str(path)).close()
     with path.open("r+b") as file:
         file.truncate(size)
 
 
 def leave_a_log(path, size):
-    """The log of a warehouse that was deleted alone, with a table in it that the new one has too."""
+    """Leave the write-ahead log of a deleted warehouse. It contains a table that the new warehouse has, too."""
     lost = duckdb.connect(str(path))
     lost.execute("pragma disable_checkpoint_on_shutdown; create schema raw; create table raw.chunks (lost bigint)")
     lost.close()
@@ -54,7 +54,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("left", LEFT)
-def test_a_warehouse_whose_making_was_killed(stream, left):
+def test_killed_creation_does_not_block_next_run(stream, left):
     out = stream / "out"
     out.mkdir()
     leave, size = LEFT[left]
@@ -65,8 +65,8 @@ def test_a_warehouse_whose_making_was_killed(stream, left):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(len(crash.MAKING)))
-def test_a_kill_while_the_warehouse_is_made(stream, processes, number, when):
-    """In a process of its own that dies at the given call; the file is there whole then, or not at all."""
+def test_kill_during_creation_leaves_whole_warehouse_or_none(stream, processes, number, when):
+    """A separate process creates the warehouse, and dies before or after the given call."""
     settings = Settings(warehouse=stream / "out/warehouse.duckdb")
     process = processes.Process(target=crash.make_warehouse, args=(settings.warehouse, number, when))
     process.start()
@@ -80,7 +80,7 @@ def test_a_kill_while_the_warehouse_is_made(stream, processes, number, when):
     assert set(os.listdir(settings.warehouse.parent)) <= {"dbt", "warehouse.duckdb", "warehouse.duckdb.ledger_index"}
 
 
-def test_a_kill_while_data_is_generated(tmp_path, monkeypatch):
+def test_kill_during_generation_leaves_no_partial_data(tmp_path, monkeypatch):
     whole = generate.generate
     monkeypatch.setattr(generate, "generate", lambda folder: whole(folder, rows=10))
     with monkeypatch.context() as killed:

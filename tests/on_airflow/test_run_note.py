@@ -1,4 +1,4 @@
-"""The note of a run, in Airflow's database: from the scheduler, and from ``airflow dags test``."""
+"""The note of a run in Airflow's database, written by the scheduler or by ``airflow dags test``."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from tallymark.on_airflow import run_note, set_up
 set_up.set_up()
 LOADED = {"chunks_accepted": 1, "rows_accepted": 2, "chunks_rejected": 0, "chunks_in_conflict": 0}
 with create_session() as session:
-    # What is tested reads neither tasks nor versions of the DAG, which runs and XComs refer to.
+    # The run and the XCom refer to tasks and DAG versions, which this test does not need.
     session.execute(text("pragma foreign_keys = off"))
     run = DagRun(dag_id=run_note.DAG_ID, run_id="r1", run_type=DagRunType.MANUAL)
     session.add(run)
@@ -37,7 +37,7 @@ run_note.on_dag_run_success(run, "")
     "scheduler": """
 with create_session() as session:
     run = session.scalars(select(DagRun)).one()
-    # The scheduler has written before, so no other session can write into SQLite.
+    # The scheduler has already written, so no other session can write to SQLite.
     run.state = "success"
     session.flush()
     run_note.on_dag_run_success(run, "")
@@ -50,7 +50,7 @@ with create_session() as session:
 
 
 @pytest.mark.parametrize("ends", ENDS)
-def test_run_has_a_note(tmp_path, ends):
+def test_run_has_note(tmp_path, ends):
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -1,18 +1,18 @@
-"""The form of the DAG backtest_patterns."""
+"""The trigger form of the backtest_patterns DAG."""
 
 from tallymark.on_airflow.threshold_form import changed, threshold_params
 from tallymark.patterns import thresholds
 
-IN_FORCE = {"child_min_transactions": 60, "upgrade_top_percent": "0.5"}
+CURRENT = {"child_min_transactions": 60, "upgrade_top_percent": "0.5"}
 
 
-def test_every_threshold_with_its_value_its_meaning_and_its_bounds():
-    params = threshold_params(IN_FORCE)
+def test_form_has_every_threshold():
+    params = threshold_params(CURRENT)
     assert list(params) == list(thresholds())
     child = params["child_min_transactions"]
     assert child.value == 60
     assert child.description == (
-        "The customer must have at least this many transactions. In force: 60. Allowed: a number from 0 to "
+        "The customer must have at least this many transactions. Current value: 60. Allowed: a number from 0 to "
         "999999999999 with at most 6 decimals."
     )
     assert params["upgrade_top_percent"].value == 0.5
@@ -21,8 +21,8 @@ def test_every_threshold_with_its_value_its_meaning_and_its_bounds():
     assert (aggregate.value, aggregate.schema["enum"]) == ("sum", ["sum", "avg", "min", "max"])
 
 
-def test_only_what_differs_from_the_values_in_force_is_tried():
-    form = {name: param.value for name, param in threshold_params(IN_FORCE).items()}
-    assert changed(form, IN_FORCE) == {}
+def test_only_changed_thresholds_are_tried():
+    form = {name: param.value for name, param in threshold_params(CURRENT).items()}
+    assert changed(form, CURRENT) == {}
     given = form | {"child_min_transactions": 80.0, "upgrade_weight_aggregate": "max", "first_chunk": "chunk_3"}
-    assert changed(given, IN_FORCE) == {"child_min_transactions": "80", "upgrade_weight_aggregate": "max"}
+    assert changed(given, CURRENT) == {"child_min_transactions": "80", "upgrade_weight_aggregate": "max"}

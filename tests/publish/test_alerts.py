@@ -182,7 +182,7 @@ def test_unreachable_mail_server_loses_no_alert(settings, mailbox, monkeypatch, 
         unreachable.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
         alerts_after_export(settings)
         alerts.Alerts(settings, send).run_failed("r1", "load", None)
-    assert caplog.text.count("An alert could not be sent by SmtpNotifier") == 1
+    assert caplog.text.count("SmtpNotifier could not send an alert") == 1
     alerts_after_export(settings)
     assert mailbox.texts() == []
     later = datetime.now(UTC).timestamp() + alerts.RETRY_SECONDS + 1

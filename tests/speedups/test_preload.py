@@ -1,4 +1,4 @@
-"""What the process that tasks are forked from shows of the made-up chunk that it processes: nothing."""
+"""The preload's synthetic chunk leaves no trace in logs and alerts."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ logging.getLogger("tallymark").info("LOGS AGAIN")
 
 @pytest.mark.system
 @pytest.mark.parametrize("max_object_bytes", [pytest.param("1000000", id="accepted"), pytest.param("1", id="rejected")])
-def test_made_up_chunk_is_not_shown(tmp_path, max_object_bytes):
+def test_synthetic_chunk_is_not_shown(tmp_path, max_object_bytes):
     server = SmtpServer(Mailbox())
     server.start()
     environment = os.environ | {
@@ -32,9 +32,9 @@ def test_made_up_chunk_is_not_shown(tmp_path, max_object_bytes):
     command = [sys.executable, "-c", PRELOAD]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     server.stop()
-    said = done.stdout + done.stderr
-    assert "Filling up the DagBag" in said
-    assert "LOGS AGAIN" in said
+    output = done.stdout + done.stderr
+    assert "Filling up the DagBag" in output
+    assert "LOGS AGAIN" in output
     for word in ("Traceback", "chunk_1", "detections-0", "manifest", "rows", "CHILD", "C1", "M1", "ALERT"):
-        assert word not in said
+        assert word not in output
     assert server.handler.mails == []

@@ -1,4 +1,4 @@
-"""Everything works without speedups, and a speedup whose library has changed is left out."""
+"""Everything works without speedups, and a speedup that does not fit the installed library is skipped."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from tallymark.warehouse import invoke_dbt
 
 
 def materializations(out) -> set[str]:
-    """The materializations of the project that take the place of dbt-duckdb's own."""
+    """Return the materializations in the project that override those of dbt-duckdb."""
     macros = invoke_dbt.parse(settings(out)).macros.values()
     return {
         macro.name for macro in macros if (macro.package_name, macro.name[:16]) == ("tallymark", "materialization_")
@@ -23,7 +23,7 @@ def materializations(out) -> set[str]:
 
 @pytest.mark.system
 def test_everything_works_without_speedups(tmp_path, monkeypatch):
-    """Two runs of the whole pipeline find what it finds with speedups, and touch none of them."""
+    """Without speedups, the pipeline uses none of them, and detections and files are the same."""
     used = []
     for name in ("only_warnings", "inject_once", "no_plugins"):
         speedup = getattr(speedups, name)
@@ -46,16 +46,16 @@ def test_everything_works_without_speedups(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("missing", [AttributeError("no fire_event"), ImportError("no dbt.plugins")])
-def test_speedup_of_a_changed_library_is_left_out(caplog, missing):
+def test_speedup_of_changed_library_is_skipped(caplog, missing):
     def changed():
         raise missing
 
     with held(changed, speedups.only_warnings):
         pass
-    assert f"The speedup changed is off, because a library has changed: {missing}" in caplog.text
+    assert f"The changed speedup is off, because its library has changed: {missing}" in caplog.text
 
 
-def test_project_is_parsed_again_if_a_manifest_cannot_be_used_again(caplog):
+def test_changed_manifest_nodes_are_not_reused(caplog):
     node = SimpleNamespace(is_ephemeral_model=False, extra_ctes=["a"])
     manifest = SimpleNamespace(nodes={"node": node})
     assert not speedups.make_fit_for_another_command(manifest)

@@ -410,7 +410,7 @@ def test_backtest_from_the_form_to_the_page(stream, open_page, browser, login):
         field = page.locator("[name=element_child_min_transactions]")
         field.scroll_into_view_if_needed()
         assert field.input_value() == "25"
-        assert "In force: 25. Allowed: a number from 0 to 999999999999" in page.get_by_role("dialog").inner_text()
+        assert "Current value: 25. Allowed: a number from 0 to 999999999999" in page.get_by_role("dialog").inner_text()
         picture(page, "backtest-form")
         field.fill(str(value))
         field.blur()

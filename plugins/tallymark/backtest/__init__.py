@@ -1,1 +1,1 @@
-"""What other thresholds would have detected: docs/backtest.md."""
+"""Backtests: what other thresholds would have detected. See docs/backtest.md."""

@@ -1,7 +1,7 @@
-"""The answer of a backtest: what it would add, lose and move, as objects in the bucket.
+"""The result of a backtest: its summary and its detections, as objects in the bucket.
 
-Each backtest has a folder below ``<output prefix>backtests/``. Its ``summary.json`` is put last, so that a folder
-without one is of a backtest that did not end.
+Each backtest has a folder below ``<output prefix>backtests/``. ``summary.json`` is written last, so a folder without it
+belongs to a backtest that did not finish.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from tallymark.backtest.plan import amount
 from tallymark.lake.in_warehouse import as_dicts
 from tallymark.outbox.safe_csv import as_csv
 from tallymark.patterns import explain_evidence, patterns, shown, thresholds
@@ -20,24 +21,24 @@ SIDES = ("stream", "backtest")
 CHANGES = ("added", "lost", "earlier", "later", "unchanged")
 COUNTS = (*SIDES, *CHANGES)
 MERCHANTS_SHOWN = 10
-WIDTH_OF_A_FILE = 120
+WIDTH_IN_FILE = 120
 SUMMARY = "summary.json"
 FILES = ("detections.csv", "detections.json", SUMMARY)
 
 
 def folder(output_prefix: str, name: str = "") -> str:
-    """Prefix of the objects of one backtest, or of all."""
+    """Return the prefix of a backtest's objects. Without ``name``, return the prefix of all backtests."""
     return f"{output_prefix}backtests/{name}/" if name else f"{output_prefix}backtests/"
 
 
 def save(
     store: Store, output_prefix: str, name: str, warehouse: duckdb.DuckDBPyConnection, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Put the files of a backtest; returns its summary.
+    """Write the files of a backtest to the store. Returns its summary.
 
     Args:
-        warehouse: with the tables of ``sql/changes.sql``.
-        facts: what else its summary says.
+        warehouse: contains the tables that ``run.py`` creates for the comparison.
+        facts: more entries for the summary.
     """
     first, last = fetch_row(
         warehouse,
@@ -61,14 +62,14 @@ def show(summary: Mapping[str, Any], where: str) -> None:
     """Print a summary as tables.
 
     Args:
-        where: the folder or bucket that holds its files.
+        where: the folder or bucket with the files of the backtest.
     """
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = WIDTH_OF_A_FILE
+        console.width = WIDTH_IN_FILE
 
     def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
         made = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -80,7 +81,7 @@ def show(summary: Mapping[str, Any], where: str) -> None:
 
     changed = [row for row in summary["thresholds"] if row["stream"] != row["backtest"]]
     table(
-        "Thresholds that differ" if changed else "All thresholds are those of the stream",
+        "Thresholds that differ" if changed else "All thresholds are the same as in the stream",
         ("threshold", *SIDES),
         ([row["name"], *(", ".join(row[side]) for side in SIDES)] for row in changed),
     )
@@ -89,13 +90,13 @@ def show(summary: Mapping[str, Any], where: str) -> None:
     shown_merchants = sorted(merchants, key=lambda row: row["unchanged"] - sum(row[name] for name in CHANGES))
     table(
         f"Merchants with changes: {len(merchants):,}"
-        + (" (the first ten)" if len(merchants) > MERCHANTS_SHOWN else ""),
+        + (f" (the {MERCHANTS_SHOWN} with the most changes)" if len(merchants) > MERCHANTS_SHOWN else ""),
         ("pattern", "merchant", *COUNTS),
         _cells(shown_merchants[:MERCHANTS_SHOWN], "pattern_id", "merchant"),
     )
     console.print(
-        f"{summary['rows']:,} rows of {summary['chunks']:,} chunks in {summary['seconds']:,.1f} s. "
-        f"Each detection with its evidence: {where}"
+        f"{amount(summary['rows'], 'row')} in {amount(summary['chunks'], 'chunk')} took {summary['seconds']:,.1f} s. "
+        f"All detections with their evidence: {where}"
     )
 
 
@@ -104,7 +105,7 @@ def _cells(rows: Iterable[Mapping[str, Any]], *names: str) -> Iterator[list[Any]
 
 
 def _thresholds(warehouse: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """Each threshold with the values that it had in the stream and has in the backtest; several if it was changed."""
+    """Return each threshold with its values in the stream and in the backtest. A changed threshold has several."""
     decided = {
         side: as_dicts(warehouse.execute("select distinct * exclude (chunk_seq) from query_table(?)", [table]))
         for side, table in (("stream", "live_chunk_thresholds"), ("backtest", "compared_chunk_thresholds"))
@@ -138,7 +139,7 @@ def _counted(warehouse: duckdb.DuckDBPyConnection, by_merchant: bool) -> list[di
 
 
 def _detections(warehouse: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
-    """What changes, a row for each detection, with the chunk and the evidence in the stream and in the backtest."""
+    """Yield one row per detection: its change, and its chunk and evidence in the stream and in the backtest."""
     for row in as_dicts(warehouse.execute("from changes")):
         sides = {side: row.pop(side) for side in SIDES}
         for side, detection in sides.items():

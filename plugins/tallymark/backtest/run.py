@@ -1,7 +1,7 @@
-"""The history again under other thresholds: the production models, over the raw rows, in a warehouse of their own.
+"""Run the production models over the history with other thresholds, in a separate warehouse.
 
-The live warehouse is only read, for the rows of one portion at a time, so that the stream waits for moments at most.
-Whatever the engine of the live warehouse is, a backtest runs on DuckDB; the engines give equal detections.
+The backtest only reads the live warehouse, one portion of rows at a time, so the stream waits only briefly. It always
+runs on DuckDB, because both engines give the same detections.
 """
 
 import logging
@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 
 from tallymark import machine
-from tallymark.backtest.plan import BacktestError, Plan, Portion, duration
+from tallymark.backtest.plan import BacktestError, Plan, Portion, amount, duration
 from tallymark.backtest.report import save
 from tallymark.lake import Lake, open_lake
 from tallymark.patterns import patterns, shown, thresholds
@@ -43,19 +43,20 @@ RESULTS = ("detections", "chunk_thresholds")
 def backtest(
     settings: Settings, store: Store, plan: Plan, show: Show = ignore, reader: Executor | None = None
 ) -> dict[str, Any]:
-    """Run the models over the history, compare, and save the answer in the bucket.
+    """Run the models over the history, compare the detections, and save the result in the bucket.
 
     Args:
-        settings: of the live warehouse, which is only read.
-        store: gets ``<output prefix>backtests/<name>/``.
-        reader: reads the live warehouse, instead of the calling thread.
+        settings: those of the live warehouse, which is only read.
+        store: receives the folder ``<output prefix>backtests/<name>/``.
+        show: called with the progress before each portion.
+        reader: reads the live warehouse instead of the calling thread, if given.
 
     Returns:
-        Its summary: see ``tallymark.backtest.report``.
+        The summary: see ``tallymark.backtest.report``.
 
     Raises:
-        BacktestError: when it takes longer, or more disk, than the settings allow.
-        BuildError, LakeError, WarehouseError: as in each build.
+        BacktestError: when it exceeds a limit in the settings.
+        BuildError, LakeError, WarehouseError: as in every build.
     """
     began_at = time.monotonic()
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
@@ -67,11 +68,11 @@ def backtest(
         for portion in plan.portions:
             seconds = time.monotonic() - began_at
             left = seconds / done * (plan.rows - done) if done else plan.seconds
-            text = f"{done:,} of {plan.rows:,} rows, {found:,} detections so far, about {duration(left)} left"
-            show(done, plan.rows, text)
+            counts = f"{done:,} of {amount(plan.rows, 'row')}, {amount(found, 'detection')} so far"
+            show(done, plan.rows, f"{counts}, about {duration(left)} left")
             found = history.decide(portion, dict(plan.vars))
             done += portion.rows
-            _must_go_on(settings, time.monotonic() - began_at, folder)
+            _check_limits(settings, time.monotonic() - began_at, folder)
         with history.compared(plan) as warehouse:
             facts = {
                 "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -83,23 +84,24 @@ def backtest(
             return save(store, settings.output_prefix, name, warehouse, facts)
 
 
-def _must_go_on(settings: Settings, seconds: float, folder: Path) -> None:
+def _check_limits(settings: Settings, seconds: float, folder: Path) -> None:
     if seconds > settings.backtest_seconds:
         raise BacktestError(
-            f"It was stopped after {duration(settings.backtest_seconds)}, which is all that "
-            "TALLYMARK_BACKTEST_SECONDS allows. Try an earlier last chunk, or raise it"
+            f"The backtest was stopped: it took more than {duration(settings.backtest_seconds)}, the limit set by "
+            "TALLYMARK_BACKTEST_SECONDS. Choose an earlier last chunk, or raise this setting."
         )
     used = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     if used > settings.backtest_bytes:
         raise BacktestError(
-            f"It was stopped, as it used {machine.human_size(used)} of disk. TALLYMARK_BACKTEST_BYTES allows "
-            f"{machine.human_size(settings.backtest_bytes)}. Try an earlier last chunk, or raise it"
+            f"The backtest was stopped: it used {machine.human_size(used)} of disk space, and "
+            f"TALLYMARK_BACKTEST_BYTES allows {machine.human_size(settings.backtest_bytes)}. Choose an earlier last "
+            "chunk, or raise this setting."
         )
 
 
 @dataclass(frozen=True)
 class _History:
-    """The live warehouse, of which rows are copied, and a folder with a warehouse that decides on them again."""
+    """The live warehouse, from which rows are copied, and the folder with the backtest's own warehouse."""
 
     live: Settings
     lake: Lake
@@ -112,13 +114,17 @@ class _History:
         return self.live.model_copy(update=update)
 
     def copy_importance(self) -> None:
-        """Copy all versions of the customer importance."""
+        """Copy all versions of customer importance."""
         with self._copied(IMPORTANCE) as files, connect(self.own) as warehouse:
             for table in IMPORTANCE:
                 warehouse.read_parquet(files[table]).insert_into(table)
 
     def decide(self, portion: Portion, vars: dict[str, Any]) -> int:
-        """Take the rows of a portion, build, and make final what was found; returns how many detections there are."""
+        """Copy the rows of a portion, build them, and release the detections.
+
+        Returns:
+            The number of detections so far.
+        """
         known = {name: value for name, value in (portion.thresholds or {}).items() if name in thresholds()}
         decided_with = {name: shown(value) for name, value in known.items() if value is not None}
         own = self.own.model_copy(update={"vars": self.live.vars | decided_with | vars})
@@ -130,18 +136,18 @@ class _History:
             with connect(own) as warehouse, transaction(warehouse):
                 if portion.is_given:
                     run_sql(warehouse, "backtest/take_as_given", path=files["detections"])
-                # A pattern that was added later had decided on nothing here.
+                # The stream detected nothing here with patterns that were added later.
                 unknown = {name for name, value in known.items() if value is None} - set(vars)
                 later = [pattern.id for pattern in patterns() if unknown & set(pattern.thresholds)]
                 warehouse.execute("delete from batch_detections where list_contains(?, pattern_id)", [later])
                 release(warehouse, portion.first - 1)
-                # State holds what later portions need of them.
+                # Later portions need only the state, not these rows.
                 warehouse.execute("delete from raw.transactions; delete from raw.rejected_rows")
                 return fetch_row(warehouse, "select count(*) from detections")[0]
 
     @contextmanager
     def compared(self, plan: Plan) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The own warehouse, with the tables of ``sql/changes.sql`` and ``compared_chunk_thresholds``."""
+        """Open the backtest's warehouse, with the table ``changes`` of ``sql/changes.sql`` and its inputs."""
         with self._copied(RESULTS, (plan.first, plan.last)) as files, connect(self.own) as warehouse:
             for table in RESULTS:
                 warehouse.read_parquet(files[table]).create(f"live_{table}")
@@ -154,7 +160,11 @@ class _History:
 
     @contextmanager
     def _copied(self, tables: Iterable[str], chunks: tuple[int, int] | None = None) -> Iterator[dict[str, str]]:
-        """Parquet files with rows of the live warehouse, by table, until the end."""
+        """Copy tables of the live warehouse to Parquet files, and delete the files at the end.
+
+        Yields:
+            The files' paths by table.
+        """
         with TemporaryDirectory(dir=self.folder) as folder:
             files = {table: str(Path(folder) / f"{table}.parquet") for table in tables}
             if self.reader:
@@ -171,16 +181,19 @@ class _History:
 
 @contextmanager
 def _own_folder(settings: Settings, name: str) -> Iterator[Path]:
-    """A folder beside the warehouse that is deleted at the end; so are those of backtests that were killed."""
+    """Create a folder next to the warehouse, and delete it at the end.
+
+    Also delete the folders of killed backtests.
+    """
     folders = settings.warehouse.absolute().parent / "backtests"
     folders.mkdir(exist_ok=True)
     folder = folders / name
     with (folders / LOCK).open("w") as all_locked:
-        # Nobody takes a folder that was just created for one whose process is gone.
+        # Otherwise, another backtest could delete this folder before it is locked.
         flock(all_locked, LOCK_EX)
-        for left in folders.iterdir():
-            if left.is_dir() and not _is_in_use(left):
-                shutil.rmtree(left, ignore_errors=True)
+        for other in folders.iterdir():
+            if other.is_dir() and not _is_in_use(other):
+                shutil.rmtree(other, ignore_errors=True)
         folder.mkdir()
         locked = (folder / LOCK).open("w")
         flock(locked, LOCK_EX)

@@ -1,6 +1,6 @@
-"""Where raw rows and state are, and where the models that read them run: in the warehouse itself, or on Spark.
+"""Storage of raw rows and state, and the engine that runs the models on them: DuckDB or Spark.
 
-Everything that is a fact stays in the warehouse whatever the engine is: the ledger, rejected rows, detections, files.
+The ledger, rejected rows, detections and the list of files are always in the DuckDB warehouse.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,46 +15,47 @@ Record = Callable[[Iterable[Any], duckdb.DuckDBPyConnection], None]
 
 
 class Lake(Protocol):
-    """What the steps need of the place that holds raw rows and state."""
+    """The storage of raw rows and state, with the operations that the pipeline needs."""
 
     def build(self, command: Sequence[str], full_refresh: bool, record: Record) -> tuple[Any, list[Any]]:
-        """Run a ``dbt build`` over the rows that the ledger names.
+        """Run a ``dbt build`` over the rows of the chunks in the ledger.
 
         Args:
-            command: the arguments of dbt; the last ones say what to exclude.
-            record: is given the results of all nodes and the open warehouse after a success.
+            command: arguments for dbt. They end with an ``--exclude`` list, because engines append to it.
+            full_refresh: rebuild state from the raw rows.
+            record: called after a successful build, with the results of all nodes and the open warehouse.
 
         Returns:
-            The result of the command, the failed one if there is one, and the results of all nodes.
+            The result of the last dbt command, which is the failed one if any failed, and the results of all nodes.
         """
 
     def manifest(self) -> Any:
-        """The parsed project, as this engine has it."""
+        """Return the dbt project, parsed for this engine."""
 
     def audit(self) -> tuple[Any, list[Any]]:
-        """Run the dbt tests with the tag ``audit``; returns what ``build`` does."""
+        """Run the dbt tests that are tagged ``audit``. Returns the same as ``build``."""
 
     def failing_rows(self, node: Any, most: int) -> list[dict[str, Any]]:
-        """Rows that a dbt test found, as many at most."""
+        """Return at most ``most`` rows that fail a dbt test."""
 
     def by_hand(self, arguments: Sequence[str]) -> Any:
-        """Run the dbt command of a person, and show what it prints; on Spark, over what the last build left there."""
+        """Run a dbt command that a user typed, and print its output. On Spark it sees the tables of the last build."""
 
     def fetch(
         self, warehouse: duckdb.DuckDBPyConnection, table: str, chunks: tuple[int, int] | None = None
     ) -> duckdb.DuckDBPyRelation:
-        """The rows of a source or a model, such as ``raw.transactions`` or ``merchants``.
+        """Return the rows of a source or a model, such as ``raw.transactions`` or ``merchants``.
 
         Args:
-            chunks: the first and the last chunk_seq; None: rows of all chunks.
+            chunks: the first and last chunk_seq, or None for the rows of all chunks.
         """
 
 
 def open_lake(settings: Settings, store: Store | None = None) -> Lake:
-    """The engine that the settings name.
+    """Return the lake for the engine in the settings.
 
     Args:
-        store: the bucket, which ``settings.lake_staging`` needs.
+        store: the bucket; required if ``settings.lake_staging`` is set.
     """
     if settings.engine == "duckdb":
         from tallymark.lake.in_warehouse import InWarehouse

@@ -1,4 +1,4 @@
-"""Raw rows and state in the warehouse itself, where DuckDB runs all models."""
+"""Raw rows and state in the warehouse itself, with all models running on DuckDB."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from tallymark.warehouse.invoke_dbt import DbtError, invoke, parse
 
 
 class InWarehouse:
-    """See ``tallymark.lake.Lake``."""
+    """A ``tallymark.lake.Lake`` in the DuckDB warehouse."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -37,10 +37,16 @@ class InWarehouse:
         return invoke(self._settings, list(arguments), self.manifest(), is_shown=True)
 
     def drop_models(self) -> None:
-        """Drop the tables of all models; raw rows and what was released stay."""
+        """Drop the tables of all models, but keep raw rows and released detections.
+
+        Raises:
+            DbtError: when dbt cannot drop a table.
+        """
         result = invoke(self._settings, ["run-operation", "drop_models"], self.manifest())
         if not result.success:
-            raise DbtError(f"The tables of the models could not be dropped: {result.exception}")
+            raise DbtError(
+                f"Could not drop the models' tables in the warehouse {self._settings.warehouse}: {result.exception}"
+            )
 
     def fetch(
         self, warehouse: duckdb.DuckDBPyConnection, table: str, chunks: tuple[int, int] | None = None
@@ -49,7 +55,7 @@ class InWarehouse:
 
 
 def as_dicts(found: duckdb.DuckDBPyConnection, most: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a query, as many at most."""
+    """Return the rows of a query as dictionaries: at most ``most``, or all of them."""
     columns = [column[0] for column in found.description]
     rows = found.fetchall() if most is None else found.fetchmany(most)
     return [dict(zip(columns, row, strict=True)) for row in rows]
@@ -58,7 +64,11 @@ def as_dicts(found: duckdb.DuckDBPyConnection, most: int | None = None) -> list[
 def rows_of(
     warehouse: duckdb.DuckDBPyConnection, table: str, chunks: tuple[int, int] | None = None
 ) -> duckdb.DuckDBPyRelation:
-    """The rows of a table of the warehouse, of all chunks or of those from one chunk_seq to another."""
+    """Return the rows of a warehouse table.
+
+    Args:
+        chunks: the first and last chunk_seq, or None for the rows of all chunks.
+    """
     if chunks is None:
         return warehouse.sql("from query_table($table)", params={"table": table})
     return warehouse.sql(

@@ -1,8 +1,8 @@
 """Raw rows and state as Delta tables on Spark: docs/decisions/spark.md.
 
-The warehouse loads chunks as always. Before a build, their rows move to Spark, and the build is handed over the ledger;
-after it, the warehouse takes the candidates back and decides on detections. All statements on Spark are dbt's: the
-macros of dbt_project/macros/lake, and the models.
+Chunks are loaded into the warehouse first. A build moves their rows to Spark, together with a copy of the ledger. After
+the build, the candidates come back, and the warehouse turns them into detections. Every statement on Spark is a dbt
+model or a macro in dbt_project/macros/lake.
 """
 
 import json
@@ -29,32 +29,32 @@ from tallymark.warehouse.connection import connect, fetch_row, run_sql, transact
 from tallymark.warehouse.errors import CONTINUES
 from tallymark.warehouse.invoke_dbt import invoke, parse
 
-# The lake may name one of so many builds as its last one.
-BUILDS_KNOWN = 100
+# The last build on Spark must be among this many of the warehouse's latest builds.
+BUILDS_KEPT = 100
 SPARK_CONNECT_PORT = 15002
-# Of a call to Spark Connect: over about two minutes.
+# Retries of one Spark Connect call, over about two minutes.
 RETRIES = 8
-# So many rows travel in one file, or those of one chunk if that has more.
+# Rows per Parquet file, approximately: a chunk is never split.
 ROWS_PER_LOAD = 5_000_000
 EXACT = {"spark.sql.ansi.enabled": "true"}
 IN_WAREHOUSE = "tag:in_warehouse"
-# A test is selected by its own tags, not by those of the models that it reads.
+# Without "empty", dbt would also select tests by the tags of the models that they read.
 AUDIT = ("test", "--indirect-selection", "empty", "--select")
 SOURCES = ("released_ledger", "batch_ledger", "rejected_rows", "importance_versions", "near_pairs")
 AUDIT_SOURCES = ("rejected_rows", "detections", "chunk_thresholds")
 HANDED_BACK = ("batch_candidates", "batch_merchants", "batch_merchant_customers", "merchants")
-# What the warehouse no longer holds itself.
+# Tables that are on Spark instead of in the warehouse.
 MOVED = ("raw.transactions", "raw.customer_importance", "merchant_customers", "customer_weights")
 NEAR_PAIRS = "create or replace temp view near_pairs as select distinct merchant, customer from snapshot.nearest"
 NO_NEAR_PAIRS = "create or replace temp view near_pairs as select '' as merchant, '' as customer where false"
 
 
 class LakeError(UserError, RuntimeError):
-    """Spark cannot be used, or does not hold what this warehouse left there; the message says what to do."""
+    """Spark cannot be used, or its tables do not match the warehouse. The message says what to do."""
 
 
 class OnSpark:
-    """See ``tallymark.lake.Lake``."""
+    """A ``tallymark.lake.Lake`` on Spark."""
 
     def __init__(self, settings: Settings, store: Store | None):
         self._settings = settings
@@ -91,9 +91,10 @@ class OnSpark:
             last = self.use_last_build(warehouse)
             if not warehouse.execute("from output.passed_builds").fetchone():
                 raise LakeError(
-                    "The audit on Spark reads the last build, which did not pass. Audit again after the next run"
+                    "The last build on Spark did not pass, so the audit cannot use its tables. Run the audit again "
+                    "after the next successful build."
                 )
-            self._describe(warehouse, told=0, rejected_after=0, last=last)
+            self._create_views(warehouse, synced=0, rejected_after=0, last=last)
             sources = self._stage(warehouse, AUDIT_SOURCES)
         self._operate("hand_over_sources", sources=sources)
         result = self.run([*AUDIT, "tag:audit", "--exclude", IN_WAREHOUSE])
@@ -119,11 +120,15 @@ class OnSpark:
     def by_hand(self, arguments: Sequence[str]) -> Any:
         with connect(self._settings) as warehouse:
             self.use_last_build(warehouse)
-            # Nobody else builds meanwhile.
+            # The open connection keeps other builds out.
             return self.run(arguments, is_shown=True)
 
     def take_rows_back(self, warehouse: duckdb.DuckDBPyConnection) -> str:
-        """Add the raw rows to those that the warehouse holds, which needs the lake no longer; returns its schema."""
+        """Copy the raw rows from Spark into the warehouse, and detach it from Spark.
+
+        Returns:
+            The schema on Spark, which Tallymark no longer needs.
+        """
         self.use_last_build(warehouse)
         with ExitStack() as open_files:
             files = {
@@ -146,11 +151,11 @@ class OnSpark:
         return warehouse.table("fetched")
 
     def _hand_over(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
-        """Move the rows of new chunks and of new customer importance, and give a new build what it reads."""
+        """Move the rows of new chunks and new customer importance to Spark, and create the sources of a new build."""
         build = f"build_{secrets.token_hex(4)}"
         schema = self._schema(warehouse)
         known = [name for (name,) in warehouse.execute("select build from lake.builds").fetchall()]
-        released, told, smallest, largest, is_finished = fetch_row(
+        released, synced, smallest, largest, is_finished = fetch_row(
             warehouse,
             """
             with last_release as (
@@ -180,13 +185,13 @@ class OnSpark:
             )
             warehouse.execute(
                 "delete from lake.builds where build_number <= (select max(build_number) from lake.builds) - ?",
-                [BUILDS_KNOWN],
+                [BUILDS_KEPT],
             )
-        is_whole = full_refresh or told is None
+        is_whole = full_refresh or synced is None
         with transaction(warehouse):
             loads = [*self._move_transactions(warehouse), *self._move_importance(warehouse)]
-            self._describe(warehouse, 0 if is_whole else told, released, largest)
-            marks = {"told": told, "smallest": smallest, "largest": largest}
+            self._create_views(warehouse, 0 if is_whole else synced, released, largest)
+            marks = {"told": synced, "smallest": smallest, "largest": largest}
             self._operate(
                 "hand_over",
                 build=build,
@@ -203,13 +208,13 @@ class OnSpark:
         self._staging.keep_only(build)
 
     def _schema(self, warehouse: duckdb.DuckDBPyConnection) -> str:
-        """The schema of this warehouse in the lake; each has its own, so that none takes another's rows for its own."""
+        """Return the schema of this warehouse on Spark. Each warehouse has its own, so their rows cannot mix."""
         if known := warehouse.execute("select schema_name from lake.about").fetchone():
             return known[0]
         if warehouse.execute("from duckdb_tables() where table_name = 'merchant_customers'").fetchone():
             raise LakeError(
-                f"The warehouse {self._settings.warehouse} holds its raw rows and state itself. Move them first: "
-                f"tallymark migrate-engine {self._settings.engine}"
+                f"The warehouse {self._settings.warehouse} holds its raw rows and state itself. Move them to Spark "
+                f"first: tallymark migrate-engine {self._settings.engine}"
             )
         schema = f"{self._settings.lake_schema}_{secrets.token_hex(4)}"
         warehouse.execute("insert into lake.about values (?)", [schema])
@@ -222,7 +227,14 @@ class OnSpark:
         self._manifest = None
 
     def use_last_build(self, warehouse: duckdb.DuckDBPyConnection) -> int:
-        """Read what the last build left; returns the last chunk that it was handed over."""
+        """Use the tables of the last build.
+
+        Returns:
+            The chunk_seq of the last chunk in that build.
+
+        Raises:
+            LakeError: when the last build did not reach Spark.
+        """
         found = warehouse.execute(
             """
             select
@@ -236,7 +248,9 @@ class OnSpark:
             """
         ).fetchone()
         if found is None or found[-1] is None:
-            raise LakeError("The last build did not reach Spark, so there is nothing to read there: tallymark build")
+            raise LakeError(
+                f"The last build of the warehouse {self._settings.warehouse} did not reach Spark. Run: tallymark build"
+            )
         *which, last = found
         self._use(*which)
         return last
@@ -282,17 +296,23 @@ class OnSpark:
         warehouse.execute(record, {"load_id": load_id, "number": number})
         return {"table": table, "load_id": load_id, "folder": folder}
 
-    def _describe(self, warehouse: duckdb.DuckDBPyConnection, told: int, rejected_after: int, last: int) -> None:
-        """Create the views of hand_over.sql."""
+    def _create_views(self, warehouse: duckdb.DuckDBPyConnection, synced: int, rejected_after: int, last: int) -> None:
+        """Create the views of hand_over.sql, and ``near_pairs``.
+
+        Args:
+            synced: the last released chunk_seq that Spark already has.
+            rejected_after: leave out the rejected rows up to this chunk_seq.
+            last: the last chunk_seq of the build.
+        """
         released = int(self._environment["LAKE_RELEASED"])
-        variables = {"released": released, "told": told, "rejected_after": rejected_after, "last": last}
+        variables = {"released": released, "synced": synced, "rejected_after": rejected_after, "last": last}
         warehouse.execute("set variable hand_over = $variables", {"variables": variables})
         run_sql(warehouse, "lake/hand_over")
-        known = "from duckdb_tables() where schema_name = 'snapshot' and table_name = 'nearest'"
-        warehouse.execute(NEAR_PAIRS if warehouse.execute(known).fetchone() else NO_NEAR_PAIRS)
+        nearest = "from duckdb_tables() where schema_name = 'snapshot' and table_name = 'nearest'"
+        warehouse.execute(NEAR_PAIRS if warehouse.execute(nearest).fetchone() else NO_NEAR_PAIRS)
 
     def _stage(self, warehouse: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> dict[str, str]:
-        """Write tables or views to the staging place; returns their folders by name."""
+        """Write tables or views to staging. Returns their folders by name."""
         unique = secrets.token_hex(4)
         return {
             table: self._staging.put(
@@ -302,7 +322,7 @@ class OnSpark:
         }
 
     def _hand_back(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
-        """Take what the build made, in one transaction."""
+        """Copy the results of the build into the warehouse, in one transaction."""
         after = 0
         if not full_refresh and warehouse.execute("from duckdb_tables() where table_name = 'merchants'").fetchone():
             (after,) = fetch_row(warehouse, "select coalesce(max(last_chunk_seq), 0) from merchants")
@@ -313,7 +333,10 @@ class OnSpark:
             with transaction(warehouse):
                 (last,) = fetch_row(warehouse, "select arg_max(build, build_number) from lake.builds")
                 if last != self._build:
-                    raise LakeError("Another build has begun meanwhile, so that nothing of this one counts")
+                    raise LakeError(
+                        "Another build of this warehouse has started, so the results of this one were discarded. There "
+                        "is nothing to do: the other build takes the same chunks."
+                    )
                 run_sql(warehouse, "lake/hand_back")
                 warehouse.execute("update lake.builds set is_finished = true where build = ?", [self._build])
 
@@ -324,7 +347,7 @@ class OnSpark:
             yield files
 
     def _operate(self, macro: str, **arguments: Any) -> str:
-        """Run a macro of dbt_project/macros/lake; returns the name of the folder that it may write into."""
+        """Run a macro of dbt_project/macros/lake. Returns the name of the folder that the macro may write to."""
         folder = f"{self._build}/{macro}_{secrets.token_hex(4)}"
         given = json.dumps({"folder": f"{self._staging.uri}{folder}"} | arguments)
         said: list[str] = []
@@ -332,15 +355,19 @@ class OnSpark:
         if not result.success:
             why = result.exception or "\n".join(said)
             raise LakeError(
-                machine.explain(why, self._settings.warehouse) or f"Spark did not do what it should ({macro}): {why}"
+                machine.explain(why, self._settings.warehouse) or f"A statement failed on Spark (macro {macro}): {why}"
             )
         return folder
 
     def run(self, command: Sequence[str], hears: Callable[[str], None] | None = None, is_shown: bool = False) -> Any:
-        """Run a dbt command on Spark; returns a dbtRunnerResult.
+        """Run a dbt command on Spark. Returns a dbtRunnerResult.
 
         Args:
-            is_shown: whether dbt prints what it does.
+            hears: called with the text of each warning and error.
+            is_shown: whether dbt prints its progress.
+
+        Raises:
+            LakeError: when the packages for Spark are missing or the server does not answer.
         """
         with _fit_session():
             return invoke(
@@ -356,18 +383,19 @@ class OnSpark:
 
 @contextmanager
 def _fit_session() -> Iterator[None]:
-    """Keep ANSI mode on, in which an overflow is an error: dbt-spark 1.11 turns it off in each session.
+    """Keep ANSI mode on, which turns overflows into errors. dbt-spark 1.11 turns it off in each session.
 
-    That this worked is proved by the macro must_be_exact, without which nothing runs on Spark.
+    Each build checks this with the macro must_be_exact.
     """
-    # pyspark takes a process without a main file, such as one of a fork server, for a doctest, and ends it.
+    # pyspark mistakes a process without a main file, such as one from a fork server, for a doctest, and ends it.
     main = sys.modules["__main__"]
     main.__file__ = getattr(main, "__file__", __file__)
     try:
         from dbt.adapters.spark.connections import SparkCredentials
     except ImportError as error:
         raise LakeError(
-            "The packages for Spark are not installed: pip install -r requirements-spark.txt (docs/spark.md)"
+            "The packages for Spark are not installed. Install them: pip install -r requirements-spark.txt "
+            "(see docs/spark.md)"
         ) from error
     if remote := os.environ.get("SPARK_REMOTE"):
         _connect(remote)
@@ -382,10 +410,11 @@ def _fit_session() -> Iterator[None]:
 
 
 def _connect(remote: str) -> None:
-    """Open the Spark Connect session that dbt will use, if the server is there.
+    """Open the Spark Connect session that dbt will use.
 
     Raises:
-        LakeError: when nobody answers. Its client would ask for ten minutes, and again when the process ends.
+        LakeError: when the server does not answer. Spark's own client would retry for ten minutes, and again at the
+            end of the process.
     """
     from pyspark.sql import SparkSession
     from pyspark.sql.connect.client.retries import DefaultPolicy
@@ -395,8 +424,8 @@ def _connect(remote: str) -> None:
         socket.create_connection((server.hostname, server.port or SPARK_CONNECT_PORT), timeout=10).close()
     except OSError as error:
         raise LakeError(
-            f"Spark does not answer at SPARK_REMOTE={remote.partition(';')[0]} ({error}). Start it, or correct the "
-            f"address; {CONTINUES}"
+            f"Spark does not answer at SPARK_REMOTE={remote.partition(';')[0]} ({error}). Start the server, or correct "
+            f"the address; {CONTINUES}"
         ) from error
     session = SparkSession.builder.remote(remote).getOrCreate()
     session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES)])

@@ -1,4 +1,4 @@
-"""The way of rows between the warehouse and Spark: Parquet files that one writes and the other reads."""
+"""Parquet files through which rows travel between the warehouse and Spark."""
 
 import json
 import shutil
@@ -14,15 +14,15 @@ from tallymark.settings import Settings
 from tallymark.store import Store
 from tallymark.store.folder import FolderStore
 
-# As the log of a Delta table calls them, where DuckDB has another name.
+# Types in the log of a Delta table that DuckDB calls by another name.
 DUCKDB_TYPES = {"long": "bigint", "string": "varchar", "timestamp_ntz": "timestamp"}
 
 
 class Staging:
-    """A place that the warehouse and Spark both reach: a folder beside the warehouse, or a prefix of the bucket.
+    """Storage that the warehouse and Spark share: a folder next to the warehouse, or a prefix of the bucket.
 
     Attributes:
-        uri: under which Spark finds it.
+        uri: the address that Spark uses for it.
     """
 
     def __init__(self, settings: Settings, store: Store | None, schema: str):
@@ -31,17 +31,20 @@ class Staging:
             self._store, self._prefix, self._folder = store, f"{settings.output_prefix}staging/{schema}/", None
             self.uri = f"{settings.lake_staging.rstrip('/')}/{self._prefix}"
         else:
-            # Named by the schema, whose last build reads from it whatever the warehouse is called then.
+            # Named after the schema, so that the last build still finds its files if the warehouse is renamed.
             self._folder = settings.warehouse.absolute().parent / "staging" / schema
             self._store, self._prefix = FolderStore(self._folder), ""
-            # Not as_uri(): Spark takes a percent sign in a path as it is.
+            # Not as_uri(): Spark does not decode percent signs in a path.
             self.uri = f"file://{self._folder.as_posix()}/"
 
     def put(self, name: str, warehouse: duckdb.DuckDBPyConnection, query: str, **parameters: object) -> str:
-        """Write the rows of a query; returns the folder of their file, as Spark finds it.
+        """Write the rows of a query to a Parquet file in a new folder.
 
         Args:
-            name: of that folder, which no other rows have.
+            name: the folder's path below ``uri``; must be unique.
+
+        Returns:
+            The folder's URI for Spark.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.parquet"
@@ -51,7 +54,11 @@ class Staging:
 
     @contextmanager
     def files(self, name: str) -> Iterator[list[str]]:
-        """Paths of the Parquet files of a Delta table with one commit, until the end; one too if it has no rows."""
+        """Fetch the Parquet files of a Delta table with a single commit, and delete the copies at the end.
+
+        Yields:
+            Local paths, at least one: a table without rows gives a file without rows.
+        """
         log = f"{self._prefix}{name}/_delta_log/00000000000000000000.json"
         actions = [json.loads(line) for line in self._get(log).decode().splitlines()]
         with tempfile.TemporaryDirectory() as folder:
@@ -72,14 +79,14 @@ class Staging:
         return self._store.get(stored)
 
     def keep_only(self, name: str) -> None:
-        """Delete what was written for other builds; in a bucket, a lifecycle rule does: docs/spark.md."""
+        """Delete the files of other builds. In a bucket, leave that to a lifecycle rule: docs/spark.md."""
         for folder in self._folder.iterdir() if self._folder else ():
             if folder.name != name:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_no_rows(path: str, fields: list[dict[str, str]]) -> None:
-    """Write a Parquet file with the columns of a Delta table."""
+    """Write a Parquet file that has the columns of a Delta table, but no rows."""
     types = {field["name"]: DUCKDB_TYPES.get(field["type"], field["type"]) for field in fields}
     with duckdb.connect() as database:
         query = "select unnest(from_json('[]', $structure), recursive := true)"

@@ -1,4 +1,4 @@
-"""The bucket as Airflow's tasks reach it: through a connection, with time-outs and retries."""
+"""Access to the bucket from Airflow tasks, through an Airflow connection, with timeouts and retries."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class BucketHook(S3Hook):
-    """An S3Hook that does not wait for ever; ``config_kwargs`` in the connection's extra win over its own."""
+    """An S3Hook with timeouts and retries. ``config_kwargs`` in the connection's extra take precedence."""
 
     own_config = S3_CONFIG
 
     @cached_property
     def conn(self) -> Any:
-        """A boto3 client."""
+        """The boto3 client, shared with other tasks if possible."""
         if Settings().speedups:
             return shared_client(type(self).__name__, self.conn_config, lambda: super(BucketHook, self).conn)
         return super().conn
@@ -35,14 +35,14 @@ class BucketHook(S3Hook):
 
 
 class ListingHook(BucketHook):
-    """What the sensor lists with; it asks again every second, so one that waits long for an answer learns nothing."""
+    """The sensor's hook. Its timeouts are short, because the sensor lists the bucket again after a second anyway."""
 
     own_config = LISTING_CONFIG
     places: "Sequence[Place]" = ()
     requester_pays = False
 
     def iter_file_metadata(self, prefix: str, bucket_name: str | None = None, **kwargs: Any) -> Iterator[dict]:
-        """Entries of listings as S3Hook's, but only of ``places`` (tallymark.intake.listing), below the prefix."""
+        """Yield listing entries like S3Hook, but only from ``places`` (tallymark.intake.listing)."""
         for place in self.places:
             yield from entries(
                 self.get_conn(), bucket_name or "", place.prefix, place.after, place.is_passed, self.requester_pays
@@ -50,17 +50,19 @@ class ListingHook(BucketHook):
 
 
 class ChunkSensor(S3KeySensor):
-    """An S3KeySensor that fails, and says what to do, when S3 does not answer or refuses.
+    """An S3KeySensor that succeeds even if no chunk lands, and explains errors of S3.
 
-    It ends as soon as ``check_fn`` finds work among the keys, or without any, or when S3 answered for ``timeout``
-    seconds and there was none. A poke lists where new chunks are to be expected, and everything now and then: see
-    tallymark.intake.listing.
+    It ends when ``check_fn`` finds work, with or without keys, or after ``timeout`` seconds. Most pokes list only the
+    prefixes where new chunks are expected, and some list everything: see tallymark.intake.listing.
+
+    Raises:
+        BucketError: when S3 does not answer or denies access. The message says what to do.
     """
 
     aws_hook_class = ListingHook
 
     def execute(self, context: Any) -> bool:
-        """Whether there is work."""
+        """Wait for work. Returns whether there is any."""
         try:
             super().execute(context)
         except AirflowSensorTimeout:
@@ -76,7 +78,7 @@ class ChunkSensor(S3KeySensor):
         hook.places = listing.places(index, settings.transactions_prefix, settings.full_listing_seconds)
         hook.requester_pays = settings.requester_pays
         with explained(f"list {self.bucket_key}", hook.get_conn(), settings.bucket, self.aws_conn_id):
-            # S3KeySensor asks check_fn only when there are keys; what is unfinished needs none.
+            # S3KeySensor calls check_fn only if it finds keys, but unfinished work does not need any.
             found = super().poke(context) or self.check_fn([], **context)
         if not found and len(hook.places) == 1:
             index.note_full_listing()
@@ -84,7 +86,7 @@ class ChunkSensor(S3KeySensor):
 
 
 def open_bucket(settings: Settings) -> S3Store:
-    """The bucket of the settings, through their Airflow connection."""
+    """Return the bucket in the settings, through the Airflow connection in the settings."""
     return S3Store(
         BucketHook(settings.aws_conn_id).get_conn(),
         settings.bucket,
@@ -96,5 +98,5 @@ def open_bucket(settings: Settings) -> S3Store:
 
 
 def has_connection(settings: Settings) -> bool:
-    """Whether the Airflow connection of the settings exists; without it, boto3 looks for credentials itself."""
+    """Return whether the Airflow connection in the settings exists. Without it, boto3 looks for credentials itself."""
     return bool(BucketHook(settings.aws_conn_id).conn_config)

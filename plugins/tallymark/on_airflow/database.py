@@ -1,9 +1,9 @@
-"""How Airflow connects to PostgreSQL: named by docker-compose.yaml in ``[database] sql_alchemy_connect_args``.
+"""Connection timeouts for PostgreSQL, which docker-compose.yaml sets as ``[database] sql_alchemy_connect_args``.
 
-Without it, a connection that the network lost blocks its process for a quarter of an hour.
+Without them, a lost network connection blocks its process for 15 minutes.
 """
 
-# For psycopg2: seconds, and milliseconds for tcp_user_timeout.
+# For psycopg2, in seconds, except tcp_user_timeout, which is in milliseconds.
 CONNECT_ARGS = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -11,5 +11,5 @@ CONNECT_ARGS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
-# For asyncpg, in seconds. It has no keep-alives.
+# For asyncpg, in seconds. It has no keepalives.
 CONNECT_ARGS_ASYNC = {"timeout": 10, "command_timeout": 30}

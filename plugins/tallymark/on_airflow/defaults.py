@@ -1,23 +1,23 @@
-"""What the DAGs have in common."""
+"""Settings that all DAGs share."""
 
 from datetime import timedelta
 from typing import Any
 
 from tallymark.settings import Settings
 
-# Of one slot: whoever writes to the warehouse, or reads it all, takes it.
+# Has one slot. Tasks that write to the warehouse, or read all of it, need it.
 WAREHOUSE_POOL = "warehouse"
 
 
 def explain(context: dict[str, Any]) -> None:
-    """Callback of a try that failed: what happened and what to do are the last lines of its log."""
+    """Airflow callback after a failed try: end its log with what happened and what to do."""
     from tallymark.publish.report import explain_failure
 
     explain_failure(context.get("exception"))
 
 
 def default_args(settings: Settings, **more: Any) -> dict[str, Any]:
-    """The arguments that all tasks have, and those that all tasks of one DAG have."""
+    """Return the ``default_args`` of a DAG: those of all DAGs, and ``more`` for this one."""
     return {
         "owner": "tallymark",
         "pool": WAREHOUSE_POOL,
@@ -33,5 +33,5 @@ def default_args(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 def owner_links(settings: Settings) -> dict[str, str]:
-    """The link behind the DAGs' owner, if one is set."""
+    """Return the link for the DAGs' owner, if the settings have one."""
     return {"tallymark": settings.owner_link} if settings.owner_link else {}

@@ -1,4 +1,4 @@
-"""How dbt logs on to the engine, where Airflow keeps that in a connection."""
+"""Credentials for the engine, from an Airflow connection."""
 
 import os
 
@@ -9,10 +9,10 @@ from tallymark.settings import Settings
 
 
 def use_connection(settings: Settings) -> None:
-    """Give this process the variables of dbt_project/profiles.yml for Databricks, from the connection if it exists.
+    """Set the environment variables of dbt_project/profiles.yml for Databricks, if the connection exists.
 
-    Its host and the ``http_path`` in its extra lead to a SQL warehouse or a cluster. Its password is a token; with a
-    login, it is the secret of the service principal with that client ID.
+    The connection's host and the ``http_path`` in its extra identify a SQL warehouse or a cluster. Without a login, the
+    password is a token. With a login, the login is the client ID of a service principal, and the password its secret.
     """
     if settings.engine != "databricks":
         return

@@ -1,6 +1,6 @@
-"""Airflow's LocalExecutor with a resting scheduler loop and a bounded end: docs/decisions/quick-tasks.md.
+"""A LocalExecutor that lets an idle scheduler rest, and stops in bounded time: docs/decisions/quick-tasks.md.
 
-It uses names that Airflow gives to subclasses, and the attributes of LocalExecutor that have no underscore.
+It overrides only methods that Airflow intends for subclasses, and reads only public attributes of LocalExecutor.
 """
 
 import time
@@ -13,28 +13,28 @@ from typing import Any
 import psutil
 from airflow.executors.local_executor import LocalExecutor
 
-# The scheduler may need several loops after a task ended until it starts the next one.
+# After a task has ended, the scheduler may need several loops to start the next one.
 AWAKE_SECONDS = 0.15
 SHORTEST_REST_SECONDS = 0.2
 LONGEST_REST_SECONDS = 2
 REST_SHARE = 0.25
-LOOKS_IN_A_REST = 20
+CHECKS_PER_REST = 20
 
-# Less than docker-compose.yaml gives the scheduler to stop.
+# Must be less than the scheduler's stop_grace_period in docker-compose.yaml.
 END_SECONDS = 10
 STUCK_SECONDS = 60
 
 
 class StuckError(RuntimeError):
-    """Workers are idle and none of them takes the next task."""
+    """Workers are idle, but none of them takes the next task."""
 
 
 def rest_seconds(quiet: float, ended: bool) -> float:
-    """Seconds for which the scheduler rests.
+    """Return how many seconds the scheduler may rest.
 
     Args:
         quiet: seconds since the last task started or ended.
-        ended: whether the last task has ended.
+        ended: whether the last such event was the end of a task.
     """
     if ended and quiet < AWAKE_SECONDS:
         return 0
@@ -42,18 +42,18 @@ def rest_seconds(quiet: float, ended: bool) -> float:
 
 
 def wait_for_result(results: SimpleQueue, seconds: float) -> None:
-    """Return when the queue holds something, or after so many seconds."""
+    """Wait until the queue has a result or the time is up."""
     until = time.monotonic() + seconds
     while results.empty() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, seconds / LOOKS_IN_A_REST))
+        time.sleep(min(left, seconds / CHECKS_PER_REST))
 
 
 class RestingLocalExecutor(LocalExecutor):
-    """Delays each scheduler loop for ``rest_seconds`` or until a task ends.
+    """Delays each scheduler loop by ``rest_seconds``, or until a task ends.
 
     Raises:
-        StuckError: from ``sync``, which ends the scheduler. A worker that was killed while it waited for a task leaves
-            the queue locked, and no other worker can read it.
+        StuckError: from ``sync``, which ends the scheduler. A worker that is killed while it waits for a task leaves
+            the queue locked, so that no other worker can read it.
     """
 
     def start(self) -> None:
@@ -62,19 +62,19 @@ class RestingLocalExecutor(LocalExecutor):
         self._note(ended=False)
 
     def sync(self) -> None:
-        """Rest, and read which tasks have ended."""
+        """Rest, then process the results of tasks that have ended."""
         wait_for_result(self.result_queue, rest_seconds(time.monotonic() - self._noted_at, self._ended))
         super().sync()
         self._fail_if_stuck()
 
     def change_state(self, *arguments: Any, **named: Any) -> None:
-        """Keep the state of a task that has ended."""
+        """Record the state of a task that has ended."""
         super().change_state(*arguments, **named)
         self._stuck_since = None
         self._note(ended=True)
 
     def end(self) -> None:
-        """Wait ``END_SECONDS`` for running tasks, then kill them; the next scheduler starts them again."""
+        """Wait ``END_SECONDS`` for running tasks, then kill them. The next scheduler starts them again."""
         workers = list(_processes(self.workers))
         timer = Timer(END_SECONDS, _kill, [workers])
         timer.start()
@@ -82,7 +82,7 @@ class RestingLocalExecutor(LocalExecutor):
             super().end()
         finally:
             timer.cancel()
-            # A second signal interrupts the wait.
+            # A second signal may have interrupted the wait.
             _kill(workers)
 
     def _process_workloads(self, workload_list: Sequence[Any]) -> None:
@@ -96,8 +96,8 @@ class RestingLocalExecutor(LocalExecutor):
             self._stuck_since = time.monotonic()
         elif time.monotonic() - self._stuck_since > STUCK_SECONDS:
             raise StuckError(
-                f"No worker has taken a task for {STUCK_SECONDS} s: a killed worker left their queue locked. "
-                "The scheduler ends. Start it again if nothing else does."
+                f"No worker has taken a task for {STUCK_SECONDS} s: a killed worker left the task queue locked. "
+                "The scheduler exits. Restart it if it does not restart automatically."
             )
 
     def _note(self, ended: bool) -> None:
@@ -111,17 +111,17 @@ def _processes(pids: Iterable[int]) -> Iterable[psutil.Process]:
 
 
 def _has_idle(workers: Iterable[int]) -> bool:
-    """Whether one of the workers runs no task, which is a process below it."""
+    """Return whether a worker is idle. A running task is a child process of its worker."""
     with suppress(psutil.NoSuchProcess):
         return any(not worker.children() for worker in _processes(workers))
     return False
 
 
 def _kill(workers: list[psutil.Process]) -> None:
-    """Kill workers and their tasks, the worker first: it would report its task as failed."""
+    """Kill workers and their tasks. Each worker dies first, because it would report its task as failed."""
     for worker in workers:
         with suppress(psutil.NoSuchProcess):
-            # A suspended worker starts no further task.
+            # A suspended worker cannot start another task.
             worker.suspend()
             for process in [worker, *worker.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):

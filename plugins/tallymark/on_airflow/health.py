@@ -1,4 +1,4 @@
-"""Whether a part of Airflow works, as the API server knows. Docker asks every few seconds, so this imports little."""
+"""Health checks of Airflow's parts, from the API server. Docker runs one every few seconds, so this imports little."""
 
 import json
 import os
@@ -7,15 +7,19 @@ from http.client import HTTPException
 
 URL = "http://api-server:8080/api/v2/monitor/health"
 HEALTHY = 0
-# Also the exit code of any other error.
+# Python also exits with 1 on any other error.
 NOT_ITS_FAULT = 1
 ITS_FAULT = 2
 
 
 def check(part: str) -> int:
-    """Print the health of a part; returns HEALTHY, NOT_ITS_FAULT, or ITS_FAULT when a restart of the part may help.
+    """Print the health of a part of Airflow.
 
-    Parts are ``scheduler``, ``dag_processor``, ``triggerer``, and ``metadatabase`` for the API server itself.
+    Args:
+        part: ``scheduler``, ``dag_processor``, ``triggerer``, or ``metadatabase`` for the API server itself.
+
+    Returns:
+        HEALTHY, NOT_ITS_FAULT, or ITS_FAULT if restarting the part may help.
     """
     is_api_server = part == "metadatabase"
     try:
@@ -31,7 +35,7 @@ def check(part: str) -> int:
 
 
 def database_answers() -> bool:
-    """Whether PostgreSQL answers a new connection within seconds."""
+    """Return whether PostgreSQL accepts a new connection within 4 seconds."""
     import psycopg2
 
     url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")

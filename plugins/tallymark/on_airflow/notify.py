@@ -1,4 +1,4 @@
-"""How alerts reach people: by e-mail and Slack, through Airflow's connections where there are any."""
+"""Alerts by e-mail and Slack, through Airflow connections."""
 
 import html
 import logging
@@ -10,17 +10,21 @@ log = logging.getLogger(__name__)
 
 
 def send(settings: Settings, lines: list[str]) -> bool:
-    """Send lines wherever somebody listens; false when nobody of them could be reached."""
+    """Send the lines of an alert to every configured channel.
+
+    Returns:
+        False if there are channels and all of them failed.
+    """
     kinds = sorted({line.partition(":")[0].lower() for line in lines})
     notifiers = _notifiers(settings, f"Tallymark: {', '.join(kinds)}", lines)
     failures = 0
     for notifier in notifiers:
         try:
-            # A notifier that is called renders its text as a template; this text has names from files in it.
+            # Calling the notifier would render the text as a template, and it contains names from input files.
             notifier.notify({})
         except Exception:
             failures += 1
-            log.exception("An alert could not be sent by %s", type(notifier).__name__)
+            log.exception("%s could not send an alert. Check its Airflow connection.", type(notifier).__name__)
     return not notifiers or failures < len(notifiers)
 
 

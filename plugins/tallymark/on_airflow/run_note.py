@@ -1,4 +1,4 @@
-"""Writes a note into each run of detect_patterns that says what the run did. Airflow calls it when a run ends."""
+"""An Airflow listener that adds a note with the results to each finished run of detect_patterns."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ DAG_ID = "detect_patterns"
 
 @hookimpl
 def on_dag_run_success(dag_run: Any, msg: str) -> None:
-    """Note the chunks, rows, detections and files of a run that did something."""
+    """Note the chunks, rows, detections and files of a run that had work."""
     _note(dag_run)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: Any, msg: str) -> None:
-    """Note what a run did before it failed."""
+    """Note the results of the tasks that ended before the run failed."""
     _note(dag_run)
 
 
@@ -25,7 +25,7 @@ def _note(dag_run: Any) -> None:
     from sqlalchemy import inspect
     from sqlalchemy.orm import object_session
 
-    # The scheduler's session may hold SQLite's only write lock, which a second session could not get.
+    # The scheduler's session may hold SQLite's write lock, so a second session could not write.
     if session := object_session(dag_run):
         _write(dag_run, session)
         return
@@ -46,7 +46,7 @@ def _write(dag_run: Any, session: Any) -> None:
 
 
 def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
-    """One line from what the two tasks returned; empty when the run found nothing to do."""
+    """Return one line about the results of the two tasks, or an empty string if the run had no work."""
     if not load:
         return ""
     parts = [f"{_counted(load['chunks_accepted'], 'chunk')} with {_counted(load['rows_accepted'], 'row')}"]
@@ -67,7 +67,7 @@ def summary(load: dict[str, int] | None, export: dict[str, int] | None) -> str:
         if export["held"]:
             parts.append(f"{_counted(export['held'], 'detection')} held back to fill a file")
         if export["open_issues"]:
-            parts.append(f"{_counted(export['open_issues'], 'open issue')}: see Detections")
+            parts.append(f"{_counted(export['open_issues'], 'open issue')}: see the Detections page")
     return "; ".join(parts) + "."
 
 

@@ -1,6 +1,6 @@
-"""What reaches into the interiors of Airflow, dbt and botocore to save time; README.md lists it.
+"""Optimizations that use private parts of Airflow, dbt and botocore. README.md lists them.
 
-``TALLYMARK_SPEEDUPS=false`` turns all of it off.
+``TALLYMARK_SPEEDUPS=false`` turns all of them off.
 """
 
 import logging
@@ -12,11 +12,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def held(*speedups: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Use the speedups until the end. One whose library has changed is left out, with a warning."""
+    """Turn speedups on until the end. A speedup that does not fit the installed library is skipped with a warning."""
     with ExitStack() as stack:
         for speedup in speedups:
             try:
                 stack.enter_context(speedup())
             except (AttributeError, ImportError) as error:
-                log.warning("The speedup %s is off, because a library has changed: %s", speedup.__name__, error)
+                log.warning("The %s speedup is off, because its library has changed: %s", speedup.__name__, error)
         yield

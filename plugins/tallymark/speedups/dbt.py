@@ -1,4 +1,4 @@
-"""dbt with fewer events, and without parsing again what has not changed."""
+"""Speedups of dbt commands: fewer events and less parsing."""
 
 import logging
 from contextlib import AbstractContextManager
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 def quick_dbt(is_on: bool) -> AbstractContextManager:
-    """Use the speedups of a dbt command until the end."""
+    """Turn the speedups of a dbt command on until the end, if ``is_on``."""
     return held(*(only_warnings, inject_once, no_plugins) if is_on else ())
 
 
 def only_warnings() -> AbstractContextManager:
-    """Drop events below warnings before dbt makes messages of them."""
+    """Drop events below the warning level before dbt formats them."""
     from dbt_common.events.base_types import EventLevel
     from dbt_common.events.event_manager import EventManager
 
@@ -33,7 +33,7 @@ def only_warnings() -> AbstractContextManager:
 
 
 def inject_once() -> AbstractContextManager:
-    """Put ephemeral models into the SQL of a node once for each text; dbt parses that SQL in each build."""
+    """Cache the SQL of nodes with injected ephemeral models. Otherwise, dbt parses that SQL in each build."""
     from dbt import compilation
 
     inject = compilation.inject_ctes_into_sql
@@ -50,20 +50,20 @@ def _injected(inject: Any, make: Any, sql: str, ctes: tuple[tuple[str, str], ...
 
 
 def no_plugins() -> AbstractContextManager:
-    """Keep dbt from importing each module on the path whose name begins with ``dbt_`` to look for plugins."""
+    """Prevent dbt's plugin search from importing every module on the path whose name starts with ``dbt_``."""
     from dbt.plugins.manager import PluginManager
 
     return patch.object(PluginManager, "get_prefixed_modules", dict)
 
 
 def make_fit_for_another_command(manifest: Any) -> bool:
-    """Undo what a command changed in a manifest; False if that is not possible.
+    """Reset a manifest after a command, so that another command can use it. Returns False if that is impossible.
 
-    dbt compiles each node again, but takes the ephemeral models in it for injected already.
+    Without the reset, dbt compiles each node again, but assumes that its ephemeral models are already injected.
     """
     nodes = [node for node in manifest.nodes.values() if not node.is_ephemeral_model]
     if not all(hasattr(node, "extra_ctes") and hasattr(node, "extra_ctes_injected") for node in nodes):
-        log.warning("dbt parses the project for each command, because nodes of its manifest have changed")
+        log.warning("dbt parses the project for each command, because the nodes of its manifest have changed")
         return False
     for node in nodes:
         node.extra_ctes, node.extra_ctes_injected = [], False

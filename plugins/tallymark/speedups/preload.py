@@ -1,7 +1,7 @@
-"""What every task needs, imported, read and used once in the process that tasks are forked from.
+"""Preloads everything that tasks need into the process that they are forked from.
 
-Airflow imports it because ``[scheduler] mp_forkserver_preload`` names it (airflow.env). It leaves no warehouse, no
-connection and no thread open.
+Airflow imports this module because airflow.env lists it in ``[scheduler] mp_forkserver_preload``. It leaves no
+warehouse, connection or thread open.
 """
 
 import gzip
@@ -30,13 +30,16 @@ IMPORTANCE = "source,target,weight\n'C1','M1',1.50\n"
 
 
 def read_descriptions() -> None:
-    """Read botocore's description of S3."""
+    """Load botocore's description of the S3 API."""
     share_descriptions()
     BucketHook(aws_conn_id=None, region_name="us-east-1").get_conn().get_paginator("list_objects_v2")
 
 
 def make_clients() -> None:
-    """Make the clients that tasks inherit, unless the connection is to be read from Airflow's database."""
+    """Create the S3 clients that tasks inherit, if the connection is in the environment.
+
+    Connections in Airflow's database are left to the tasks.
+    """
     connection = Settings().aws_conn_id
     if f"AIRFLOW_CONN_{connection.upper()}" in os.environ:
         BucketHook(connection).get_conn()
@@ -44,14 +47,14 @@ def make_clients() -> None:
 
 
 def parse_dags() -> None:
-    """Import what the DAG files import, and what Airflow imports to read them."""
+    """Parse the DAG files, to import everything that they and their parsing need."""
     folder = PROJECT_ROOT / "dags"
     BundleDagBag(str(folder), bundle_path=folder, bundle_name=folder.name, safe_mode=False, load_op_links=False)
 
 
 @contextmanager
 def no_logs() -> Iterator[None]:
-    """Drop all log messages: operators would take the made-up chunk and its detection for real ones."""
+    """Drop all log messages, so that operators do not mistake the synthetic chunk and its detection for real ones."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -61,17 +64,17 @@ def no_logs() -> Iterator[None]:
 
 
 def send_nothing(settings: Settings, lines: list[str]) -> bool:
-    """Takes the place of ``tallymark.on_airflow.notify.send``: an alert about the made-up chunk reaches nobody."""
+    """Replace ``tallymark.on_airflow.notify.send``, so that nobody gets an alert about the synthetic chunk."""
     return True
 
 
 @no_logs()
 def process_a_chunk() -> None:
-    """Run the pipeline once with a made-up chunk in a temporary folder."""
+    """Run the pipeline once with a synthetic chunk in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         settings = Settings()
-        # Processes that are forked from this one could not share its connection to Spark.
+        # DuckDB, because forked processes cannot share a connection to Spark.
         settings = settings.model_copy(update={"warehouse": root / settings.warehouse.name, "engine": "duckdb"})
         store = FolderStore(root)
         store.put(f"{settings.transactions_prefix}chunk_1.csv.gz", gzip.compress(CHUNK.encode()))
@@ -83,18 +86,18 @@ def process_a_chunk() -> None:
 
 
 def warm_up() -> None:
-    """Take each step that tasks would take again; tasks take one themselves that fails here."""
+    """Run each step whose results tasks inherit. If a step fails here, every task runs it itself."""
     for step in (read_descriptions, make_clients, parse_dags, process_a_chunk):
         try:
             step()
         except Exception:
-            log.exception("Tasks work all the same, and are slower to start: %s failed", step.__name__)
+            log.exception("%s failed. Tasks still work, but start more slowly.", step.__name__)
 
 
 try:
     is_on = Settings().speedups
 except SettingsError:
-    # Each task says so.
+    # Each task reports the error.
     is_on = False
 if is_on:
     warm_up()

@@ -1,4 +1,4 @@
-"""Clients of S3 and what they are made of, once for all tasks that are forked from a process."""
+"""Shares S3 clients and botocore's API descriptions among all tasks that are forked from a process."""
 
 import json
 from collections.abc import Callable
@@ -7,16 +7,19 @@ from typing import Any
 
 import botocore.session
 
-# By kind of client and connection. Tasks inherit those of the process that they are forked from.
+# By kind of client and connection. Tasks inherit the clients of the process that they are forked from.
 _clients: dict[str, Any] = {}
 
 
 def shared_client(kind: str, connection: Any, make: Callable[[], Any]) -> Any:
-    """A boto3 client, made once for a connection that holds its keys; of another one, keys may change with time.
+    """Return a shared boto3 client for a connection that contains its keys.
+
+    Other connections get a new client on each call, because their keys may expire.
 
     Args:
-        kind: clients of different kinds have different configurations.
+        kind: clients with different configurations need different kinds.
         connection: an AwsConnectionWrapper.
+        make: creates a client.
     """
     if not connection.aws_access_key_id or connection.role_arn:
         return make()
@@ -28,5 +31,5 @@ def shared_client(kind: str, connection: Any, make: Callable[[], Any]) -> Any:
 
 
 def share_descriptions() -> None:
-    """Let sessions of this process, and of those forked from it, share botocore's descriptions of services."""
+    """Let all botocore sessions of this process, and of processes forked from it, share the API descriptions."""
     botocore.session.create_loader = cache(botocore.session.create_loader)

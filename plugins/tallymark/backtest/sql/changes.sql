@@ -1,5 +1,5 @@
--- What the backtest changes. The table changes has one row per pattern, merchant and customer that the stream or the backtest detected in the
--- range. Evidence and thresholds are those of the chunk at whose end each detected it.
+-- Compares the backtest with the stream. The table changes has one row per pattern, merchant and customer that either
+-- of them detected in the range of chunks. Each side is a struct of the detection, its evidence and its thresholds.
 create or replace temp table changes as
 with stream as (
     select detections.*, thresholds.* exclude (chunk_seq), chunks.chunk_key

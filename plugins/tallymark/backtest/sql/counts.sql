@@ -1,4 +1,5 @@
--- Detections of the stream and of the backtest, and what changes, by pattern ($by_merchant: and merchant).
+-- Detections of the stream and the backtest, and each kind of change: one row per pattern, or with $by_merchant, per
+-- pattern and merchant.
 select
     pattern_id,
     any_value(action_type) as action_type,

@@ -1,6 +1,6 @@
--- The released history in portions: consecutive chunks that were decided with the same thresholds, of at most $rows rows
--- unless one chunk has more. Detections of chunks before $first, and of chunks whose thresholds are not known, are taken
--- as they are; a warehouse that was made again does not know those of chunks before a loss.
+-- Splits the chunks up to $last into portions, one row each. A portion has consecutive chunks with the same thresholds,
+-- and about $rows rows. The backtest uses the stream's detections (is_given) for portions before $first, and for
+-- portions whose thresholds were lost in a rebuild without some chunks.
 with decided as (
     select
         chunk_seq,

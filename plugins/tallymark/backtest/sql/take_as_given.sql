@@ -1,4 +1,4 @@
--- What the stream detected in place of what the build did; its evidence is not needed.
+-- Replaces the detections of the build with those of the stream, without their evidence, which nothing reads.
 delete from batch_detections;
 
 insert into batch_detections by name

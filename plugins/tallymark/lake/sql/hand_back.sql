@@ -1,5 +1,5 @@
--- What a build on Spark hands back, as tables of the names that its models have: what the batch made and evaluated, and
--- the merchants that it changed. The variable handed_back has the paths of their files.
+-- Copies the results of a build on Spark into tables named after the models: the batch's candidates, the merchants and
+-- pairs that it evaluated, and the changed merchants. The variable handed_back maps table names to Parquet files.
 create or replace table batch_candidates as from read_parquet(getvariable('handed_back').batch_candidates);
 
 create or replace table batch_merchants as from read_parquet(getvariable('handed_back').batch_merchants);

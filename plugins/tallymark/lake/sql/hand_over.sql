@@ -1,5 +1,6 @@
--- What a build on Spark is handed over, a view for each table that it becomes there. The variable hand_over has the
--- last chunk that an export released, the last one of those that Spark was told of, and the last one of the build.
+-- The sources of a build on Spark, one view per table. The variable hand_over is a struct of chunk numbers: `released`,
+-- the last released chunk; `synced`, the last released chunk that Spark already has; `rejected_after`, where
+-- rejected_rows starts; `last`, the last chunk of the build.
 create or replace temp view ledger as
 select
     chunks.chunk_seq,
@@ -21,7 +22,7 @@ where chunk_seq > getvariable('hand_over').released;
 
 create or replace temp view released_ledger as
 from ledger
-where chunk_seq > getvariable('hand_over').told and chunk_seq <= getvariable('hand_over').released;
+where chunk_seq > getvariable('hand_over').synced and chunk_seq <= getvariable('hand_over').released;
 
 create or replace temp view rejected_rows as
 select chunk_seq from raw.rejected_rows

@@ -1,5 +1,5 @@
--- Raw rows of a lake become rows of the warehouse, which then needs the lake no longer. The variable handed_back has the
--- paths of their files.
+-- Copies the raw rows from Spark into the warehouse, and detaches the warehouse from Spark. The variable handed_back
+-- maps table names to Parquet files.
 insert into raw.transactions by name
 from read_parquet(getvariable('handed_back').transactions);
 
