@@ -1,4 +1,4 @@
-"""docs/command-line.md says what the commands themselves say."""
+"""docs/command-line.md agrees with the commands."""
 
 import re
 
@@ -9,7 +9,7 @@ from tallymark.settings import PROJECT_ROOT
 PAGE = (PROJECT_ROOT / "docs" / "command-line.md").read_text()
 
 
-def test_page_lists_every_command_as_its_help_does():
+def test_page_lists_every_command():
     rows = re.findall(r"^\| `tallymark ([a-z-]+)` \| (.+) \|$", PAGE, re.MULTILINE)
     shown = [name for names in SECTIONS.values() for name in names]
     assert rows == [(name, tallymark.commands[name].get_short_help_str(90)) for name in shown]

@@ -19,7 +19,7 @@ def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("target", ["demo", "up", "down", "doctor", "replay", "verify", "rebuild", "certify"])
 @pytest.mark.parametrize("value", ["it's", "a  blank", "{a: 'b', \"c\": 1}", "`false`; \\ &", "#ü"])
-def test_values_reach_the_command_as_they_were_typed(tmp_path, monkeypatch, target, value):
+def test_values_reach_the_command_unchanged(tmp_path, monkeypatch, target, value):
     monkeypatch.chdir(tmp_path)
     command = tmp_path / "tallymark"
     names = " ".join(f'"$MAKE_{name}"' for name in VARIABLES)
@@ -30,14 +30,14 @@ def test_values_reach_the_command_as_they_were_typed(tmp_path, monkeypatch, targ
     assert done.stdout.splitlines() == [target, *[value] * len(VARIABLES)]
 
 
-def test_make_knows_every_option():
+def test_make_passes_every_option():
     """make must export every option that a command reads from a MAKE_* variable."""
     read = {parameter.envvar for command in tallymark.commands.values() for parameter in command.params}
     assert read - {None} == {f"MAKE_{name}" for name in VARIABLES}
 
 
 @pytest.mark.parametrize("version", [(2, 7), (3, 10), (3, 14)])
-def test_make_names_the_pythons_that_do_before_it_installs(tmp_path, monkeypatch, version):
+def test_unsupported_python_is_rejected_before_installing(tmp_path, monkeypatch, version):
     monkeypatch.chdir(tmp_path)
     for name in ("requirements.txt", "pyproject.toml"):
         (tmp_path / name).touch()
