@@ -192,7 +192,7 @@ def test_warehouse_folder(tmp_path):
     assert says.startswith("FAILS: ") and "is not writable (Not a directory). Set TALLYMARK_WAREHOUSE" in says
 
 
-def test_little_disk_space_fails(tmp_path, monkeypatch):
+def test_low_disk_space_fails(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=2**30)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     found = list(check_warehouse(Settings(warehouse=tmp_path / "warehouse.duckdb")))
@@ -297,14 +297,14 @@ def test_command_fails_with_wrong_keys(rclone, tmp_path):
         ),
     ],
 )
-def test_command_names_a_bad_connection(tmp_path, given, verdict, says):
+def test_command_explains_invalid_connection(tmp_path, given, verdict, says):
     code, lines = doctor(tmp_path, given, bucket="mine")
     assert code == 1
     [line] = [line for line in lines if line.startswith(verdict)]
     assert says in line
 
 
-def test_command_names_wrong_settings(tmp_path):
+def test_command_explains_invalid_settings(tmp_path):
     code, lines = doctor(tmp_path, None, bucket="'mine'", output_prefix="s3://mine/output")
     assert code == 1
     assert lines[0].startswith("FAILS        settings     TALLYMARK_BUCKET is \"'mine'\": it must be a bucket ")

@@ -17,7 +17,7 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 
 
-def test_generated_data_is_the_same_for_the_same_seed(tmp_path):
+def test_seed_determines_generated_data(tmp_path):
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         generate(tmp_path / folder, rows=500, seed=seed)
     for name in ("transactions.csv.gz", "customer_importance.csv.gz"):
@@ -25,7 +25,7 @@ def test_generated_data_is_the_same_for_the_same_seed(tmp_path):
         assert a == b != c
 
 
-def test_all_three_patterns_fire_on_generated_data(tmp_path):
+def test_generated_data_triggers_all_patterns(tmp_path):
     generate(tmp_path / "source")
     folder = tmp_path / "input/transactions"
     folder.mkdir(parents=True)

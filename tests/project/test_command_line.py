@@ -15,6 +15,6 @@ def test_page_lists_every_command():
     assert rows == [(name, tallymark.commands[name].get_short_help_str(90)) for name in shown]
 
 
-def test_page_has_the_exit_codes():
+def test_page_lists_the_exit_codes():
     codes = re.findall(r"^\| (\d+) \| (.+) \|$", PAGE, re.MULTILINE)
     assert [int(code) for code, _ in codes] == [0, ERROR, USAGE, INTERRUPTED]

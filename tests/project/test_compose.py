@@ -223,7 +223,7 @@ def test_make_secrets_writes_a_private_file_once(tmp_path):
     written = (tmp_path / ".env").read_text()
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert again.returncode and "ERROR: .env exists already" in again.stderr
+    assert again.returncode and "ERROR: .env already exists" in again.stderr
     assert (tmp_path / ".env").read_text() == written
 
 

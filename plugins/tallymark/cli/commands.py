@@ -310,7 +310,7 @@ def feed() -> None:
 @command("tallymark generate sample --rows 1000")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--rows", type=Count(min=1), default=200_000, show_default=True, help="Number of transactions.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed; the same one gives the same data.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed. The same seed gives the same data.")
 def generate(folder: Path, rows: int, seed: int) -> None:
     """Write generated transactions and customer importance into FOLDER."""
     from tallymark.local.generate import generate

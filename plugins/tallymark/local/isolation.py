@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
-# Variables of another Airflow, dbt, rclone or Python, or of an AWS account, and the options that make passes to a
-# command. Connections stay, because alerts need them. No client here supports SOCKS proxies, and httpx fails if one is
-# set.
+# Variables of other installations of Airflow, dbt, rclone and Python, of AWS accounts, and the options that make passes
+# to a command. Connections stay, because alerts need them. SOCKS proxies are dropped, because no client here supports
+# them, and httpx fails if one is set.
 FOREIGN = re.compile("_?AIRFLOW_(?!CONN_|VAR_)|AWS_|BOTO|DBT_|MAKE_|OTEL_|PYTHON|RCLONE_|(?i:[a-z]+_proxy=socks)")
 
 
