@@ -89,7 +89,7 @@ def doctor() -> bool:
     return counts[Verdict.FAILS] > 0
 
 
-@command("tallymark replay chunks found --batch 7 --vars '{child_min_transactions: 60}'")
+@command("tallymark replay chunks results --batch 7 --vars '{child_min_transactions: 60}'")
 @argument("data", type=Folder(LIKE_THE_BUCKET))
 @argument("out", type=click.Path(path_type=Path))
 @option("batch", type=Count(min=1), help="Chunks per micro-batch. Default: all chunks in one.")
@@ -124,7 +124,7 @@ def replay(data: Path, out: Path, batch: int | None, vars: dict) -> None:
 @argument("data", type=Folder(f"input/transactions/chunk_*, or {A_SOURCE}"), required=False)
 @option("out", type=click.Path(path_type=Path), help="Folder for the replays. It is emptied first.")
 @option("shuffle", type=int, metavar="SEED", help="Shuffle the rows before they are cut into chunks.")
-@option("kills", type=Count(min=0), default=20, show_default=True, help="Maximum number of kills.")
+@option("kills", type=Count(min=0), default=20, show_default=True, help="Maximum number of kills in the last replay.")
 @option("seed", type=int, default=1, show_default=True, help="Seed of the random batches and kills.")
 @vars
 def certify(data: Path | None, out: Path | None, shuffle: int | None, kills: int, seed: int, vars: dict) -> bool:
@@ -141,7 +141,7 @@ def certify(data: Path | None, out: Path | None, shuffle: int | None, kills: int
     return not is_equal
 
 
-@command("tallymark verify --data chunks --out found")
+@command("tallymark verify --data chunks --out results")
 @bucket_folder
 @replay_folder
 def verify(data: Path | None, out: Path | None) -> None:
@@ -152,7 +152,7 @@ def verify(data: Path | None, out: Path | None) -> None:
     print(json.dumps(verify(store, settings.output_prefix)))
 
 
-@command("tallymark rebuild --data chunks --out found")
+@command("tallymark rebuild --data chunks --out results")
 @bucket_folder
 @replay_folder
 @option("without-missing", is_flag=True, help="Continue without chunks that are missing or changed.")
