@@ -8,7 +8,8 @@ INSTALL := $(BIN)/pip install -q --disable-pip-version-check
 # Options of tallymark. They are passed as environment variables, so that blanks and quotes in them survive.
 $(foreach name,DATA OUT BATCH VARS SHUFFLE KILLS SEED WITHOUT_MISSING,$(eval export MAKE_$(name) = $$($(name))))
 
-# These variables of another Python would prevent ours from starting. The local stack drops other foreign variables.
+# Set for another Python, these would prevent this one from starting. The local stack itself drops the variables of
+# other tools.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
 COMMANDS := demo up down doctor replay verify rebuild certify

@@ -22,7 +22,7 @@ NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_
 # Variables that Kubernetes and Docker set for a service named tallymark.
 SERVICE_VARIABLE = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_.*)?|NAME|ENV_.*")
 
-# How databases, Spark, Hive, pandas, R, Excel and programming languages write a missing value into a CSV file.
+# Missing values in CSV files that databases, Spark, Hive, pandas, R, Excel and programming languages write.
 MISSING_WORDS = (
     r"NULL,\N,(null),[null],<null>,NaN,-NaN,NaT,None,NA,N/A,<NA>,#N/A,#NA,#NULL!,#REF!,#VALUE!,nil,<nil>,undefined"
 )

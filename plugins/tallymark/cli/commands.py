@@ -31,7 +31,7 @@ replay_folder = option("out", type=Folder(A_REPLAY), help="Output folder of make
 
 @contextmanager
 def _progress(level: int = logging.INFO) -> Iterator[Show]:
-    """Show progress and log messages. On a terminal, which shows a bar, log warnings only."""
+    """Show progress, and configure logging. On a terminal, which shows a progress bar, only warnings are logged."""
     with progress() as show:
         if sys.stderr.isatty():
             level = max(level, logging.WARNING)

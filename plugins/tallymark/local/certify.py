@@ -114,7 +114,7 @@ def _show_way(show: Show, way: int, name: str, done: int, total: int, _: str) ->
 
 
 def random_batches(seed: int) -> Iterator[int]:
-    """Yield random sizes of micro-batches, endlessly."""
+    """Return an endless iterator of random micro-batch sizes."""
     return iter(partial(random.Random(seed).randint, 1, LARGEST_BATCH), 0)
 
 

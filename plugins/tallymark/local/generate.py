@@ -40,7 +40,7 @@ class _Customer:
 
     Attributes:
         activity: relative number of transactions.
-        thrift: factor on the amounts.
+        thrift: multiplier of the amounts.
         is_commuter: whether the customer pays small amounts often.
     """
 
