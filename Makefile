@@ -5,84 +5,85 @@ PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --durations 10
 IN_PARALLEL := -n 2 --dist loadfile
 INSTALL := $(BIN)/pip install -q --disable-pip-version-check
 
-# tallymark reads these where make calls it; as variables of the environment, so that no blank or apostrophe ends them.
+# Options of tallymark. They are passed as environment variables, so that blanks and quotes in them survive.
 $(foreach name,DATA OUT BATCH VARS SHUFFLE KILLS SEED WITHOUT_MISSING,$(eval export MAKE_$(name) = $$($(name))))
 
-# Those of another Python would keep this one from starting. The local stack drops all others that are not its own.
+# Set for another Python, these would prevent this one from starting. The local stack itself drops the variables of
+# other tools.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
 COMMANDS := demo up down doctor replay verify rebuild certify
 .PHONY: help $(COMMANDS) spark-demo secrets backup restore test test-system test-all test-spark test-compose test-faults fuzz outages bench bench-quick bench-spark screenshots audit-dependencies docs lint clean
 
-help:  ## what there is
+help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
 
-demo:  ## X and Y over generated data, or DATA=<folder with transactions.csv(.gz)>, with a summary
-up:  ## the same, but it stays; prints the address of the Airflow UI
-down:  ## stops what make up started
-doctor:  ## checks settings, bucket, connection and the warehouse's folder before the first run
-replay:  ## DATA=<folder like the bucket> OUT=<folder> [BATCH=<chunks>] [VARS='<dbt vars, YAML>']
-verify:  ## proves from the bucket, or DATA=<folder like the bucket>, that every detection file is there
-rebuild:  ## makes a lost warehouse again from the bucket, or DATA=<folder> [OUT=<folder of make replay>]
-certify:  ## one digest of what comes out, however chunks are batched: [DATA=<folder>] [SHUFFLE=<seed>] [VARS=...]
+demo:  ## run the pipeline on generated data, or DATA=<folder with transactions.csv(.gz)>, and print a summary
+up:  ## start the same stack in the background, and print the address of Airflow's UI
+down:  ## stop what make up started
+doctor:  ## check settings, connection, bucket and the warehouse's folder before the first run
+replay:  ## run the pipeline over files: DATA=<folder like the bucket> OUT=<folder> [BATCH=<chunks>] [VARS='<YAML>']
+verify:  ## prove that no detection file is missing or changed, in the bucket or DATA=<folder> [OUT=<folder>]
+rebuild:  ## rebuild a lost warehouse from the bucket, or from DATA=<folder> [OUT=<folder of make replay>]
+certify:  ## check that batches and kills do not change the result: [DATA=<folder>] [SHUFFLE=<seed>] [VARS='<YAML>']
 $(COMMANDS): .venv/installed
 	@$(BIN)/tallymark $@
 
 spark-demo: .venv/installed-spark .venv/spark/installed  ## make demo with raw rows and state on Spark and Delta; needs Java 17
 	@TALLYMARK_ENGINE=spark $(BIN)/tallymark demo
 
-secrets:  ## writes .env for docker-compose.yaml, with fresh secrets; docs/operations.md goes on from there
+secrets:  ## write .env for docker-compose.yaml, with fresh secrets; see docs/operations.md
 	@$(PYTHON) plugins/tallymark/cli/env_file.py
 
-backup:  ## TO=<new folder>: of docker compose, the warehouse and Airflow's metadata; no chunk is taken meanwhile
-restore:  ## FROM=<folder of make backup>: puts both in place of what is there
+backup:  ## TO=<new folder>: back up docker compose's warehouse and metadata; stops the scheduler meanwhile
+restore:  ## FROM=<folder of make backup>: replace docker compose's warehouse and metadata
 backup restore:
 	@deploy/backup.sh $@
 
-test: .venv/installed-dev lint  ## everything to know before pushing, on a busy machine too: no clock, no browser decides it
+test: .venv/installed-dev lint  ## lint and all tests that pass on a busy machine; run before every push
 	@$(PYTEST) $(IN_PARALLEL) -m 'not system and not docker and not spark'
-test-system: .venv/installed-dev  ## what depends on time, a browser, many kills or outages; before a release
+test-system: .venv/installed-dev  ## timing, browser, crash and outage tests; run on an idle machine before a release
 	@$(PYTEST) $(IN_PARALLEL) -m 'system and not spark'
-test-all: .venv/installed-dev lint  ## both
+test-all: .venv/installed-dev lint  ## make test and make test-system
 	@$(PYTEST) $(IN_PARALLEL) -m 'not docker and not spark'
-test-spark: .venv/installed-dev .venv/spark/installed  ## the pipeline on Apache Spark and Delta; needs Java 17
+test-spark: .venv/installed-dev .venv/spark/installed  ## tests of the pipeline on Apache Spark and Delta; half an hour; needs Java 17
 	@$(PYTEST) -m spark
-test-compose: .venv/installed-dev  ## docker-compose.yaml under kills, hangs, backup and restore; an hour; needs a Docker engine
+test-compose: .venv/installed-dev  ## tests of docker-compose.yaml: kills, hangs, backup and restore; an hour; needs a Docker engine
 	@$(PYTEST) -m docker
-test-faults: .venv/installed-dev  ## kills whatever does the work, 200 times and more; figures in docs/reliability/
+test-faults: .venv/installed-dev  ## kill processes and tasks at least 200 times; write docs/reliability/
 	@TALLYMARK_FIGURES=1 TALLYMARK_KILLS=$(or $(KILLS),160) TALLYMARK_AIRFLOW_KILLS=$(or $(AIRFLOW_KILLS),20) \
 		$(PYTEST) tests/system/test_crashes.py tests/system/test_airflow_accidents.py
-fuzz: .venv/installed-dev  ## loads MUTANTS=<10000> damaged chunks and writes docs/reliability/input.md
+fuzz: .venv/installed-dev  ## load MUTANTS=<10000> damaged chunks and write docs/reliability/input.md
 	@TALLYMARK_FIGURES=1 TALLYMARK_MUTANTS=$(or $(MUTANTS),10000) $(PYTEST) tests/intake tests/pipeline/test_load.py
-outages: .venv/installed-dev  ## lets S3 fail in every way and writes docs/reliability/outages.md
+outages: .venv/installed-dev  ## simulate outages of S3 and write docs/reliability/outages.md
 	@TALLYMARK_FIGURES=1 $(PYTEST) tests/system/test_outages.py
-screenshots: .venv/installed-dev  ## lets the browser tests write the pictures in docs/images
+screenshots: .venv/installed-dev  ## run the browser tests and write their screenshots to docs/images
 	@TALLYMARK_SCREENSHOTS=1 $(PYTEST) tests/system/test_browser.py
 
-bench:  ## measures it all [DATA=<folder>] [ONLY=<measurement,...>], 40 minutes; writes docs/performance.md
-bench-quick:  ## smaller variants of the same, a few minutes
+bench:  ## run the benchmarks and write docs/performance.md: [DATA=<folder>] [ONLY=<benchmark,...>]; 40 minutes
+bench-quick:  ## run smaller variants of the benchmarks; a few minutes
 bench bench-quick: .venv/installed-bench
 	@PYTHONPATH=plugins:. $(BIN)/python -m benchmarks $(if $(findstring quick,$@),--quick) \
 		$(if $(DATA),--data="$$DATA") $(if $(ONLY),--only="$$ONLY")
 
-bench-spark: .venv/installed-bench .venv/spark/installed  ## DuckDB and Spark side by side, an hour; writes docs/scaling.md; needs Java 17
+bench-spark: .venv/installed-bench .venv/spark/installed  ## compare DuckDB with Spark and write docs/scaling.md; an hour; needs Java 17
 	@PYTHONPATH=plugins:.:tests $(BIN)/python -m benchmarks.scaling $(if $(SIZES),--sizes="$$SIZES")
 
-clean:  ## removes the virtual environment and local data
+clean:  ## delete the virtual environment and local data
 	rm -rf .venv .local
 
-audit-dependencies:  ## looks the locked versions up in the database of known holes, which takes the internet
+audit-dependencies:  ## check the locked versions for known vulnerabilities; needs internet access
 	@$(PYTHON) -m venv .local/pip-audit && .local/pip-audit/bin/pip install -q --disable-pip-version-check pip-audit
 	@.local/pip-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-spark.txt -r requirements-celery.txt -r requirements-dev.txt -r requirements-bench.txt
 
-docs: .venv/installed  ## writes docs/settings.md, and docs/models.html about the dbt project, which the page Detections links to
+docs: .venv/installed  ## write docs/settings.md and docs/models.html (dbt documentation, for the Detections page)
 	@cd dbt_project && TALLYMARK_WAREHOUSE=../.local/docs/warehouse.duckdb ../$(BIN)/dbt --quiet docs generate --static \
 		--empty-catalog --profiles-dir . --target-path ../.local/docs --log-path ../.local/docs
 	@cp .local/docs/static_index.html docs/models.html
 	@$(BIN)/tallymark settings >docs/settings.md
 	@echo "docs/models.html docs/settings.md"
 
-lint: .venv/installed-dev
+lint: .venv/installed-dev  ## run all linters and type checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -93,15 +94,15 @@ lint: .venv/installed-dev
 
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("ERROR: Tallymark needs Python " \
-		"3.11, 3.12 or 3.13, and %s is %d.%d. Choose another one, as in: make PYTHON=python3.12" \
+		"3.11, 3.12 or 3.13, but %s is %d.%d. Choose another one, for example: make PYTHON=python3.12" \
 		% ((sys.executable,) + sys.version_info[:2]))'
-	@echo "Installing into .venv, which takes a minute or two ..."
+	@echo "Installing into .venv. This takes a minute or two ..."
 	@$(PYTHON) -m venv .venv
 	@$(INSTALL) -r requirements.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Its pyspark has the modules of pyspark-client, which .venv has.
+# A separate environment, because pyspark and pyspark-client (in .venv) install the same modules.
 .venv/spark/installed: requirements-spark-server.txt .venv/installed
 	@echo "Installing Spark into .venv/spark, 450 MB ..."
 	@$(PYTHON) -m venv .venv/spark

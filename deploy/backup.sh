@@ -1,5 +1,5 @@
 #!/bin/sh
-# make backup TO=<new folder> and make restore FROM=<folder>, for docker-compose.yaml: docs/operations.md
+# Implements make backup TO=<new folder> and make restore FROM=<folder> for docker-compose.yaml: docs/operations.md
 set -eu
 
 COMPOSE=${COMPOSE:-$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)}
@@ -10,11 +10,11 @@ fail() {
 }
 
 backup() {
-    [ -n "${TO:-}" ] || fail "TO=<new folder> is missing"
+    [ -n "${TO:-}" ] || fail "TO is missing. Run: make backup TO=<new folder>"
     umask 077
     mkdir -p "$(dirname "$TO")"
     mkdir "$TO"
-    # No chunk is taken meanwhile.
+    # A copy of the warehouse is consistent only while nothing writes to it.
     trap '$COMPOSE start scheduler' EXIT
     trap 'exit 130' INT
     $COMPOSE stop scheduler
@@ -24,7 +24,8 @@ backup() {
 }
 
 restore() {
-    [ -f "${FROM:-}/metadata.dump" ] && [ -f "$FROM/warehouse.tar" ] || fail "FROM=<folder of make backup> is missing"
+    [ -f "${FROM:-}/metadata.dump" ] && [ -f "$FROM/warehouse.tar" ] ||
+        fail "FROM is not a folder of make backup: '${FROM:-}'. Run: make restore FROM=<folder>"
     $COMPOSE stop api-server scheduler dag-processor triggerer clean
     $COMPOSE up -d postgres
     until $COMPOSE exec -T postgres pg_isready -q -h 127.0.0.1 -U tallymark; do sleep 1; done

@@ -1,4 +1,4 @@
-"""Settings that cannot be used say so at once."""
+"""Invalid settings are rejected with a line that names the variable, its value and what is allowed."""
 
 import json
 import re
@@ -9,25 +9,25 @@ from tallymark.settings import Settings, SettingsError
 
 
 @pytest.mark.parametrize("name", ["raw.duckdb", "Output.db", "snapshot", "main.duckdb", "temp.duckdb", "system.duckdb"])
-def test_a_warehouse_that_is_called_like_a_schema(tmp_path, name):
-    with pytest.raises(SettingsError, match=r"would be a database called .* another name, such as warehouse\.duckdb"):
+def test_warehouse_named_like_a_schema_is_rejected(tmp_path, name):
+    with pytest.raises(SettingsError, match=r"must not be named .*\. Rename the file, for example to ware"):
         Settings(warehouse=tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["it's.duckdb", 'a"b.duckdb', "a;b.duckdb", "a#b/w.duckdb", "a?b/w.duckdb", "w\n.db"])
-def test_a_warehouse_whose_name_is_read_as_something_else(tmp_path, name):
-    with pytest.raises(SettingsError, match=r"has .* in it, which is read as something else; rename it"):
+def test_warehouse_path_with_special_characters_is_rejected(tmp_path, name):
+    with pytest.raises(SettingsError, match=r"contains .*, which DuckDB or SQL would misread\. Use another path"):
         Settings(warehouse=tmp_path / name)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/"])
-def test_a_warehouse_that_is_a_folder(path):
-    with pytest.raises(SettingsError, match="is a folder; name a file in it"):
+def test_warehouse_folder_is_rejected(path):
+    with pytest.raises(SettingsError, match=r"is a folder\. Set it to a file in that folder"):
         Settings(warehouse=path)
 
 
 @pytest.mark.parametrize("name", ["warehouse", "ware house.duckdb", "it's/raw/w.db", "a.b.c", "ünï.duckdb", "1.duckdb"])
-def test_other_names_are_good(tmp_path, name):
+def test_other_warehouse_names_are_accepted(tmp_path, name):
     assert Settings(warehouse=tmp_path / name).warehouse == tmp_path / name
 
 
@@ -39,10 +39,13 @@ WRONG = {
     "hold_remainder_seconds": ("inf", " is 'inf': it must be a finite number"),
     "alert_many_times": ("1", " is '1': it must be greater than 1"),
     "bucket": ("", " is '': it must have at least 1 character"),
-    "schedule": ("61 * * * *", " is '61 * * * *': it must be five fields of cron, or @continuous, @hourly, ..."),
+    "schedule": (
+        "61 * * * *",
+        " is '61 * * * *': it must be a cron expression of five fields, or a preset such as @continuous or @hourly",
+    ),
     "audit_schedule": (
         "* * * * * *",
-        " is '* * * * * *': it must be five fields of cron, or @continuous, @hourly, ...",
+        " is '* * * * * *': it must be a cron expression of five fields, or a preset such as @continuous or @hourly",
     ),
     "time_zone": ("America", " is 'America': it must be an IANA time zone, such as Asia/Kolkata or UTC"),
     "owner_link": ("javascript:x", " is 'javascript:x': it must begin with https:// or mailto:"),
@@ -51,7 +54,11 @@ WRONG = {
         " is 'aes-256': it must be empty or one of AES256, aws:kms, aws:kms:dsse",
     ),
     "requester_pays": ("perhaps", " is 'perhaps': it must be a valid boolean"),
-    "vars": ("{a", " is '{a': it must be JSON like {\"child_min_transactions\": 60} (Expecting property name"),
+    "engine": ("postgres", " is 'postgres': it must be 'duckdb', 'spark' or 'databricks'"),
+    "vars": (
+        "{a",
+        " is '{a': it must be a JSON object, such as {\"child_min_transactions\": 60} (Expecting property name",
+    ),
 }
 
 
@@ -61,7 +68,7 @@ def set_variables(monkeypatch, **values: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_value_is_a_sentence_that_names_the_variable(monkeypatch, name):
+def test_error_names_the_variable_and_its_value(monkeypatch, name):
     value, says = WRONG[name]
     set_variables(monkeypatch, **{name: value})
     with pytest.raises(SettingsError) as error:
@@ -70,12 +77,12 @@ def test_a_wrong_value_is_a_sentence_that_names_the_variable(monkeypatch, name):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_several_wrong_values_are_a_line_each(monkeypatch):
+def test_each_invalid_value_has_its_own_line(monkeypatch):
     set_variables(monkeypatch, no_such="1", **{name: value for name, (value, _) in WRONG.items()})
     with pytest.raises(SettingsError) as error:
         Settings(feed_chunk_rows=0)
     unknown, *lines = str(error.value).splitlines()
-    assert unknown.startswith("unknown settings: TALLYMARK_NO_SUCH. There are: TALLYMARK_BUCKET, ")
+    assert unknown.startswith("Unknown setting: TALLYMARK_NO_SUCH. Valid settings: TALLYMARK_BUCKET, ")
     expected = {f"TALLYMARK_{name.upper()} is" for name in WRONG} | {"feed_chunk_rows is"}
     assert {" ".join(line.split()[:2]) for line in lines} == expected
     assert len(lines) == len(expected)
@@ -85,13 +92,13 @@ def test_several_wrong_values_are_a_line_each(monkeypatch):
     "given",
     ["s3://my-bucket", "s3://my-bucket/", "S3A://my-bucket", " my-bucket\n", "my-bucket/", "arn:aws:s3:::my-bucket"],
 )
-def test_bucket_is_normalised(monkeypatch, given):
+def test_bucket_is_normalized(monkeypatch, given):
     set_variables(monkeypatch, bucket=given)
     assert Settings().bucket == "my-bucket"
 
 
 @pytest.mark.parametrize("name", ["b", "my.bucket_1", "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"])
-def test_bucket_names(name):
+def test_bucket_name_is_accepted(name):
     assert Settings(bucket=name).bucket == name
 
 
@@ -99,23 +106,23 @@ def test_bucket_names(name):
     "given",
     ["s3://my-bucket/input", "my-bucket/input/", "'my-bucket'", '"b"', "https://b.s3.amazonaws.com", "s3://", " "],
 )
-def test_wrong_bucket_is_rejected(monkeypatch, given):
+def test_invalid_bucket_is_rejected(monkeypatch, given):
     set_variables(monkeypatch, bucket=given)
     with pytest.raises(SettingsError) as error:
         Settings()
-    assert str(error.value).startswith(f"TALLYMARK_BUCKET is {given!r}: it must be the name of a bucket, such as my-bu")
+    assert str(error.value).startswith(f"TALLYMARK_BUCKET is {given!r}: it must be a bucket name, such as my-bucket, ")
 
 
 @pytest.mark.parametrize("name", ["transactions_prefix", "customers_prefix", "output_prefix"])
 @pytest.mark.parametrize("given", ["a b/c/", "/a b/c/", " a b/c ", "a b/c", "//a b/c//", "/ a b/c/ /"])
-def test_prefix_is_normalised(monkeypatch, name, given):
+def test_prefix_is_normalized(monkeypatch, name, given):
     set_variables(monkeypatch, **{name: given})
     assert getattr(Settings(), name) == "a b/c/"
 
 
 @pytest.mark.parametrize("name", ["transactions_prefix", "output_prefix"])
 @pytest.mark.parametrize("given", ["", "/", " "])
-def test_prefix_may_be_the_whole_bucket(monkeypatch, name, given):
+def test_prefix_may_be_empty(monkeypatch, name, given):
     set_variables(monkeypatch, **{name: given})
     assert getattr(Settings(), name) == ""
 
@@ -126,22 +133,22 @@ def test_prefix_may_be_the_whole_bucket(monkeypatch, name, given):
     [
         (
             "s3://my-bucket/input/",
-            "it must be a path in the bucket, such as input/; the bucket belongs to TALLYMARK_BUCKET",
+            "it must be a path in the bucket, such as input/. Set the bucket with TALLYMARK_BUCKET",
         ),
         (
             "input//chunks/",
-            "it has '//' in it. Write a path in the bucket, such as input/, without quotes, wildcards and",
+            "it contains '//'. Use a path in the bucket, such as input/, without quotes, wildcards, empty",
         ),
-        ("input/*", "it has '*' in it. "),
-        ("input/chunk_?", "it has '?' in it. "),
-        ("input/[0-9]/", "it has '[' in it. "),
-        ("input\\chunks", "it has '\\\\' in it. "),
-        ("'input/'", 'it has "\'" in it. '),
-        ("./input", "it has './' in it. "),
-        ("input/../other", "it has '/../' in it. "),
+        ("input/*", "it contains '*'. "),
+        ("input/chunk_?", "it contains '?'. "),
+        ("input/[0-9]/", "it contains '['. "),
+        ("input\\chunks", "it contains '\\\\'. "),
+        ("'input/'", 'it contains "\'". '),
+        ("./input", "it contains './'. "),
+        ("input/../other", "it contains '/../'. "),
     ],
 )
-def test_wrong_prefix_is_rejected(monkeypatch, name, given, says):
+def test_invalid_prefix_is_rejected(monkeypatch, name, given, says):
     set_variables(monkeypatch, **{name: given})
     with pytest.raises(SettingsError) as error:
         Settings()
@@ -158,21 +165,21 @@ def test_wrong_prefix_is_rejected(monkeypatch, name, given, says):
         ({"output_prefix": "input/customers/out"}, "output_prefix"),
     ],
 )
-def test_customer_importance_has_a_prefix_of_its_own(monkeypatch, given, name):
+def test_prefix_below_customer_importance_is_rejected(monkeypatch, given, name):
     set_variables(monkeypatch, **given)
     variable = f"TALLYMARK_{name.upper()}"
-    with pytest.raises(SettingsError, match=f"^{variable} is .*: it cannot be used: all objects under .* are read as"):
+    with pytest.raises(SettingsError, match=f"^{variable} is .*: it cannot be used: all objects .* are read as"):
         Settings()
 
 
-def test_prefixes_may_lie_in_each_other_otherwise():
+def test_other_nested_prefixes_are_accepted():
     settings = Settings(transactions_prefix="", customers_prefix="customers", output_prefix="out")
     assert (settings.transactions_prefix, settings.customers_prefix) == ("", "customers/")
     assert Settings(transactions_prefix="in", customers_prefix="in/customers").customers_prefix == "in/customers/"
 
 
 @pytest.mark.parametrize("name", ["AES256", "aws:kms", "aws:kms:dsse"])
-def test_encryption(name):
+def test_encryption_is_accepted(name):
     key = "" if name == "AES256" else "arn:aws:kms:eu-west-1:123456789012:key/mine"
     assert Settings(server_side_encryption=name, kms_key_id=key).server_side_encryption == name
 
@@ -185,14 +192,16 @@ def test_key_without_kms_is_rejected(monkeypatch, encryption):
 
 
 @pytest.mark.parametrize("schedule", ["* * * * *", "*/5 8-18 * * MON-FRI", "@continuous", "@hourly", "@daily"])
-def test_schedules_of_airflow(schedule):
+def test_schedule_is_accepted(schedule):
     assert Settings(schedule=schedule, audit_schedule=schedule).schedule == schedule
 
 
 @pytest.mark.parametrize("vars", ["[1]", "7", "null", "abc", '"abc"', ""])
-def test_vars_that_are_no_mapping(monkeypatch, vars):
+def test_vars_must_be_a_mapping(monkeypatch, vars):
     set_variables(monkeypatch, vars=vars)
-    with pytest.raises(SettingsError, match=f"TALLYMARK_VARS is {re.escape(repr(vars))}: it must be JSON like "):
+    with pytest.raises(
+        SettingsError, match=f"TALLYMARK_VARS is {re.escape(repr(vars))}: it must be a JSON object, such as "
+    ):
         Settings()
 
 
@@ -202,7 +211,7 @@ NUMBER = "it must be a number from 0 to 999999999999 with at most 6 decimals"
 @pytest.mark.parametrize(
     "value", ["abc", -1, "-1", True, None, [1], 1e-7, 10**12, "1.1234567", "", "1,5", float("nan")]
 )
-def test_a_threshold_that_is_no_number(monkeypatch, value):
+def test_invalid_threshold_is_rejected(monkeypatch, value):
     with pytest.raises(SettingsError) as error:
         Settings(vars={"child_min_transactions": value, "upgrade_weight_aggregate": "median"})
     assert str(error.value).splitlines() == [
@@ -212,7 +221,7 @@ def test_a_threshold_that_is_no_number(monkeypatch, value):
 
 
 @pytest.mark.parametrize("value", [0, 60, "60", " 60 ", 22.5, "0.000001", 100])
-def test_a_threshold_that_does(monkeypatch, value):
+def test_valid_threshold_is_accepted(monkeypatch, value):
     given = {name: value for name in thresholds() if name != "upgrade_weight_aggregate"}
     given |= {"upgrade_weight_aggregate": "max"}
     set_variables(monkeypatch, vars=json.dumps(given))

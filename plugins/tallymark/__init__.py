@@ -1,1 +1,1 @@
-"""Tallymark: from a chunk of transactions in S3 to a file of detections."""
+"""Tallymark turns chunks of transactions in S3 into files of detections."""

@@ -1,4 +1,4 @@
-"""``python -m tallymark`` is the ``tallymark`` command."""
+"""Entry point of ``python -m tallymark``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Progress of long commands: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long commands: a bar on a terminal, plain lines otherwise."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
-# Called with how much is done, how much there is, and what to show beside it.
+# Called with the amount done, the total, and a text.
 Show = Callable[[int, int, str], None]
 
 
@@ -17,15 +17,15 @@ def ignore(done: int, total: int, text: str) -> None:
 
 
 def logged(done: int, total: int, text: str) -> None:
-    """Show progress in the log, as a task of Airflow does."""
+    """Show progress in the log. For Airflow tasks."""
     log.info("%s", text)
 
 
 @contextmanager
 def progress() -> Iterator[Show]:
-    """Show progress on stderr: a bar if it is a terminal, otherwise a line with the time whenever the text changes.
+    """Show progress on stderr: a bar on a terminal, otherwise a line with the elapsed time when the text changes.
 
-    What is printed meanwhile appears above the bar. The bar is removed at the end.
+    Other output appears above the bar. The bar is removed at the end.
     """
     if not sys.stderr.isatty():
         yield _lines()
@@ -36,7 +36,7 @@ def progress() -> Iterator[Show]:
 
     text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     columns = (TimeElapsedColumn(), BarColumn(20), text)
-    # What goes to a file must not be drawn into the terminal.
+    # Output that goes to a file must not appear on the terminal.
     to_terminal = sys.stdout.isatty()
     console = Console(stderr=True, soft_wrap=True)
     with Progress(*columns, console=console, transient=True, redirect_stdout=to_terminal) as bar:

@@ -1,4 +1,4 @@
-"""The command: its help, its errors and exit codes, and values that make passes to it."""
+"""The tallymark command: help, errors, exit codes, and the values that make passes to it."""
 
 import errno
 import gzip
@@ -30,7 +30,7 @@ def _no_handlers_for_other_tests(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Where the paths of these tests begin: chunks, an empty folder, a file, and a replay."""
+    """The working directory: folders with chunks, without chunks and with a broken source, and a file."""
     monkeypatch.chdir(tmp_path)
     write_chunk(tmp_path / "chunks", "chunk_1", [Row("C", "M", "F", "1")])
     (tmp_path / "empty").mkdir()
@@ -42,8 +42,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def told(capsys, arguments: str, code: int = 1) -> str:
-    """What a command tells on stderr before it ends with an exit code."""
+def error_of(capsys, arguments: str, code: int = 1) -> str:
+    """Run a command that ends with an exit code; return its error without the prefix."""
     name, *given = arguments.split()
     if name == "certify":
         given.append("--out=certified")
@@ -53,44 +53,46 @@ def told(capsys, arguments: str, code: int = 1) -> str:
     return error.removeprefix("ERROR: ")
 
 
-REPLAY = "must be a folder with input/transactions/chunk_* and input/customers/*, like the bucket"
+REPLAY = "with input/transactions/chunk_* and input/customers/*, laid out like the bucket."
 MISTAKES = {
-    "replay none out": f"There is no folder {{}}/none; DATA {REPLAY}\n",
-    "replay file out": f"{{}}/file is a file; DATA {REPLAY}\n",
-    "replay empty out": f"empty/input/transactions holds no chunk_* to replay. DATA {REPLAY}; one with transactions",
-    "replay other out": "other/input/transactions holds no chunk_* to replay. ",
+    "replay none out": f"DATA does not exist: {{}}/none. Choose a folder {REPLAY}\n",
+    "replay file out": f"DATA is a file: {{}}/file. Choose a folder {REPLAY}\n",
+    "replay empty out": f"empty/input/transactions contains no chunk_*. Choose a DATA folder {REPLAY} For a folder",
+    "replay other out": "other/input/transactions contains no chunk_*. ",
     "replay chunks file": "OUT is not writable: {}/file (it is a file). Choose a folder you can write to.",
     "replay chunks file/out": "OUT is not writable: {}/file/out (Not a directory). Choose a folder",
-    "replay chunks a#b": "warehouse is 'a#b/warehouse.duckdb': it has '#' in it, which is read as something else",
-    "replay chunks out --vars={a": "VARS is '{a': it must be YAML like {\"child_min_transactions\": 60} (expected ','",
-    "replay chunks out --vars=[1]": "VARS is '[1]': it must be YAML like ",
-    "replay chunks out --vars=7": "VARS is '7': it must be YAML like ",
-    "certify none": "There is no folder {}/none; DATA must be a folder with input/transactions/chunk_*, or",
-    "certify file": "{}/file is a file; DATA must be",
-    "certify empty": "There is neither transactions.csv.gz nor transactions.csv in {}/empty, which DATA must hold",
-    "certify other": "other/input/transactions holds no chunk_* to replay. ",
+    "replay chunks a#b": "warehouse is 'a#b/warehouse.duckdb': it contains '#', which DuckDB or SQL would misread. Use",
+    "replay chunks out --vars={a": (
+        "VARS is '{a': it must be a YAML mapping, such as {\"child_min_transactions\": 60} (expected ','"
+    ),
+    "replay chunks out --vars=[1]": "VARS is '[1]': it must be a YAML mapping, such as ",
+    "replay chunks out --vars=7": "VARS is '7': it must be a YAML mapping, such as ",
+    "certify none": "DATA does not exist: {}/none. Choose a folder with input/transactions/chunk_*, or",
+    "certify file": "DATA is a file: {}/file. Choose",
+    "certify empty": "{}/empty contains neither transactions.csv.gz nor transactions.csv. Choose a DATA folder with",
+    "certify other": "other/input/transactions contains no chunk_*. ",
     "certify broken": "broken/transactions.csv.gz cannot be read: ",
-    "certify chunks --shuffle=1": "Only a whole file can be shuffled",
-    "certify chunks --vars={a": "VARS is '{a': it must be YAML",
-    "verify --data=none": "There is no folder {}/none; DATA must be",
-    "verify --data=file": "{}/file is a file; DATA must be",
-    "verify --data=chunks": "chunks holds no output/manifests/*, so nothing was ever exported there. ",
-    "verify --data=chunks --out=none": "There is no folder {}/none; OUT must be a folder with what make replay",
-    "rebuild --data=chunks --out=file": "{}/file is a file; OUT must be",
-    "rebuild --data=chunks --out=empty": "empty holds no output/manifests/*, so nothing was ever exported",
-    "rebuild --out=empty": "OUT is a folder that make replay wrote; give DATA, which it read, too",
-    "demo --data=none": "There is no folder {}/none; DATA must be a folder with transactions.csv(.gz)",
-    "up --data=file": "{}/file is a file; DATA must be",
-    "demo --data=empty": "There is neither transactions.csv.gz nor transactions.csv in {}/empty",
+    "certify chunks --shuffle=1": "SHUFFLE needs a transactions.csv(.gz), but chunks is already cut into chunks. ",
+    "certify chunks --vars={a": "VARS is '{a': it must be a YAML mapping",
+    "verify --data=none": "DATA does not exist: {}/none. Choose",
+    "verify --data=file": "DATA is a file: {}/file. Choose",
+    "verify --data=chunks": "Nothing was ever exported to chunks: it contains no output/manifests/*. ",
+    "verify --data=chunks --out=none": "OUT does not exist: {}/none. Choose a folder with the output of make replay",
+    "rebuild --data=chunks --out=file": "OUT is a file: {}/file. Choose",
+    "rebuild --data=chunks --out=empty": "Nothing was ever exported to empty: it contains no output/manifests/*. ",
+    "rebuild --out=empty": "DATA is missing. With OUT, also give the folder that make replay read.",
+    "demo --data=none": "DATA does not exist: {}/none. Choose a folder with transactions.csv(.gz)",
+    "up --data=file": "DATA is a file: {}/file. Choose",
+    "demo --data=empty": "{}/empty contains neither transactions.csv.gz nor transactions.csv. ",
     "up --data=broken": "broken/transactions.csv.gz cannot be read: ",
 }
 
 
 @pytest.mark.parametrize("arguments", MISTAKES)
-def test_mistake_is_told_in_a_sentence_and_nothing_is_touched(folder, monkeypatch, capsys, arguments):
+def test_mistake_is_explained_before_anything_is_written(folder, monkeypatch, capsys, arguments):
     before = sorted(folder.rglob("*"))
-    says = MISTAKES[arguments].replace("{}", str(folder))
-    assert says in told(capsys, arguments)
+    expected = MISTAKES[arguments].replace("{}", str(folder))
+    assert expected in error_of(capsys, arguments)
     shutil.rmtree("certified", ignore_errors=True)
     assert sorted(folder.rglob("*")) == before
 
@@ -109,13 +111,13 @@ USAGE = {
 
 
 @pytest.mark.parametrize("arguments", USAGE)
-def test_wrong_usage_has_an_exit_code_of_its_own(folder, capsys, arguments):
+def test_wrong_usage_has_its_own_exit_code(folder, capsys, arguments):
     before = sorted(folder.rglob("*"))
-    assert told(capsys, arguments, 2).startswith(USAGE[arguments])
+    assert error_of(capsys, arguments, 2).startswith(USAGE[arguments])
     assert sorted(folder.rglob("*")) == before
 
 
-def test_every_command_has_a_section_and_help_with_an_example(capsys):
+def test_every_command_has_help_with_an_example(capsys):
     assert sorted(name for names in SECTIONS.values() for name in names) == sorted(tallymark.commands)
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
@@ -132,7 +134,7 @@ HEAVY = {"airflow", "boto3", "dbt", "duckdb", "pydantic", "rich", "yaml"}
 
 
 def test_help_and_health_import_nothing_heavy():
-    """Docker asks for the health every few seconds."""
+    """Docker runs the health check every few seconds."""
     code = "import sys; from tallymark.cli import main; main(sys.argv[1:]); print('\\n', *sys.modules)"
     for arguments in (["--help"], ["health", "scheduler"]):
         done = subprocess.run(
@@ -161,40 +163,41 @@ def test_shell_completion(folder):
 
 @pytest.mark.parametrize("command", ["replay chunks out", "certify chunks", "verify --data=chunks"])
 @pytest.mark.parametrize("name, value", [("MAX_CHUNKS_PER_RUN", "abc"), ("LAG_LIMIT_SECONDS", "0")])
-def test_a_wrong_setting_is_told_by_every_command(folder, monkeypatch, capsys, command, name, value):
+def test_invalid_setting_fails_every_command(folder, monkeypatch, capsys, command, name, value):
     monkeypatch.setenv(f"TALLYMARK_{name}", value)
-    assert f"TALLYMARK_{name} is '{value}': it must be " in told(capsys, command)
+    assert f"TALLYMARK_{name} is '{value}': it must be " in error_of(capsys, command)
 
 
 @pytest.mark.parametrize("command", ["demo", "up"])
-def test_a_stack_is_not_begun_with_a_wrong_threshold(monkeypatch, capsys, command):
+def test_stack_does_not_start_with_invalid_threshold(monkeypatch, capsys, command):
     monkeypatch.setenv("TALLYMARK_VARS", json.dumps({"child_min_transactions": -1}))
-    monkeypatch.setattr(generate, "generate", lambda _: pytest.fail("it begins"))
-    says = told(capsys, f"{command}")
-    assert says.startswith("TALLYMARK_VARS: child_min_transactions is -1: it must be a number from 0 to ")
+    monkeypatch.setattr(generate, "generate", lambda _: pytest.fail("the stack was started"))
+    assert error_of(capsys, command).startswith(
+        "TALLYMARK_VARS: child_min_transactions is -1: it must be a number from 0 to "
+    )
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
 @pytest.mark.parametrize("command", ["replay chunks out", "rebuild --data=chunks --out=out"])
-def test_a_folder_that_cannot_be_written(folder, monkeypatch, capsys, command, number):
+def test_unwritable_folder_is_an_error(folder, monkeypatch, capsys, command, number):
     replay(folder / "chunks", folder / "out")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
-    def refuses(**_):
+    def fail(**_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(machine.tempfile, "TemporaryFile", refuses)
-    name = "The folder of the warehouse" if "rebuild" in command else "OUT"
-    says = {
+    monkeypatch.setattr(machine.tempfile, "TemporaryFile", fail)
+    name = "The warehouse's folder" if "rebuild" in command else "OUT"
+    expected = {
         errno.EROFS: f"{name} is not writable: {folder / 'out'} (Read-only file system). Choose a folder you can",
         errno.ENOSPC: f"The disk is full: {folder / 'out'} (",
     }
-    assert told(capsys, command).startswith(says[number])
+    assert error_of(capsys, command).startswith(expected[number])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 @pytest.mark.parametrize("name", ["it's", "a blank", 'a "quote"', "ünï"])
-def test_paths_with_odd_names_work(folder, monkeypatch, capsys, name):
+def test_unusual_paths_work(folder, monkeypatch, capsys, name):
     (folder / "chunks").rename(folder / name)
     assert main(["replay", name, f"{name} out"]) == 0
     assert json.loads(capsys.readouterr().out)["chunks"] == 1
@@ -202,7 +205,7 @@ def test_paths_with_odd_names_work(folder, monkeypatch, capsys, name):
     assert json.loads(capsys.readouterr().out)["manifests"] == 1
 
 
-def test_what_a_command_does_with_errors(monkeypatch, capsys):
+def test_errors_of_a_command(monkeypatch, capsys):
     def raises(error: BaseException) -> int:
         def raising() -> None:
             raise error
@@ -227,8 +230,8 @@ def test_what_a_command_does_with_errors(monkeypatch, capsys):
             raises(unexpected)
 
 
-def test_make_sets_options_by_its_own_variables_alone(folder, monkeypatch, capsys):
-    """DATA of somebody's shell means nothing here."""
+def test_only_make_variables_set_options(folder, monkeypatch, capsys):
+    """A DATA variable in the user's shell has no effect on the command."""
     for name, value in {"DATA": "none", "OUT": "none", "BATCH": "ten"}.items():
         monkeypatch.setenv(name, value)
     assert main(["replay", "chunks", "out"]) == 0
@@ -236,7 +239,7 @@ def test_make_sets_options_by_its_own_variables_alone(folder, monkeypatch, capsy
         monkeypatch.setenv(f"MAKE_{name}", value)
     assert main(["replay"]) == 0
     assert (folder / "again/warehouse.duckdb").exists()
-    # make exports those that were not given, too.
+    # make also exports variables that were not given.
     for name in ("BATCH", "VARS", "WITHOUT_MISSING"):
         monkeypatch.setenv(f"MAKE_{name}", "")
     assert main(["verify"]) == main(["rebuild"]) == 0

@@ -1,4 +1,4 @@
-"""Progress is a bar on a terminal, and lines elsewhere."""
+"""Progress is a bar on a terminal, and lines otherwise."""
 
 import io
 import os
@@ -22,7 +22,7 @@ print("the end")
 
 
 def on_a_terminal(**streams: int | None) -> tuple[str, str]:
-    """What a process shows whose stderr is a terminal, and what it writes to stdout if that is a pipe."""
+    """Run SHOWS with stderr on a terminal; return the terminal's content, and stdout if it is a pipe."""
     ours, its = pty.openpty()
     variables = os.environ | {"PYTHONPATH": str(PROJECT_ROOT / "plugins"), "TERM": "xterm", "COLUMNS": "100"}
     stdout = streams.get("stdout", its)
@@ -33,7 +33,7 @@ def on_a_terminal(**streams: int | None) -> tuple[str, str]:
         while read := os.read(ours, 65536):
             shown += read
     except OSError:
-        pass  # All who had the terminal open have ended.
+        pass  # Every process that had the terminal open has ended.
     written = process.stdout.read() if process.stdout else ""
     assert process.wait(600) == 0
     return shown.decode(), written
@@ -42,18 +42,18 @@ def on_a_terminal(**streams: int | None) -> tuple[str, str]:
 def test_bar_on_a_terminal():
     shown, _ = on_a_terminal()
     assert "━" in shown and "chunk 3" in shown
-    # The terminal wraps it, so that it can be copied whole.
+    # The terminal wraps the line. rich must not, so that it can be copied in one piece.
     assert "printed 4 " + "x" * 150 in shown
     assert shown.endswith("the end\r\n")
 
 
-def test_bar_stays_out_of_a_file():
+def test_bar_is_not_written_to_a_file():
     shown, written = on_a_terminal(stdout=subprocess.PIPE)
     assert "━" in shown and "printed" not in shown
     assert written == "".join(f"printed {done} {'x' * 150}\n" for done in range(5)) + "the end\n"
 
 
-def test_lines_elsewhere_say_what_changed(monkeypatch):
+def test_lines_show_changes_only(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with progress() as show:
         for done, text in enumerate(["first", "first", "second"]):

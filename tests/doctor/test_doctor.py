@@ -1,4 +1,4 @@
-"""The doctor sees what works, what Tallymark falls back to, and what fails and how to fix it."""
+"""The doctor reports what works, what needs a fallback, and what fails and how to fix it."""
 
 import json
 import os
@@ -46,8 +46,8 @@ def text(found: list[Finding], about: str) -> str:
     return next(f"{finding.verdict}: {finding.text}" for finding in found if finding.about == about)
 
 
-def test_bucket_of_s3(bucket):
-    """Everything works; what an empty bucket cannot show is not checked."""
+def test_bucket_on_s3(bucket):
+    """Everything works. Checks that need objects are skipped in an empty bucket."""
     found = findings(bucket)
     assert verdicts(found) == {"pages": Verdict.NOT_CHECKED, "input": Verdict.NOT_CHECKED}
     for key in (CHUNK, "input/transactions/chunk_2", "input/customers/all.csv"):
@@ -75,9 +75,9 @@ FALLS_BACK = {
     "no_conditional_put_400": ("PUT", "put new", "the server has no conditional writes (InvalidArgument)"),
     "ignores_if_none_match": ("PUT", "put new", "the server ignores If-None-Match"),
     "ignores_if_match": ("GET", "If-Match", "the server ignores If-Match"),
-    "other_etag": (f"GET .*{PROBE}", "If-Match", "the server has another ETag for an object than for its entry"),
-    "no_etag": ("GET", "ETags", "the listing has no ETags. Tallymark tells versions by size and time"),
-    "ignores_start_after": (LISTING, "StartAfter", "Each look for new chunks lists all of them"),
+    "other_etag": (f"GET .*{PROBE}", "If-Match", "the server's GET response and its listing have different ETags"),
+    "no_etag": ("GET", "ETags", "the listing has no ETags. Tallymark tells versions apart by size and time"),
+    "ignores_start_after": (LISTING, "StartAfter", "Each search for new chunks lists all chunks"),
 }
 
 
@@ -100,10 +100,10 @@ FAILS = {
     "answer_500_InternalError": (LISTING, "listing", "S3 is unreachable"),
     "answer_403_RequestTimeTooSkewed": (LISTING, "listing", "Set the clock of this machine, with NTP"),
     "answer_400_InvalidDigest": ("PUT", "put", "Could not put output/doctor.txt"),
-    "forgets_put": (f"PUT .*{PROBE}", "get", "turn off caches between here and the server"),
-    "wants_aes256": ("PUT", "put", "TALLYMARK_SERVER_SIDE_ENCRYPTION=AES256: set that."),
-    "wants_kms": ("PUT", "put", "TALLYMARK_SERVER_SIDE_ENCRYPTION=aws:kms: set that."),
-    "wants_payer": (".*", "listing", "The requester pays for this bucket: set TALLYMARK_REQUESTER_PAYS=true."),
+    "forgets_put": (f"PUT .*{PROBE}", "get", "off caches between this machine and the server"),
+    "wants_aes256": ("PUT", "put", "Set TALLYMARK_SERVER_SIDE_ENCRYPTION=AES256, which the bucket accepts."),
+    "wants_kms": ("PUT", "put", "Set TALLYMARK_SERVER_SIDE_ENCRYPTION=aws:kms, which the bucket accepts."),
+    "wants_payer": (".*", "listing", "This is a requester-pays bucket: set TALLYMARK_REQUESTER_PAYS=true."),
     "same_token": (LISTING, "pages", "the second page of the listing of input/transactions/ repeats the first"),
     "slow_clock": (".*", "clock", " seconds behind this machine's, and S3 rejects requests"),
 }
@@ -130,7 +130,7 @@ def test_failures(bucket, manner):
         ("wants_payer", {"requester_pays": True}),
     ],
 )
-def test_settings_that_the_doctor_asked_for_help(bucket, manner, settings):
+def test_suggested_settings_fix_the_failure(bucket, manner, settings):
     bucket.put(CHUNK, b"1")
     bucket.behaves(manner, requests=".*" if manner == "wants_payer" else "PUT")
     found = findings(bucket, **settings)
@@ -138,13 +138,13 @@ def test_settings_that_the_doctor_asked_for_help(bucket, manner, settings):
     assert settings.get("server_side_encryption", "") in text(found, "put")
 
 
-def test_wrong_encryption(bucket):
+def test_wrong_encryption_gets_a_suggestion(bucket):
     bucket.behaves("wants_kms", requests="PUT")
     says = text(findings(bucket, server_side_encryption="AES256"), "put")
-    assert says.endswith("The bucket accepts it with TALLYMARK_SERVER_SIDE_ENCRYPTION=aws:kms: set that.")
+    assert says.endswith(" Set TALLYMARK_SERVER_SIDE_ENCRYPTION=aws:kms, which the bucket accepts.")
 
 
-def test_connection_that_asks_for_checksums(bucket, moto):
+def test_connection_with_checksums(bucket, moto):
     config = S3_CONFIG.merge(Config(request_checksum_calculation="when_supported"))
     bucket.store = S3Store(moto.client(url=bucket.proxy.url, config=config), bucket.store.bucket)
     assert "checksum headers (request_checksum_calculation in the connection)" in text(findings(bucket), "put")
@@ -164,8 +164,8 @@ def test_directory_bucket_fails(bucket):
     assert "directory bucket" in found.text
 
 
-def test_probe_disturbs_nothing(tmp_path):
-    """Verify, audit and rebuild do not mind it, nor does the load."""
+def test_probe_has_no_side_effects(tmp_path):
+    """The probe does not affect verify, audit, rebuild and load."""
     for number in range(2):
         write_chunk(tmp_path / "data", f"chunk_{number}", [Row("C", "M", "F", "1")] * 90)
     replay(tmp_path / "data", tmp_path / "out")
@@ -192,7 +192,7 @@ def test_warehouse_folder(tmp_path):
     assert says.startswith("FAILS: ") and "is not writable (Not a directory). Set TALLYMARK_WAREHOUSE" in says
 
 
-def test_little_disk_space_fails(tmp_path, monkeypatch):
+def test_low_disk_space_fails(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=2**30)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     found = list(check_warehouse(Settings(warehouse=tmp_path / "warehouse.duckdb")))
@@ -226,7 +226,7 @@ def rclone(tmp_path_factory):
 
 
 def doctor(tmp_path: Path, connection: dict | str | None, **settings: str) -> tuple[int, list[str]]:
-    """Exit code and lines of ``python -m tallymark doctor``."""
+    """Run ``python -m tallymark doctor``; return its exit code and lines."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TALLYMARK_"))}
     given = {f"TALLYMARK_{name.upper()}": value for name, value in settings.items()}
     environment = (
@@ -254,10 +254,10 @@ def connection(server: servers.Served, **changed) -> dict:
     return {"conn_type": "aws", "login": server.key, "password": server.secret, "extra": extra} | changed
 
 
-def test_command_prints_a_line_for_each_check(rclone, tmp_path):
+def test_command_prints_a_line_per_check(rclone, tmp_path):
     code, lines = doctor(tmp_path, connection(rclone), bucket="s3://mine/")
     assert (code == 1) == any(line.startswith("FAILS") for line in lines)
-    # Disk and file system are those of the machine that runs the tests.
+    # Disk space and file system depend on the machine that runs the tests.
     assert [line[:26].rstrip() for line in lines[:-1] if "disk space" not in line and "file system" not in line] == [
         "works        settings",
         "works        warehouse",
@@ -274,7 +274,7 @@ def test_command_prints_a_line_for_each_check(rclone, tmp_path):
         "not checked  input",
         "works        clock",
     ]
-    assert " work, 2 fall back, " in lines[-1]
+    assert " working, 2 falling back, " in lines[-1]
     assert rclone.secret not in "\n".join(lines)
 
 
@@ -289,7 +289,7 @@ def test_command_fails_with_wrong_keys(rclone, tmp_path):
     ("given", "verdict", "says"),
     [
         (None, "falls back   connection", "there is no Airflow connection aws_default"),
-        ("{not json", "FAILS        connection", "AIRFLOW_CONN_AWS_DEFAULT holds no connection that Airflow can read"),
+        ("{not json", "FAILS        connection", "AIRFLOW_CONN_AWS_DEFAULT is not a valid Airflow connection"),
         (
             {"conn_type": "aws", "extra": {"endpoint_url": "nowhere"}},
             "FAILS        connection",
@@ -297,16 +297,16 @@ def test_command_fails_with_wrong_keys(rclone, tmp_path):
         ),
     ],
 )
-def test_command_names_a_bad_connection(tmp_path, given, verdict, says):
+def test_command_explains_invalid_connection(tmp_path, given, verdict, says):
     code, lines = doctor(tmp_path, given, bucket="mine")
     assert code == 1
     [line] = [line for line in lines if line.startswith(verdict)]
     assert says in line
 
 
-def test_command_names_wrong_settings(tmp_path):
+def test_command_explains_invalid_settings(tmp_path):
     code, lines = doctor(tmp_path, None, bucket="'mine'", output_prefix="s3://mine/output")
     assert code == 1
-    assert lines[0].startswith("FAILS        settings     TALLYMARK_BUCKET is \"'mine'\": it must be the name of a")
+    assert lines[0].startswith("FAILS        settings     TALLYMARK_BUCKET is \"'mine'\": it must be a bucket ")
     assert lines[1].startswith("FAILS        settings     TALLYMARK_OUTPUT_PREFIX is 's3://mine/output': it must be a")
-    assert lines[2] == "0 work, 0 fall back, 2 fail, 0 not checked"
+    assert lines[2] == "0 working, 0 falling back, 2 failing, 0 not checked"

@@ -13,7 +13,7 @@ from tallymark.settings import Settings
 def test_doctor_checks_spark(engine, tmp_path, monkeypatch):
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     [finding] = check_lake(settings)
-    assert str(finding) == "works        spark        it answers, computes exactly, and Delta tables can be created"
+    assert str(finding) == "works        spark        Spark answers, computes exactly and can create Delta tables"
     # Sail does not delete the files of dropped tables.
     assert engine == "sail" or not list((tmp_path / "lake").glob("*/*"))
     monkeypatch.setenv("SPARK_REMOTE", "sc://127.0.0.1:1/;token=secret")

@@ -1,4 +1,4 @@
-"""The certificate that batching does not show: equal where it is so, and not where one row differs."""
+"""The determinism check: digests are equal for equal results, and differ if one row differs."""
 
 import random
 import shutil
@@ -17,7 +17,7 @@ CHUNKS = 8
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory) -> tuple[Path, list[Way]]:
-    """Chunks, and what came out of them in every way; one more is rejected whole, of the same name as the next one."""
+    """Chunks and their replays. One more chunk, chunk_7, is rejected whole, and is named like the next chunk_7.csv."""
     data, chance = tmp_path_factory.mktemp("certify"), random.Random(1)
     customers = [(f"C{number}", "FMM"[number % 3]) for number in range(40)]
     pairs = [(name, gender, merchant) for name, gender in customers for merchant in ("M1", "M2", "M3")]
@@ -41,15 +41,15 @@ def test_every_way_has_the_same_digest(certified, capsys):
 
 
 @pytest.mark.system
-def test_kills_do_not_show_either(certified, tmp_path):
+def test_kills_do_not_change_the_digest(certified, tmp_path):
     data, (first, *_) = certified
     *_, killed = replay_in_every_way(data, tmp_path, THRESHOLDS, kills=3, seed=1)
     assert killed.kills > 0
     assert compare(data, [first, killed])
 
 
-def test_batches_do_differ(certified):
-    """Otherwise the certificate would say nothing."""
+def test_batches_differ(certified):
+    """Without different batches, the check would prove nothing."""
     _, ways = certified
     released = [
         duckdb.connect(str(way.out / "warehouse.duckdb"), read_only=True).sql("from output.releases").fetchall()
@@ -64,24 +64,27 @@ def test_batches_do_differ(certified):
     [
         (
             "update detections set merchant_transactions = -1 where detection_id = 3",
-            "detections: 1 lines are missing, 1 are",
+            "detections: 1 line missing, 1 line added",
         ),
-        ("update raw.chunks set rows_accepted = 1 where chunk_seq = 2", "raw.chunks: 1 lines are missing, 1 are new"),
-        ("update raw.transactions set gender = 'X' where chunk_seq = 3 and line_number = 7", "raw.transactions: 1"),
-        ("delete from merchants where merchant = 'M2'", "merchants: 1 lines are missing, 0 are new"),
-        ("delete from raw.rejected_rows where chunk_seq = 3", "raw.rejected_rows: 1 lines are missing, 0 are new"),
+        ("update raw.chunks set rows_accepted = 1 where chunk_seq = 2", "raw.chunks: 1 line missing, 1 line added"),
+        (
+            "update raw.transactions set gender = 'X' where chunk_seq = 3 and line_number = 7",
+            "raw.transactions: 1 line ",
+        ),
+        ("delete from merchants where merchant = 'M2'", "merchants: 1 line missing, 0 lines added"),
+        ("delete from raw.rejected_rows where chunk_seq = 3", "raw.rejected_rows: 1 line missing, 0 lines added"),
     ],
 )
-def test_one_planted_row_is_found(certified, tmp_path, capsys, difference, found):
+def test_changed_row_is_found(certified, tmp_path, capsys, difference, found):
     data, (first, *_, last) = certified
     shutil.copytree(last.out, tmp_path / "out")
     with duckdb.connect(str(tmp_path / "out/warehouse.duckdb")) as warehouse:
         warehouse.execute(difference)
     assert not compare(data, [first, Way("changed", tmp_path / "out", 0)])
-    assert f"WRONG: changed: {found}" in capsys.readouterr().out
+    assert f"PROBLEM: changed: {found}" in capsys.readouterr().out
 
 
-def test_a_lost_file_is_found(certified, tmp_path, capsys):
+def test_missing_file_is_found(certified, tmp_path, capsys):
     data, (first, *_, last) = certified
     shutil.copytree(last.out, tmp_path / "out")
     (tmp_path / "out/output/detections/detections-00000001.csv").unlink()
@@ -89,7 +92,7 @@ def test_a_lost_file_is_found(certified, tmp_path, capsys):
     assert "detections-00000001.csv (" in capsys.readouterr().out
 
 
-def test_a_file_is_cut_into_chunks_as_it_is_or_shuffled(tmp_path):
+def test_file_is_cut_into_chunks(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/transactions.csv").write_text(csv_text(row for number in range(150) for row in rows_of(number)))
     chunks = {}
@@ -102,6 +105,6 @@ def test_a_file_is_cut_into_chunks_as_it_is_or_shuffled(tmp_path):
     assert len({tuple(sorted(lines for chunk in chunks[name] for lines in chunk)) for name in chunks}) == 1
 
 
-def test_a_folder_without_transactions_is_an_error(tmp_path):
-    with pytest.raises(SourceError, match="There is neither"):
+def test_folder_without_transactions_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match="contains neither"):
         lay_out(tmp_path, tmp_path / "data")

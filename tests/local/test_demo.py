@@ -1,4 +1,4 @@
-"""``demo``, ``up`` and ``down``: what they check first, and the last two with real processes, which is slow."""
+"""The demo, up and down commands: their checks, and a slow test of up and down with real processes."""
 
 import gzip
 import json
@@ -20,11 +20,11 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 
 ROW = "0,'C1','2','F','28007','M1','28007','es_food',4.55,0"
 SOURCES = {
-    "no folder": (None, "There is no folder"),
-    "no file": ({}, "There is neither transactions.csv.gz nor transactions.csv in"),
-    "empty": ({"transactions.csv": b""}, "holds no line"),
+    "no folder": (None, "DATA does not exist: "),
+    "no file": ({}, "contains neither transactions.csv.gz nor transactions.csv. Choose"),
+    "empty": ({"transactions.csv": b""}, "the file is empty"),
     "another header": ({"transactions.csv": b"a,b\n1,2\n"}, "header lacks customer, merchant, gender, amount"),
-    "header only": ({"transactions.csv": f"{HEADER}\n\n".encode()}, "holds no transaction below its header"),
+    "header only": ({"transactions.csv": f"{HEADER}\n\n".encode()}, "has a header but no transactions"),
     "no gzip": ({"transactions.csv.gz": b"x"}, "cannot be read: Not a gzipped file"),
     "cut gzip": (
         {"transactions.csv.gz": gzip.compress(f"{HEADER}\n".encode())[:-9]},
@@ -34,7 +34,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_source_that_cannot_be_replayed_is_said_before_anything_is_touched(tmp_path, monkeypatch, capsys, name):
+def test_invalid_source_changes_nothing(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setattr(demo, "LOCAL", tmp_path / "local")
     (tmp_path / "local/demo").mkdir(parents=True)
     (tmp_path / "local/demo/kept").touch()
@@ -46,12 +46,12 @@ def test_a_source_that_cannot_be_replayed_is_said_before_anything_is_touched(tmp
     for command in ("demo", "up"):
         assert main([command, "--data", str(tmp_path / "data")]) == 1
         error = capsys.readouterr().err
-        assert error.startswith((f"ERROR: {tmp_path / 'data'}", "ERROR: There is n"))
+        assert error.startswith((f"ERROR: {tmp_path / 'data'}", "ERROR: DATA does not exist"))
         assert says in error
     assert [path.name for path in (tmp_path / "local").rglob("*")] == ["demo", "kept"]
 
 
-def test_a_good_source(tmp_path):
+def test_valid_source_is_accepted(tmp_path):
     (tmp_path / "transactions.csv.gz").write_bytes(gzip.compress(f"\n{HEADER}\r\n{ROW}\r\n".encode()))
     assert find_source(tmp_path) == tmp_path / "transactions.csv.gz"
 
@@ -66,12 +66,12 @@ sys.exit(main())
 
 
 @pytest.mark.system
-def test_up_and_down_and_up_again(tmp_path):
-    """The second time the stream goes on; after a crash what is left is stopped, and all of it starts anew."""
+def test_up_down_and_up_again(tmp_path):
+    """A second start continues the stream. After a crash, the remaining processes are stopped and all are restarted."""
     (tmp_path / "data").mkdir()
     source = tmp_path / "data/transactions.csv"
     source.write_text("\n".join([HEADER, *[ROW] * 5, ""]))
-    # Those of Python would keep the command itself from starting: the Makefile drops them.
+    # Python's variables would prevent the command itself from starting. The Makefile drops them.
     given = {name: value for name, value in foreign.VARIABLES.items() if not name.startswith("PYTHON")}
     variables = os.environ | given | foreign.PROXIES | {"TALLYMARK_FEED_CHUNK_ROWS": "1"}
 
@@ -105,7 +105,7 @@ def test_up_and_down_and_up_again(tmp_path):
         wait_for_chunks(7)
         state = json.loads((tmp_path / "local/up/processes.json").read_text())
         psutil.Process(state["pids"][0]).kill()
-        assert run("up").startswith("Parts of the stack have ended")
+        assert run("up").startswith("Parts of the stack have stopped")
     finally:
         run("down")
     assert run("down").startswith("Not running")

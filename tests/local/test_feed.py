@@ -1,4 +1,4 @@
-"""The feed: chunks, in order, at a rate, resumable, in a process of its own that survives outages of S3."""
+"""The feed puts chunks in order at a fixed rate, can be resumed, and survives outages of S3."""
 
 import gzip
 import os
@@ -14,7 +14,7 @@ from tallymark.settings import PROJECT_ROOT, Settings
 from tallymark.store.folder import FolderStore
 
 
-def test_feed_goes_on_behind_the_last_chunk(tmp_path, monkeypatch):
+def test_feed_continues_after_the_last_chunk(tmp_path, monkeypatch):
     source = tmp_path / "source" / "transactions.csv.gz"
     source.parent.mkdir()
     source.write_bytes(gzip.compress(b"header\n" + b"".join(b"%d\n" % n for n in range(25))))
@@ -30,7 +30,7 @@ def test_feed_goes_on_behind_the_last_chunk(tmp_path, monkeypatch):
     assert [stored.key for stored in bucket.list("input/customers/")] == ["input/customers/customer_importance.csv"]
 
 
-def test_the_rate_is_kept(tmp_path, monkeypatch):
+def test_rate_is_kept(tmp_path, monkeypatch):
     source = tmp_path / "transactions.csv"
     source.write_text("header\n" + "row\n" * 5)
     slept, now = [], [100.0]
@@ -51,7 +51,7 @@ ROW = "0,'C1','2','F','28007','M1','28007','es_food',4.55,0"
 
 @pytest.fixture
 def bucket(tmp_path):
-    """A bucket of a real S3 server behind a proxy that can fail, and what runs the feed for it."""
+    """A bucket on a real S3 server, behind a proxy that can fail, with the environment of its feed."""
     folder = tmp_path / "s3/bucket"
     folder.mkdir(parents=True)
     with rclone(folder.parent) as server, faulty_s3(server.port) as proxy:
@@ -75,11 +75,11 @@ def run(bucket: FaultyS3, **variables: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
-def test_process_survives_an_outage_and_continues_after_a_restart(bucket, tmp_path):
+def test_feed_survives_an_outage_and_a_restart(bucket, tmp_path):
     rows = [f"{number},{ROW}" for number in range(7)]
     source = tmp_path / "transactions.csv"
     source.write_text("\n".join([f"number,{HEADER}", *rows[:4], ""]))
-    # More than boto3 tries by itself; then a chunk that is stored and of which the feed is not told.
+    # More errors than boto3 retries, then a chunk that is stored although the feed gets no answer.
     bucket.faults = [Fault("error_503", "PUT .*chunk_2", 5), Fault("reset_when_done", "PUT .*chunk_2", 1)]
     done = run(bucket)
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def test_process_survives_an_outage_and_continues_after_a_restart(bucket, tmp_pa
 @pytest.mark.parametrize(
     ("source", "error"), [("", "TALLYMARK_FEED_SOURCE"), ("missing.csv", "missing.csv cannot be read")]
 )
-def test_process_without_a_source_says_so(bucket, source, error):
+def test_missing_source_is_an_error(bucket, source, error):
     done = run(bucket, TALLYMARK_FEED_SOURCE=source)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

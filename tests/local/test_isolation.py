@@ -1,4 +1,4 @@
-"""An environment without the variables of other installations."""
+"""The isolated environment has no variables of other installations."""
 
 import os
 
@@ -11,7 +11,7 @@ from tallymark.local.isolation import isolated
 def test_foreign_variable_is_dropped(name):
     kept = isolated({name: foreign.VARIABLES[name], "HOME": "/home"})
     assert kept["HOME"] == "/home"
-    # The stack names AWS files that hold nothing.
+    # The stack points the AWS files to an empty one.
     assert kept.get(name) in (None, os.devnull)
 
 
@@ -29,6 +29,6 @@ def test_own_variable_is_kept(name):
         ({"NO_PROXY": "a", "no_proxy": "b,127.0.0.1,"}, {"127.0.0.1", "localhost", "a", "b"}),
     ],
 )
-def test_no_proxy_is_asked_for_loopback(given, exempt):
+def test_loopback_is_exempt_from_proxies(given, exempt):
     kept = isolated(given | foreign.PROXIES)
     assert set(kept["NO_PROXY"].split(",")) == set(kept["no_proxy"].split(",")) == exempt

@@ -1,4 +1,4 @@
-"""Processes of a stack are found and stopped, whoever their parent is, and no others."""
+"""All processes of a stack are found and stopped, including orphans, and no others."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from support.waiting import wait_for
 from tallymark.local.processes import listens, processes_of, spawn, stop
 
 LISTEN = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
-# As a scheduler: it has a worker that has a task, which leads a process group and ignores SIGINT.
+# Like Airflow's scheduler: it has a worker, whose task leads a process group and ignores SIGINT.
 SCHEDULER = """
 import os, signal, subprocess, sys, time
 import setproctitle
@@ -25,7 +25,7 @@ time.sleep(600)
 """
 
 
-def test_stranger_is_not_taken_for_the_server():
+def test_foreign_process_is_not_the_server():
     with subprocess.Popen([sys.executable, "-c", LISTEN], stdin=-1, stdout=-1) as ours, socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
@@ -35,7 +35,7 @@ def test_stranger_is_not_taken_for_the_server():
 
 
 def started(root: Path) -> subprocess.Popen:
-    """A scheduler with a worker and a task, in the stack of this folder."""
+    """Start a scheduler with a worker and a task, in the stack of this folder."""
     script = root / "scheduler.py"
     script.write_text(SCHEDULER.replace('"ready"', repr(str(root / "ready"))))
     scheduler = spawn(root, [sys.executable, str(script)], os.environ, root / "log")
@@ -50,10 +50,10 @@ def test_all_descendants_are_found_and_stopped(tmp_path):
     stop(tmp_path)
     scheduler.wait(600)
     assert processes_of(tmp_path) == []
-    assert len(processes_of(tmp_path / "other")) == 3, "those of another stack run on"
+    assert len(processes_of(tmp_path / "other")) == 3, "another stack keeps running"
     other.kill()
     other.wait(600)
-    assert len(processes_of(tmp_path / "other")) == 2, "orphans belong to their stack"
+    assert len(processes_of(tmp_path / "other")) == 2, "orphans are found"
     stop(tmp_path / "other")
     assert processes_of(tmp_path / "other") == []
 

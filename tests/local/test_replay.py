@@ -1,4 +1,4 @@
-"""The replay over a folder, and the generated data that newcomers see."""
+"""Replays of a folder, and the generated data."""
 
 import gzip
 
@@ -17,7 +17,7 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 
 
-def test_generated_data_is_the_same_for_the_same_seed(tmp_path):
+def test_seed_determines_generated_data(tmp_path):
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         generate(tmp_path / folder, rows=500, seed=seed)
     for name in ("transactions.csv.gz", "customer_importance.csv.gz"):
@@ -25,7 +25,7 @@ def test_generated_data_is_the_same_for_the_same_seed(tmp_path):
         assert a == b != c
 
 
-def test_all_three_patterns_fire_on_generated_data(tmp_path):
+def test_generated_data_triggers_all_patterns(tmp_path):
     generate(tmp_path / "source")
     folder = tmp_path / "input/transactions"
     folder.mkdir(parents=True)
@@ -39,7 +39,7 @@ def test_all_three_patterns_fire_on_generated_data(tmp_path):
     assert {detection.pattern_id for detection in detected(tmp_path / "out")} == {"PatId1", "PatId2", "PatId3"}
 
 
-def test_it_goes_on_where_it_stopped(tmp_path):
+def test_replay_continues_where_it_stopped(tmp_path):
     spender = [Row("C", "M", "F", "1")] * 80
     write_chunk(tmp_path, "chunk_1", spender)
     assert replay(tmp_path, tmp_path / "out") == {"chunks": 1, "detections": 1, "files": 1}
@@ -52,8 +52,8 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     ]
 
 
-def test_the_input_of_a_bucket_that_has_an_output_of_its_own(tmp_path):
-    """As of the demo: what others found in it under other thresholds is neither read nor continued."""
+def test_existing_output_of_the_bucket_is_ignored(tmp_path):
+    """As after a demo: the bucket's own output, under other thresholds, is neither read nor continued."""
     bucket, out = tmp_path / "bucket", tmp_path / "out"
     write_chunk(bucket, "chunk_1", [Row(customer, "M", "F", "1") for customer in ("C1", "C2") for _ in range(60)])
     write_chunk(bucket, "chunk_2", [Row("C2", "M", "F", "1")] * 20)
@@ -71,12 +71,12 @@ def test_the_input_of_a_bucket_that_has_an_output_of_its_own(tmp_path):
 
 
 def run(capsys, data, vars: str = "{}") -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command."""
+    """Run the command; return its exit code, stdout and stderr."""
     code = main(["replay", str(data), str(data / "out"), "--vars", vars])
     return code, *capsys.readouterr()
 
 
-def test_the_same_again_with_other_thresholds_says_that_these_did_not_count(tmp_path, monkeypatch, capsys, caplog):
+def test_repeat_with_other_thresholds_is_an_error(tmp_path, monkeypatch, capsys, caplog):
     caplog.set_level("INFO")
     for number in (1, 2):
         write_chunk(tmp_path, f"chunk_{number}", [Row("C", "M", "F", "1")] * 30)
@@ -88,46 +88,46 @@ def test_the_same_again_with_other_thresholds_says_that_these_did_not_count(tmp_
     )
     assert (code, out) == (1, "")
     assert error == (
-        f"ERROR: All 2 chunks are in {tmp_path / 'out'} already, and were decided on with the thresholds of then: "
-        "child_min_transactions was 80 and is 60, upgrade_weight_aggregate was sum and is avg. What was decided stays. "
-        "To see what other thresholds find, give another OUT\n"
+        f"ERROR: Nothing to do: {tmp_path / 'out'} already contains all 2 chunks, evaluated with other thresholds "
+        "(child_min_transactions changed from 80 to 60, upgrade_weight_aggregate changed from sum to avg). These "
+        "results are final. To try the new thresholds, choose another OUT.\n"
     )
     write_chunk(tmp_path, "chunk_3", [Row("C", "M", "F", "1")])
     code, out, error = run(capsys, tmp_path, "{child_min_transactions: 60}")
     assert (code, out) == (0, '{"chunks": 1, "detections": 1, "files": 1}\n')
-    assert f"Chunks that were in {tmp_path / 'out'} before keep what was decided on them: child_min_" in error
+    assert f"Chunks that {tmp_path / 'out'} already contained keep their results. New thresholds: child_min_" in error
 
 
-def test_the_same_again_says_that_there_was_nothing_new(tmp_path, monkeypatch, capsys, caplog):
+def test_repeat_reports_nothing_to_do(tmp_path, monkeypatch, capsys, caplog):
     caplog.set_level("INFO")
     write_chunk(tmp_path, "chunk_1", [Row("C", "M", "F", "1")])
     for vars in ("{child_max_average_amount: 22.5}", "{child_max_average_amount: '22.50'}"):
         code, _, error = run(capsys, tmp_path, vars)
         assert code == 0
-    assert f"All 1 chunks are in {tmp_path / 'out'} already: there was nothing new." in error
+    assert f"Nothing to do: {tmp_path / 'out'} already contains the only chunk." in error
 
 
-def test_a_folder_without_chunks_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no chunk_"):
+def test_folder_without_chunks_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="contains no chunk_"):
         replay(tmp_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("batch", ["-1", "0", "ten", "1.5"])
-def test_a_batch_that_is_no_number_of_chunks(tmp_path, batch, monkeypatch, capsys):
+def test_invalid_batch_is_wrong_usage(tmp_path, batch, monkeypatch, capsys):
     write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
-    monkeypatch.setattr(replay_module, "replay", lambda **_: pytest.fail("it ran"))
+    monkeypatch.setattr(replay_module, "replay", lambda **_: pytest.fail("the replay ran"))
     assert main(["replay", str(tmp_path), str(tmp_path / "out"), "--batch", batch]) == 2
     assert "ERROR: Invalid value for '--batch': " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch", [-1, 0])
-def test_a_batch_of_less_than_one_chunk(tmp_path, batch):
+def test_batch_below_one_is_an_error(tmp_path, batch):
     write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")])
     with pytest.raises(ValueError, match=f"max_chunks is {batch}; it must be at least 1"):
         replay(tmp_path, tmp_path / "out", batch=batch)
 
 
-def test_what_is_begun_is_finished_when_the_chunks_are_gone(tmp_path):
+def test_unfinished_work_is_finished_without_its_chunks(tmp_path):
     write_chunk(tmp_path, "chunk_1", [Row("C1", "M1", "F", "1")] * 80)
     out = tmp_path / "out"
     load_chunks(Settings(warehouse=out / "warehouse.duckdb"), FolderStore(tmp_path, target=out))

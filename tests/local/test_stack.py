@@ -1,4 +1,4 @@
-"""The layout of a local stack: its ports and environments, and which of its processes may end."""
+"""A local stack: its ports, its environments, and which of its processes may end."""
 
 import http.server
 import subprocess
@@ -11,7 +11,7 @@ from support.streams import HEADER
 from tallymark.local import stack as local_stack
 
 
-def test_server_takes_a_reserved_port_and_nobody_else_does(tmp_path):
+def test_reserved_port_is_kept_for_the_server(tmp_path):
     (tmp_path / "transactions.csv").write_text(HEADER + "\n")
     stack = local_stack.new_stack(tmp_path, tmp_path / "transactions.csv")
     ports = [stack.ui_port, stack.execution_port, stack.s3_port]

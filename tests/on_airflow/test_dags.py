@@ -117,7 +117,10 @@ WRONG = {
         '{"child_min_transactions": "many"}',
         ": child_min_transactions is 'many': it must be a number from 0 to 999999999999 with at most 6 decimals",
     ),
-    "TALLYMARK_SCHEDULE": ("hour", " is 'hour': it must be five fields of cron, or @continuous, @hourly, ..."),
+    "TALLYMARK_SCHEDULE": (
+        "hour",
+        " is 'hour': it must be a cron expression of five fields, or a preset such as @continuous or @hourly",
+    ),
     "TALLYMARK_MAX_CHUNKS_PER_RUN": ("200000", " is '200000': it must be less than or equal to 100000"),
     "TALLYMARK_TIME_ZONE": ("India", " is 'India': it must be an IANA time zone, such as Asia/Kolkata or UTC"),
     "TALLYMARK_OWNER_LINK": ("me", " is 'me': it must begin with https:// or mailto:"),

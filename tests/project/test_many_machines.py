@@ -1,4 +1,4 @@
-"""docs/many-machines.md and deploy/kubernetes, as far as that can be known without a broker and a cluster."""
+"""Checks of docs/many-machines.md and deploy/kubernetes that need no broker and no cluster."""
 
 import re
 from pathlib import PurePosixPath
@@ -20,7 +20,7 @@ LOCK = (PROJECT_ROOT / "requirements.txt").read_text()
 CELERY_LOCK = (PROJECT_ROOT / "requirements-celery.txt").read_text()
 PAGE = (PROJECT_ROOT / "docs" / "many-machines.md").read_text()
 COMMANDS = "\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-# In a container, the API server listens to all addresses; what differs between pods and containers of one server.
+# Settings that differ between pods and the containers of one server.
 OF_PODS = {"AIRFLOW__CORE__HOSTNAME_CALLABLE"}
 
 
@@ -32,7 +32,7 @@ def locked(package: str, lock: str = LOCK) -> str:
     return re.search(rf"^{package}==(\S+)", lock, re.MULTILINE)[1]
 
 
-def test_one_pod_writes():
+def test_only_one_pod_writes():
     scheduler = VALUES["scheduler"]
     assert scheduler["replicas"] == 1
     assert scheduler["strategy"] == {"type": "Recreate"}
@@ -48,12 +48,12 @@ def test_only_the_scheduler_mounts_the_warehouse():
     assert len(re.findall(r"(?i)volumeMounts", VALUES_TEXT)) == 1
 
 
-def test_the_pod_outlives_its_tasks():
+def test_pod_waits_for_its_tasks():
     seconds = int(COMPOSE["scheduler"]["stop_grace_period"].removesuffix("s"))
     assert VALUES["scheduler"]["terminationGracePeriodSeconds"] == seconds
 
 
-def test_pods_have_the_paths_and_settings_of_containers():
+def test_pods_and_containers_have_the_same_settings():
     wanted = COMPOSE["scheduler"]["environment"]
     for name in set(ENV) & set(wanted):
         assert ENV[name] == wanted[name], name
@@ -62,16 +62,16 @@ def test_pods_have_the_paths_and_settings_of_containers():
     assert VALUES["migrateDatabaseJob"]["args"] == COMPOSE["set-up"]["command"].split()
 
 
-def test_airflow_is_set_in_one_place():
+def test_airflow_is_configured_in_one_place():
     wanted = dotenv_values(PROJECT_ROOT / "airflow.env")
     assert "name: airflow-env\n" in VALUES["extraEnvFrom"]
     assert "create configmap airflow-env --from-env-file=airflow.env" in COMMANDS
     assert set(ENV) & set(wanted) == {"AIRFLOW__API__HOST"} | OF_PODS
     assert VALUES["executor"] == wanted["AIRFLOW__CORE__EXECUTOR"]
-    assert "Local" in VALUES["executor"], "the chart would not serve logs from the scheduler"
+    assert "Local" in VALUES["executor"], "otherwise the chart does not serve logs from the scheduler"
 
 
-def test_the_image_is_ours():
+def test_values_match_the_image():
     assert f"--uid {VALUES['uid']} " in DOCKERFILE
     assert VALUES["airflowVersion"] == locked("apache-airflow")
     for name in ("startupProbe", "livenessProbe"):
@@ -80,10 +80,10 @@ def test_the_image_is_ours():
     assert VALUES["images"]["airflow"]["repository"] in COMMANDS
 
 
-def test_the_page_creates_the_secret():
+def test_page_creates_the_secret():
     keys = {each["secretKey"] for each in VALUES["secret"]}
     keys |= {each["valueFrom"]["secretKeyRef"]["key"] for each in VALUES["apiServer"]["env"]}
-    # The chart fixes the names of the others.
+    # Names that the chart defines.
     keys |= {"connection", "fernet-key", "api-secret-key", "jwt-secret"}
     assert names(r"--from-literal=([a-z-]+)", COMMANDS) == keys
     named = re.findall(r"secretName: (\S+)|SecretName: (\S+)|secretKeyRef:\n +name: (\S+)", VALUES_TEXT)
@@ -102,23 +102,23 @@ def test_settings_exist(monkeypatch):
 
 
 @pytest.mark.parametrize("text", [VALUES_TEXT, COMMANDS], ids=["values", "page"])
-def test_airflow_knows_its_settings(text):
-    """Those of Celery are in a provider that the tests do without."""
+def test_airflow_settings_exist(text):
+    """Settings of Celery are skipped: they are in a provider that the tests do not install."""
     found = [name.split("__")[1:] for name in names(r"AIRFLOW__[A-Z_]+", text)]
     assert found
     described = conf.configuration_description
     options = {(section, option) for section, each in described.items() for option in each["options"]}
     ours = {(section.lower(), option.lower()) for section, option in found}
-    # [core] describes what each part of Airflow may override in a section of its own.
+    # Options of [core] are also valid in the sections of the parts that may override them.
     unknown = {each for each in ours - options if ("core", each[1]) not in options}
     assert {each for each in unknown if not each[0].startswith("celery")} == set()
 
 
-def test_celery_packages_are_those_of_the_lock():
+def test_celery_lock_includes_the_main_lock():
     lines = [line for line in LOCK.splitlines() if "==" in line]
     assert set(lines) <= set(CELERY_LOCK.splitlines())
-    assert locked("celery", CELERY_LOCK) < "5.7", "the provider 3.26 cannot import it"
-    assert locked("apache-airflow-providers-celery", CELERY_LOCK) == "3.26.0", "does it import 5.7?"
+    assert locked("celery", CELERY_LOCK) < "5.7", "provider 3.26 cannot import celery 5.7"
+    assert locked("apache-airflow-providers-celery", CELERY_LOCK) == "3.26.0", "can this version import 5.7?"
 
 
 def test_files_in_commands_exist():
@@ -127,6 +127,6 @@ def test_files_in_commands_exist():
     assert [name for name in files if not (PROJECT_ROOT / name).exists()] == []
 
 
-def test_one_chart_version():
+def test_chart_version_is_the_same_everywhere():
     versions = names(r"chart (\d+\.\d+\.\d+)|--version (\d+\.\d+\.\d+)", PAGE, VALUES_TEXT)
     assert len({version for each in versions for version in each if version}) == 1

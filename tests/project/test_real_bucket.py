@@ -34,7 +34,7 @@ def once(old: str, new: str, text: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """The repository as git has it, committed in one of its own: what comes into it would show."""
+    """A copy of the tracked files in a new git repository, so that untracked files are noticed."""
     listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=PROJECT_ROOT, text=True)
     copy = tmp_path / "tallymark"
     for name in filter(None, listed.split("\0")):
@@ -47,7 +47,7 @@ def checkout(tmp_path) -> Path:
 
 @contextmanager
 def running(checkout: Path, s3: servers.Served) -> Iterator[tuple[subprocess.Popen, dict[str, int]]]:
-    """The commands, run for a bucket and a warehouse of the test; gives bash and the ports that Airflow was given."""
+    """Run the commands with a bucket and a warehouse of the test; yield the shell and Airflow's ports."""
     extra = {"endpoint_url": s3.url, "region_name": "us-east-1"}
     connection = {"conn_type": "aws", "login": s3.key, "password": s3.secret, "extra": extra}
     commands = re.sub(r"^pip install .*\n", "", COMMANDS)
@@ -93,8 +93,8 @@ def listens(processes: list[psutil.Process]) -> set[tuple[int, str]]:
 
 
 @pytest.mark.system
-def test_the_commands_for_a_real_bucket(checkout):
-    """From nothing to a detection file and a login, on loopback, and nothing of it shows in git."""
+def test_commands_for_a_real_bucket(checkout):
+    """They lead to a detection file and a login, listen on loopback only, and leave no untracked file in git."""
     folder = checkout.parent / "s3"
     (folder / "a-bucket").mkdir(parents=True)
     log = checkout.parent / "log"
@@ -120,5 +120,5 @@ def test_the_commands_for_a_real_bucket(checkout):
         assert {at for at in listens(family) if at[0] not in log_servers} == {
             (ports["AIRFLOW__API__PORT"], "127.0.0.1")
         }
-    wait_for(lambda: not any(runs(process) for process in family), "all of it has ended")
+    wait_for(lambda: not any(runs(process) for process in family), "all processes have ended")
     assert subprocess.check_output(["git", "status", "--porcelain"], cwd=checkout, text=True) == ""

@@ -15,7 +15,7 @@ def test_sanity_tests_exist():
         assert (DBT_PROJECT / "tests" / f"{test}.sql").exists(), test
 
 
-def test_its_figures_are_those_that_the_commands_wrote():
+def test_figures_match_their_pages():
     figures = re.findall(r"^\| (.*) \| (\d+) \| `make [a-z-]+` \| \[.*\]\((.*)\) \|$", PAGE.read_text(), re.MULTILINE)
     assert len(figures) > 5
     for what, figure, page in figures:

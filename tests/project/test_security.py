@@ -1,4 +1,4 @@
-"""Least privilege in the bucket, and no SQL made of data."""
+"""Least privilege in the bucket, and no SQL built from data."""
 
 import ast
 import copy
@@ -29,20 +29,20 @@ POLICIES = {
 
 
 class Iam:
-    """A moto server that does what policies say."""
+    """A moto server that enforces IAM policies."""
 
     def __init__(self, server: servers.Served):
         self.server = server
 
-    def ask_for_rights(self, wanted: bool) -> None:
-        body = b"0" if wanted else b"1000000"
+    def enforce(self, enabled: bool) -> None:
+        body = b"0" if enabled else b"1000000"
         headers = {"Content-Type": "text/plain"}
         request = urllib.request.Request(f"{self.server.url}/moto-api/reset-auth", body, headers)
         urllib.request.urlopen(request, timeout=600).close()
 
     def store(self, policy: dict) -> S3Store:
-        """An empty bucket, as somebody with this policy alone sees it."""
-        self.ask_for_rights(False)
+        """Return an empty bucket, for a user with this policy only."""
+        self.enforce(False)
         s3, iam = self.server.client("s3"), self.server.client("iam")
         s3.create_bucket(Bucket=BUCKET)
         for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
@@ -67,7 +67,7 @@ def run_x(iam: Iam, policy: dict, tmp_path: Path) -> S3Store:
     source.write_text(f"{HEADER}\n" + "0,'C1','2','F','28007','M1','28007','es_food',4.55,0\n" * 3)
     (tmp_path / "customer_importance.csv").write_text("Source,Target,Weight,typeTrans,fraud\n'C1','M1',1,'x',0\n")
     store = iam.store(policy)
-    iam.ask_for_rights(True)
+    iam.enforce(True)
     settings = Settings(feed_chunk_rows=2, feed_interval_seconds=0)
     assert feed.feed_transactions(source, settings, store) == 2
     return store
@@ -79,57 +79,57 @@ def run_y(iam: Iam, policy: dict, tmp_path: Path) -> S3Store:
     row = "0,'C1','2','F','28007','M1','28007','es_food',4.55,0\n"
     s3.put_object(Bucket=BUCKET, Key="input/transactions/chunk_1", Body=f"{HEADER}\n{row}bad\n".encode())
     s3.put_object(Bucket=BUCKET, Key="input/customers/all.csv", Body=b"Source,Target,Weight\nC1,M1,1\n")
-    iam.ask_for_rights(True)
+    iam.enforce(True)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     assert load_chunks(settings, store)["rows_rejected"] == 1
     make(settings, 51)
     assert export.export_detections(settings, store)["files"] == 2
-    # Of rejected rows, a manifest, and the one that names the last manifest.
+    # A file of rejected rows, a manifest, and the pointer to the last manifest.
     assert audit(settings, store) | {"tests": 0} == {"tests": 0, "detection_files": 2, "other_files": 3}
     return store
 
 
-def test_x_needs_no_more_than_its_policy(iam, tmp_path):
+def test_feed_works_with_its_policy(iam, tmp_path):
     store = run_x(iam, POLICIES["x"], tmp_path)
-    refused = {
+    denied = {
         "read output": lambda: store.client.get_object(Bucket=BUCKET, Key="output/detections/x"),
         "write output": lambda: store.client.put_object(Bucket=BUCKET, Key="output/detections/x", Body=b""),
     }
-    must_be_refused(store, "input/transactions/chunk_1", refused)
+    must_be_denied(store, "input/transactions/chunk_1", denied)
 
 
-def test_y_needs_no_more_than_its_policy(iam, tmp_path):
+def test_pipeline_works_with_its_policy(iam, tmp_path):
     store = run_y(iam, POLICIES["y"], tmp_path)
-    refused = {
+    denied = {
         "write a chunk": lambda: store.client.put_object(Bucket=BUCKET, Key="input/transactions/chunk_2", Body=b""),
         "write importance": lambda: store.client.put_object(Bucket=BUCKET, Key="input/customers/x", Body=b""),
     }
-    must_be_refused(store, "output/detections/detections-00000001.csv", refused)
+    must_be_denied(store, "output/detections/detections-00000001.csv", denied)
 
 
-def test_doctor_needs_no_more_than_the_policy_of_y(iam):
+def test_doctor_works_with_the_pipeline_policy(iam):
     store = iam.store(POLICIES["y"])
     iam.server.client().put_object(Bucket=BUCKET, Key="input/transactions/chunk_1", Body=b"1")
-    iam.ask_for_rights(True)
+    iam.enforce(True)
     assert [found for found in check_bucket(Settings(), store) if found.verdict == Verdict.FAILS] == []
 
 
-def must_be_refused(store: S3Store, own: str, more: dict[str, Callable]) -> None:
-    everybody = {
+def must_be_denied(store: S3Store, own: str, more: dict[str, Callable]) -> None:
+    always = {
         "delete": lambda: store.client.delete_object(Bucket=BUCKET, Key=own),
         "read elsewhere": lambda: store.client.get_object(Bucket=BUCKET, Key="elsewhere/secret"),
         "write elsewhere": lambda: store.client.put_object(Bucket=BUCKET, Key="elsewhere/secret", Body=b""),
         "settings": lambda: store.client.get_bucket_policy(Bucket=BUCKET),
         "another bucket": lambda: store.client.create_bucket(Bucket="another"),
     }
-    for name, action in {**everybody, **more}.items():
+    for name, action in {**always, **more}.items():
         with pytest.raises(store.client.exceptions.ClientError) as raised:
             action()
         assert raised.value.response["Error"]["Code"] == "AccessDenied", name
 
 
 def parts(policy: dict) -> Iterator[tuple[str, dict]]:
-    """The policy without one action on one resource, for each of them."""
+    """Yield the policy without one of its actions or resources, for each of them."""
     for number, statement in enumerate(policy["Statement"]):
         for kind in ("Action", "Resource"):
             values = statement[kind] if isinstance(statement[kind], list) else [statement[kind]]
@@ -154,8 +154,8 @@ def test_every_part_of_a_policy_is_needed(iam, tmp_path, run, policy):
         run(iam, policy, tmp_path)
 
 
-def test_no_sql_is_made_of_data():
-    """Whatever is given to execute() or sql() is a constant, or a file or macro of the project."""
+def test_no_sql_is_built_from_data():
+    """The argument of execute() and sql() is a constant, or a file or macro of the project."""
     found, calls = [], 0
     for path in sorted((PROJECT_ROOT / "plugins").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -235,7 +235,7 @@ def test_manual_dbt_run_rejects_unknown_var(settings):
 @pytest.mark.parametrize("name", ["TALLYMARK_MAX_CHUNK_PER_RUN", "TALLYMARK_CHILD_MIN_TRANSACTIONS", "tallymark_zone"])
 def test_unknown_setting_is_rejected(monkeypatch, name):
     monkeypatch.setenv(name, "7")
-    with pytest.raises(ValueError, match=rf"unknown settings: {name.upper()}\..*TALLYMARK_MAX_CHUNKS_PER_RUN"):
+    with pytest.raises(ValueError, match=rf"Unknown setting: {name.upper()}\..*TALLYMARK_MAX_CHUNKS_PER_RUN"):
         Settings()
 
 

@@ -1,4 +1,4 @@
-"""The ``tallymark`` command. A subcommand imports what it needs when it runs, so that all others stay quick."""
+"""The ``tallymark`` command. Each subcommand imports its own modules when it runs, so the others start quickly."""
 
 import sys
 
@@ -14,13 +14,13 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a subcommand; returns the exit code.
+    """Run a subcommand and return the exit code.
 
-    A UserError, wrong usage and a fault of the machine are printed as ``ERROR: <what to do>`` on stderr. Any other
-    error keeps its traceback.
+    User errors, wrong usage and machine faults are printed on stderr as ``ERROR: <message>``. Other errors are bugs and
+    keep their traceback.
 
     Args:
-        arguments: those of the command line unless given.
+        arguments: default to the arguments of the process.
     """
     try:
         return int(tallymark.main(arguments, "tallymark", standalone_mode=False) or 0)
@@ -35,11 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         return _failed(str(error), ERROR)
     except (OSError, MemoryError) as error:
-        if not (said := machine.explain(error)):
+        if not (explanation := machine.explain(error)):
             raise
-        return _failed(said, ERROR)
+        return _failed(explanation, ERROR)
 
 
-def _failed(said: str, code: int) -> int:
-    print(f"ERROR: {said}", file=sys.stderr)
+def _failed(message: str, code: int) -> int:
+    print(f"ERROR: {message}", file=sys.stderr)
     return code

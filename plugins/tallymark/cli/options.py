@@ -1,4 +1,4 @@
-"""What subcommands are made of: the group, options that make can set, and types of values."""
+"""Building blocks of the subcommands: the group, options that make can set, and parameter types."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ SECTIONS = {
 
 
 class Sections(click.Group):
-    """A group whose help lists its subcommands by SECTIONS."""
+    """A group whose help lists its subcommands by section."""
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in SECTIONS.items():
@@ -32,17 +32,17 @@ def tallymark() -> None:
 
 
 def command(example: str, **given: Any) -> Callable:
-    """A subcommand, named as its function; its help ends with an example."""
+    """Define a subcommand with the name of its function. Its help ends with an example."""
     return tallymark.command(epilog=f"\b\nExample:\n  {example}", **given)
 
 
 def option(name: str, **given: Any) -> Callable:
-    """An option. ``make`` sets it by a variable, which arrives as ``MAKE_<NAME>``."""
+    """Define an option. ``make`` can set it with the environment variable ``MAKE_<NAME>``."""
     return click.option(f"--{name}", envvar=_variable(name), **given)
 
 
 def argument(name: str, **given: Any) -> Callable:
-    """An argument, which make sets as it does an option."""
+    """Define an argument. ``make`` can set it in the same way as an option."""
     return click.argument(name, envvar=_variable(name), **given)
 
 
@@ -54,30 +54,30 @@ class Folder(click.ParamType):
     """A folder that exists.
 
     Args:
-        holds: what belongs into it, for the error.
+        content: what the folder must contain, for the error.
     """
 
     name = "folder"
 
-    def __init__(self, holds: str):
-        self.holds = holds
+    def __init__(self, content: str):
+        self.content = content
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path, name = Path(value), param.name.upper() if param and param.name else "It"
+        path, name = Path(value), param.name.upper() if param and param.name else "The folder"
         if not path.is_dir():
-            wrong = f"{path.absolute()} is a file" if path.exists() else f"There is no folder {path.absolute()}"
-            raise UserError(f"{wrong}; {name} must be a folder with {self.holds}")
+            problem = "is a file" if path.exists() else "does not exist"
+            raise UserError(f"{name} {problem}: {path.absolute()}. Choose a folder with {self.content}.")
         return path
 
 
 class Count(click.IntRange):
-    """A whole number that is not too small."""
+    """An integer with a minimum."""
 
     name = "integer"
 
 
 class Vars(click.ParamType):
-    """dbt vars, as YAML."""
+    """A YAML mapping of dbt vars."""
 
     name = "yaml"
 
@@ -87,10 +87,9 @@ class Vars(click.ParamType):
         from tallymark.settings import VARS_EXAMPLE
 
         try:
-            found = value if isinstance(value, dict) else yaml.safe_load(value)
-            why = "there are no names with values in it"
+            vars, reason = value if isinstance(value, dict) else yaml.safe_load(value), ""
         except yaml.YAMLError as error:
-            found, why = None, getattr(error, "problem", str(error))
-        if not isinstance(found, dict):
-            raise UserError(f"VARS is {value!r}: it must be YAML like {VARS_EXAMPLE} ({why})")
-        return found
+            vars, reason = None, f" ({getattr(error, 'problem', error)})"
+        if not isinstance(vars, dict):
+            raise UserError(f"VARS is {value!r}: it must be a YAML mapping, such as {VARS_EXAMPLE}{reason}.")
+        return vars

@@ -1,11 +1,11 @@
-"""Checks of what Tallymark needs, before its first run: see ``make doctor`` in docs/s3-stores.md."""
+"""Checks of everything that Tallymark needs: ``make doctor``, described in docs/s3-stores.md."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a check found."""
+    """Result of a check."""
 
     WORKS = "works"
     FALLS_BACK = "falls back"
@@ -18,8 +18,8 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        about: what was checked, in one word or two.
-        text: what was found and, unless it works, what follows and what to do.
+        about: what was checked, in one or two words.
+        text: the result and, unless it works, its consequences and what to do.
     """
 
     verdict: Verdict

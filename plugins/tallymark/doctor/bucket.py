@@ -1,7 +1,7 @@
-"""The bucket and its server: does it do what Tallymark needs, and what does Tallymark fall back to?
+"""Check the bucket and its server: what works, what needs a fallback, and what fails.
 
-The calls are harmless. The only object that is written is ``<output prefix>doctor.txt``. Nothing deletes it, as
-Tallymark needs no right to delete; nothing reads it either.
+The calls are harmless. The only object that they write is ``<output prefix>doctor.txt``. It is not deleted, because
+Tallymark needs no permission to delete.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ def probe_key(settings: Settings) -> str:
 
 
 def check_bucket(settings: Settings, store: S3Store) -> Iterator[Finding]:
-    """Check the bucket; checks that need a listing are left out when it cannot be listed."""
+    """Check the bucket. If it cannot be listed, skip the checks that need a listing."""
     clock = _Clock(store.client)
     try:
         yield from _check_calls(settings, store)
@@ -41,20 +41,25 @@ def check_bucket(settings: Settings, store: S3Store) -> Iterator[Finding]:
 def _check_calls(settings: Settings, store: S3Store) -> Iterator[Finding]:
     listable = yield from _check_listing(settings, store)
     if not listable:
-        yield Finding(Verdict.NOT_CHECKED, "bucket", "reading, writing and conditions, which need a listing")
+        yield Finding(
+            Verdict.NOT_CHECKED,
+            "bucket",
+            "the other checks, because they need a listing",
+        )
         return
     written = yield from _check_put(settings, store)
     checks = [_check_pages, _check_input]
     if written:
         checks = [_check_conditional_put, _check_read_after_write, _check_conditional_get, *checks]
     for check in checks:
-        yield from _failing_alone(check, settings, store)
+        yield from _run_check(check, settings, store)
 
 
 Check = Callable[[Settings, S3Store], Iterator[Finding]]
 
 
-def _failing_alone(check: Check, settings: Settings, store: S3Store) -> Iterator[Finding]:
+def _run_check(check: Check, settings: Settings, store: S3Store) -> Iterator[Finding]:
+    """Run a check. If a call to S3 fails, only this check fails."""
     about = check.__name__.removeprefix("_check_").replace("_", " ")
     try:
         yield from check(settings, store)
@@ -63,13 +68,13 @@ def _failing_alone(check: Check, settings: Settings, store: S3Store) -> Iterator
 
 
 def _check_listing(settings: Settings, store: S3Store) -> Generator[Finding, None, bool]:
-    """Returns whether all three prefixes can be listed."""
+    """Check the three prefixes; return whether all of them can be listed."""
     if settings.bucket.endswith("--x-s3"):
         yield Finding(
             Verdict.FAILS,
             "bucket",
-            f"{settings.bucket} is a directory bucket (S3 Express), which lists neither in order nor from a given key. "
-            "Use a general purpose bucket.",
+            f"{settings.bucket} is a directory bucket (S3 Express), which lists neither in key order nor from a given "
+            "key. Use a general-purpose bucket.",
         )
         return False
     found = []
@@ -84,7 +89,7 @@ def _check_listing(settings: Settings, store: S3Store) -> Generator[Finding, Non
 
 
 def _objects(count: int) -> str:
-    return {0: "empty", 1: "1 object", 1000: "1000 objects or more"}.get(count, f"{count} objects")
+    return {0: "empty", 1: "1 object", 1000: "1,000 or more objects"}.get(count, f"{count} objects")
 
 
 def _list(store: S3Store, prefix: str, **more: Any) -> list[dict[str, Any]]:
@@ -105,11 +110,11 @@ def _payer_hint(store: S3Store, prefix: str, error: BucketError) -> str:
         _list(dataclasses.replace(store, requester_pays=True), prefix)
     except BucketError:
         return ""
-    return " The requester pays for this bucket: set TALLYMARK_REQUESTER_PAYS=true."
+    return " This is a requester-pays bucket: set TALLYMARK_REQUESTER_PAYS=true."
 
 
 def _check_put(settings: Settings, store: S3Store) -> Generator[Finding, None, bool]:
-    """Returns whether the probe was written."""
+    """Write the probe; return whether this succeeded."""
     key = probe_key(settings)
     try:
         store.put(key, _probe_body())
@@ -126,16 +131,15 @@ def _check_put(settings: Settings, store: S3Store) -> Generator[Finding, None, b
 
 def _probe_body() -> bytes:
     now = datetime.now(UTC).isoformat()
-    return f"Written by tallymark doctor at {now} to check this bucket. Nothing reads it; it may be deleted.\n".encode()
+    return f"Written by tallymark doctor at {now} to check this bucket. Nothing reads it. You may delete it.\n".encode()
 
 
 def _put_hint(store: S3Store, key: str, error: BucketError) -> str:
-    """Find out by trying which setting helps; the object is the same whatever it is encrypted with."""
+    """Find a setting that helps by trying. The encryption does not change the content of the probe."""
     cause = error.__cause__
-    said = str(cause).lower()
-    if "checksum" in said:
+    if "checksum" in str(cause).lower():
         return (
-            ' Remove request_checksum_calculation from config_kwargs of the connection, or set it to "when_required".'
+            ' Remove request_checksum_calculation from the connection\'s config_kwargs, or set it to "when_required".'
         )
     if status(cause) != 403:
         return ""
@@ -146,26 +150,27 @@ def _put_hint(store: S3Store, key: str, error: BucketError) -> str:
             dataclasses.replace(store, server_side_encryption=encryption, kms_key_id="").put(key, _probe_body())
         except BucketError:
             continue
-        return f" The bucket accepts it with TALLYMARK_SERVER_SIDE_ENCRYPTION={encryption}: set that."
+        return f" Set TALLYMARK_SERVER_SIDE_ENCRYPTION={encryption}, which the bucket accepts."
     return ""
 
 
 def _check_conditional_put(settings: Settings, store: S3Store) -> Iterator[Finding]:
-    about, falls_back = "put new", "Tallymark looks before it puts a file"
+    about, falls_back = "put new", "Tallymark checks the key before each PUT"
     only_one = "Let only one warehouse export to this prefix."
     try:
         store.put_object(probe_key(settings), _probe_body(), IfNoneMatch="*")
     except ClientError as error:
         if status(error) in (304, 409, 412):
-            yield Finding(Verdict.WORKS, about, "the server never replaces an object that is there (If-None-Match)")
+            yield Finding(Verdict.WORKS, about, "the server does not overwrite existing objects (If-None-Match)")
         elif rejects_condition(error):
             yield Finding(
                 Verdict.FALLS_BACK,
                 about,
-                f"the server has no conditional writes ({code(error)}). {falls_back}, and reads it back. {only_one}",
+                f"the server has no conditional writes ({code(error)}). {falls_back} and reads the object back. "
+                f"{only_one}",
             )
         else:
-            yield Finding(Verdict.FAILS, about, f"the server answers a put with If-None-Match by: {error}")
+            yield Finding(Verdict.FAILS, about, f"a PUT with If-None-Match failed: {error}")
     else:
         yield Finding(Verdict.FALLS_BACK, about, f"the server ignores If-None-Match. {falls_back}. {only_one}")
 
@@ -175,7 +180,7 @@ def _check_read_after_write(settings: Settings, store: S3Store) -> Iterator[Find
     store.put(key, body)
     entry = next((entry for entry in _list(store, key) if entry["Key"] == key), None)
     if entry is None:
-        yield Finding(Verdict.FALLS_BACK, "listing", f"{key} was put and is not listed at once: chunks are found late")
+        yield Finding(Verdict.FALLS_BACK, "listing", f"{key} is not listed right after its PUT: chunks are found late")
         return
     if bare_etag(entry["ETag"]):
         yield Finding(Verdict.WORKS, "ETags", "the listing has an ETag for each object")
@@ -183,30 +188,30 @@ def _check_read_after_write(settings: Settings, store: S3Store) -> Iterator[Find
         yield Finding(
             Verdict.FALLS_BACK,
             "ETags",
-            "the listing has no ETags. Tallymark tells versions by size and time: a chunk that is replaced within a "
-            "second by one of the same size is not noticed.",
+            "the listing has no ETags. Tallymark tells versions apart by size and time. It misses a chunk that is "
+            "replaced within a second by one of the same size.",
         )
     if any(entry["Key"] == key for entry in _list(store, key, StartAfter=key)):
         yield Finding(
             Verdict.FALLS_BACK,
             "StartAfter",
-            "the server ignores StartAfter. Each look for new chunks lists all of them.",
+            "the server ignores StartAfter. Each search for new chunks lists all chunks.",
         )
     else:
-        yield Finding(Verdict.WORKS, "StartAfter", "the listing begins behind a given key")
+        yield Finding(Verdict.WORKS, "StartAfter", "the listing starts after a given key")
     try:
         listed = next(found for found in store.list(key) if found.key == key)
         is_current = store.get(listed) == body
     except ObjectChangedError:
         is_current = False
     if is_current:
-        yield Finding(Verdict.WORKS, "get", f"{key} holds what was put a moment ago")
+        yield Finding(Verdict.WORKS, "get", "a read returns the latest write")
     else:
         yield Finding(
             Verdict.FAILS,
             "get",
-            f"{key} holds something else than what was put a moment ago. Tallymark needs reads that see every write "
-            "before them: turn off caches between here and the server.",
+            f"a read of {key} did not return the latest write. Tallymark needs reads that see all earlier writes: turn "
+            "off caches between this machine and the server.",
         )
 
 
@@ -221,17 +226,17 @@ def _check_conditional_get(settings: Settings, store: S3Store) -> Iterator[Findi
         yield Finding(
             Verdict.FALLS_BACK,
             "If-Match",
-            "the server has another ETag for an object than for its entry in the listing. Tallymark lists the object "
+            "the server's GET response and its listing have different ETags for an object. Tallymark lists the object "
             "again to see whether it changed.",
         )
     elif _get_answers(store, key, "0" * 32):
         yield Finding(Verdict.FALLS_BACK, "If-Match", "the server ignores If-Match. Tallymark compares ETags itself.")
     else:
-        yield Finding(Verdict.WORKS, "If-Match", "an object that changed is not served for the one that was listed")
+        yield Finding(Verdict.WORKS, "If-Match", "the server rejects a GET if the object has changed")
 
 
 def _get_answers(store: S3Store, key: str, etag: str | None) -> bool:
-    """Whether a GetObject gets an object; of which only the headers are read. False: it has another ETag."""
+    """Get an object and read only its headers; return False if it has another ETag."""
     condition = {"IfMatch": f'"{etag}"'} if etag else {}
     payer = {"RequestPayer": "requester"} if store.requester_pays else {}
     with explained(f"get {key}", store.client, store.bucket, store.aws_conn_id):
@@ -252,7 +257,7 @@ def _check_pages(settings: Settings, store: S3Store) -> Iterator[Finding]:
             continue
         token = first.get("NextContinuationToken")
         if not token:
-            yield Finding(Verdict.FAILS, "pages", "the listing says that there is more, and has no continuation token")
+            yield Finding(Verdict.FAILS, "pages", "the listing is truncated, but has no continuation token")
             return
         keys = [entry["Key"] for entry in first["Contents"]]
         keys += [entry["Key"] for entry in _list(store, prefix, MaxKeys=1, ContinuationToken=token)]
@@ -262,20 +267,20 @@ def _check_pages(settings: Settings, store: S3Store) -> Iterator[Finding]:
             yield Finding(
                 Verdict.FALLS_BACK,
                 "pages",
-                "the listing is not in the order of the keys: with more than 1,000 chunks, a new one may wait for the "
-                "next full listing (TALLYMARK_FULL_LISTING_SECONDS).",
+                "the listing is not in key order. With more than 1,000 chunks, a new chunk may wait for the next full "
+                "listing (TALLYMARK_FULL_LISTING_SECONDS).",
             )
         else:
-            yield Finding(Verdict.WORKS, "pages", "the listing goes on from page to page, in the order of the keys")
+            yield Finding(Verdict.WORKS, "pages", "the listing continues from page to page, in key order")
         return
-    yield Finding(Verdict.NOT_CHECKED, "pages", "no prefix holds two objects yet; run this again when one does")
+    yield Finding(Verdict.NOT_CHECKED, "pages", "no prefix contains two objects yet. Run the doctor again later.")
 
 
 def _check_input(settings: Settings, store: S3Store) -> Iterator[Finding]:
     for prefix in (settings.transactions_prefix, settings.customers_prefix):
         listed = [entry for entry in _list(store, prefix, MaxKeys=100) if entry["Size"]]
         if not listed:
-            yield Finding(Verdict.NOT_CHECKED, "input", f"{prefix or 'the bucket'} holds no object to read yet")
+            yield Finding(Verdict.NOT_CHECKED, "input", f"{prefix or 'the bucket'} contains no objects yet")
             continue
         key = listed[0]["Key"]
         try:
@@ -287,7 +292,7 @@ def _check_input(settings: Settings, store: S3Store) -> Iterator[Finding]:
 
 
 class _Clock:
-    """How far the server's clock is ahead of this machine's, in seconds, by the last answer."""
+    """Measures how far the server's clock is ahead of this machine's, by the ``Date`` header of the last response."""
 
     def __init__(self, client: Any):
         self._events = client.meta.events
@@ -303,11 +308,17 @@ class _Clock:
 
     def finding(self) -> Finding:
         if self._ahead is None:
-            return Finding(Verdict.NOT_CHECKED, "clock", "the server does not tell its time")
+            return Finding(Verdict.NOT_CHECKED, "clock", "the server's responses have no Date header")
         off, way = abs(self._ahead), "ahead of" if self._ahead > 0 else "behind"
         if off < NOTICEABLE_SECONDS:
-            return Finding(Verdict.WORKS, "clock", f"less than {NOTICEABLE_SECONDS} seconds off the server's")
-        said = f"the server's clock is {off:.0f} seconds {way} this machine's"
+            return Finding(Verdict.WORKS, "clock", f"less than {NOTICEABLE_SECONDS} seconds off the server's clock")
+        difference = f"the server's clock is {off:.0f} seconds {way} this machine's"
         if off < REJECTED_SECONDS:
-            return Finding(Verdict.FALLS_BACK, "clock", f"{said}: the lag is shown wrong by as much. Use NTP on both.")
-        return Finding(Verdict.FAILS, "clock", f"{said}, and S3 rejects requests that are 15 minutes off. Use NTP.")
+            return Finding(
+                Verdict.FALLS_BACK, "clock", f"{difference}. The lag is wrong by as much. Synchronize both with NTP."
+            )
+        return Finding(
+            Verdict.FAILS,
+            "clock",
+            f"{difference}, and S3 rejects requests that are 15 minutes off. Synchronize both with NTP.",
+        )

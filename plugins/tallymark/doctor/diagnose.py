@@ -1,4 +1,4 @@
-"""All checks: of settings, the warehouse's folder, the connection and the bucket."""
+"""Run all checks: settings, the warehouse's folder, the connection and the bucket."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -12,18 +12,18 @@ from tallymark.store.s3 import S3Store
 
 
 def diagnose() -> Iterator[Finding]:
-    """All checks, in the order in which their findings are printed."""
+    """Run all checks and yield their findings, in the order in which they are printed."""
     try:
         settings = Settings()
     except SettingsError as error:
         for line in str(error).splitlines():
             yield Finding(Verdict.FAILS, "settings", line)
         return
-    prefixes = (settings.transactions_prefix, settings.customers_prefix, settings.output_prefix)
     yield Finding(
         Verdict.WORKS,
         "settings",
-        f"bucket {settings.bucket}; chunks, customer importance and output in {', '.join(map(repr, prefixes))}",
+        f"bucket {settings.bucket}; prefixes: chunks {settings.transactions_prefix!r}, customer importance "
+        f"{settings.customers_prefix!r}, output {settings.output_prefix!r}",
     )
     yield from check_warehouse(settings)
     if settings.engine != "duckdb":
@@ -34,21 +34,20 @@ def diagnose() -> Iterator[Finding]:
 
 
 def _connect(settings: Settings) -> Generator[Finding, None, S3Store | None]:
-    """Returns the store of the settings, or None."""
-    # Airflow makes its folders when it is imported, and is needed for its connection alone. What it logs would come
-    # between the findings.
+    """Check the connection; return the store, or None if the connection is invalid."""
+    # Airflow is needed for its connection only. Its log lines would appear between the findings.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     from tallymark.on_airflow.bucket import has_connection, open_bucket
 
     try:
         found, store = has_connection(settings), open_bucket(settings)
     except Exception as error:
-        # boto3 and Airflow raise errors of many kinds for values that they cannot use.
+        # boto3 and Airflow raise many types of errors for invalid values.
         yield Finding(
             Verdict.FAILS,
             "connection",
             f"the Airflow connection {settings.aws_conn_id} cannot be used ({type(error).__name__}: {error}). "
-            "docs/s3-stores.md shows one.",
+            "docs/s3-stores.md has an example.",
         )
         return None
     meta, name = store.client.meta, settings.aws_conn_id
@@ -56,16 +55,16 @@ def _connect(settings: Settings) -> Generator[Finding, None, S3Store | None]:
         yield Finding(
             Verdict.FAILS,
             "connection",
-            f"{variable} holds no connection that Airflow can read. Write it as JSON; docs/s3-stores.md shows one.",
+            f"{variable} is not a valid Airflow connection. Write it as JSON; docs/s3-stores.md has an example.",
         )
         return None
     where = f"{meta.endpoint_url}, region {meta.region_name}"
     if found:
-        yield Finding(Verdict.WORKS, "connection", f"the Airflow connection {name} leads to {where}")
+        yield Finding(Verdict.WORKS, "connection", f"the Airflow connection {name} points to {where}")
     else:
         yield Finding(
             Verdict.FALLS_BACK,
             "connection",
-            f"there is no Airflow connection {name}. boto3 finds credentials and endpoint itself: {where}",
+            f"there is no Airflow connection {name}. boto3 looks for credentials itself and uses {where}",
         )
     return store

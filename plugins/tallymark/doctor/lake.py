@@ -1,4 +1,4 @@
-"""Spark, where raw rows and state are not in the warehouse: does it answer, and can it be used?"""
+"""Check Spark, if raw rows and state are stored there."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from tallymark.settings import Settings
 
 
 def check_lake(settings: Settings) -> Iterator[Finding]:
-    """Check the connection, exact arithmetic, and the right to create Delta tables; leaves nothing behind."""
+    """Check the connection, exact arithmetic and the permission to create Delta tables. Leaves nothing behind."""
     try:
         OnSpark(settings, None).check()
     except LakeError as error:
         yield Finding(Verdict.FAILS, settings.engine, str(error))
     else:
-        yield Finding(Verdict.WORKS, settings.engine, "it answers, computes exactly, and Delta tables can be created")
+        yield Finding(Verdict.WORKS, settings.engine, "Spark answers, computes exactly and can create Delta tables")

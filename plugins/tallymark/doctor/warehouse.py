@@ -1,4 +1,4 @@
-"""The folder of the warehouse: can DuckDB work there?"""
+"""Check that DuckDB can work in the warehouse's folder."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from tallymark.settings import Settings
 
 LITTLE_SPACE_BYTES = 2 * 2**30
 MOUNTS = Path("/proc/self/mounts")
-# DuckDB relies on locks and on the order of writes, which these do not keep reliably.
+# DuckDB relies on file locks and on the order of writes. Network file systems guarantee neither.
 NETWORK_FILE_SYSTEMS = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "davfs"),
     *(f"fuse.{name}" for name in ("sshfs", "s3fs", "goofys", "gcsfuse", "rclone", "glusterfs", "mount-s3", "geesefs")),
@@ -20,7 +20,7 @@ NETWORK_FILE_SYSTEMS = {
 
 
 def check_warehouse(settings: Settings) -> Iterator[Finding]:
-    """Check that the folder is writable, has space, and is on a disk of this machine; leaves nothing behind."""
+    """Check that the folder is writable, has free space and is on a local disk. Leaves nothing behind."""
     folder = settings.warehouse.absolute().parent
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     yield _writable(settings.warehouse.absolute(), folder, existing)
@@ -30,17 +30,17 @@ def check_warehouse(settings: Settings) -> Iterator[Finding]:
         Verdict.WORKS if enough else Verdict.FAILS,
         "disk space",
         f"{free / 2**30:.1f} GiB free at {existing}"
-        + ("" if enough else f"; keep at least {LITTLE_SPACE_BYTES // 2**30} GiB free. The warehouse keeps every row."),
+        + ("" if enough else f". Free at least {LITTLE_SPACE_BYTES // 2**30} GiB: the warehouse keeps every row."),
     )
     kind = file_system(existing)
     if kind is None:
-        yield Finding(Verdict.NOT_CHECKED, "file system", f"this system does not tell the file system of {existing}")
+        yield Finding(Verdict.NOT_CHECKED, "file system", f"cannot determine the file system of {existing}")
     elif kind in NETWORK_FILE_SYSTEMS:
         yield Finding(
             Verdict.FAILS,
             "file system",
             f"{existing} is on a network file system ({kind}), where DuckDB may damage its file. Set "
-            "TALLYMARK_WAREHOUSE to a file on a disk of this machine.",
+            "TALLYMARK_WAREHOUSE to a file on a local disk.",
         )
     else:
         yield Finding(Verdict.WORKS, "file system", f"{existing} is on {kind}")
@@ -59,12 +59,12 @@ def _writable(warehouse: Path, folder: Path, existing: Path) -> Finding:
             f"{error.filename or existing} is not writable ({error.strerror}). Set TALLYMARK_WAREHOUSE to a file in a "
             "folder that this user can write to.",
         )
-    state = "exists" if warehouse.exists() else "is created by the first run"
+    state = "exists" if warehouse.exists() else "will be created by the first run"
     return Finding(Verdict.WORKS, "warehouse", f"{warehouse} {state}; {folder} is writable")
 
 
 def file_system(path: Path) -> str | None:
-    """Return the type of the file system that holds an existing path, such as ``ext4``; None where nobody tells."""
+    """Return the type of the file system of an existing path, such as ``ext4``. None: unknown."""
     try:
         lines = MOUNTS.read_text().splitlines()
     except OSError:
@@ -72,7 +72,7 @@ def file_system(path: Path) -> str | None:
     path, found = path.resolve(), None
     for line in lines:
         _, escaped, kind, *_ = line.split(" ")
-        # Blanks and the like are written as \040.
+        # Spaces and similar characters are escaped, such as \040.
         place = Path(escaped.encode().decode("unicode_escape"))
         if path.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
             found = len(place.parts), kind

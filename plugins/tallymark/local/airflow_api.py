@@ -1,4 +1,4 @@
-"""What the REST API of Airflow says about a local stack."""
+"""Read a local stack's state from Airflow's REST API."""
 
 import json
 import urllib.request
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 
 def health(url: str) -> dict[str, str]:
-    """Status of each part of Airflow: ``healthy``, ``unhealthy`` or None."""
+    """Return the status of each part of Airflow: ``healthy``, ``unhealthy`` or None."""
     return {part: found["status"] for part, found in _ask(f"{url}/api/v2/monitor/health").items()}
 
 
 def task_seconds(url: str, password: str) -> dict[str, list[float]]:
-    """Seconds that each task of ``detect_patterns`` took in runs with work, by task in the order of the DAG."""
+    """Return the durations, in seconds, of ``detect_patterns`` tasks in runs with work, by task in DAG order."""
     token = _ask(f"{url}/auth/token", body={"username": "admin", "password": password})["access_token"]
     tasks = f"{url}/api/v2/dags/detect_patterns/dagRuns/~/taskInstances"
-    # A task that had nothing to do returned nothing.
+    # Only a task that had work to do returns a value.
     values = _pages(f"{tasks}/~/xcomEntries?xcom_key=return_value", "xcom_entries", token)
     with_work = {(value["run_id"], value["task_id"]) for value in values}
     seconds: dict[str, list[float]] = {}

@@ -1,8 +1,8 @@
-"""A certificate that batching does not show: the same chunks taken in several ways, and one digest of what came out.
+"""Determinism check: replay the same chunks in several ways and compare one digest of the results.
 
 The digest covers the ledger, raw rows, rejected rows, state, detections with their evidence, the rows of the detection
-files in their order, the files of rejected rows, and what the manifests say; everything but times. Which detection is
-in which file is left out: a remainder goes out in the same run, so that depends on how chunks were taken together.
+files in order, the files of rejected rows, and the content of the manifests. It excludes times and file boundaries: the
+remainder is exported in the same run, so the boundaries depend on the batches (docs/decisions/certify.md).
 """
 
 import csv
@@ -16,7 +16,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,16 +47,16 @@ DIFFERENCES_SHOWN = 5
 
 
 class CertifyError(UserError, RuntimeError):
-    """What is to be replayed is not there, or a replay failed."""
+    """The data cannot be replayed as requested, or a replay failed."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way in which all chunks were taken.
+    """A replay of all chunks in one way.
 
     Attributes:
-        out: its warehouse and output.
-        seconds: how long it took.
+        out: folder of its warehouse and output.
+        seconds: its duration.
         kills: how often its process was killed.
     """
 
@@ -67,14 +67,14 @@ class Way:
 
 
 def lay_out(source: Path, data: Path, shuffle: int | None = None) -> None:
-    """Cut ``transactions.csv(.gz)`` into chunks, as the feed does, in a folder that is laid out like the bucket.
+    """Cut ``transactions.csv(.gz)`` into chunks, as the feed does. The folder ``data`` is laid out like the bucket.
 
     Args:
-        source: holds the transactions, and ``customer_importance.csv(.gz)`` if there is any.
-        shuffle: seed with which the rows are put in another order first.
+        source: folder with the transactions and, optionally, ``customer_importance.csv(.gz)``.
+        shuffle: seed for shuffling the rows first.
 
     Raises:
-        SourceError: when the transactions are missing, or cannot be cut into chunks.
+        SourceError: when the transactions are missing or cannot be cut into chunks.
     """
     transactions = find_source(source)
     if shuffle is not None:
@@ -92,7 +92,7 @@ def replay_in_every_way(data: Path, out: Path, vars: dict, kills: int, seed: int
     """Replay the chunks in ``data`` one by one, seven at a time, all at once, in random batches, and with kills.
 
     Raises:
-        CertifyError: when a replay failed.
+        CertifyError: when a replay fails.
     """
     batches = {"one by one": 1, "seven at a time": 7, "all at once": None, "random batches": random_batches(seed)}
     for number, (name, batch) in enumerate(batches.items()):
@@ -109,12 +109,12 @@ def replay_in_every_way(data: Path, out: Path, vars: dict, kills: int, seed: int
 
 
 def _show_way(show: Show, way: int, name: str, done: int, total: int, _: str) -> None:
-    """Show the chunks of one way as its share of all ways."""
+    """Show the progress of one way as a share of all ways."""
     show(way * total + done, WAYS * total, name)
 
 
 def random_batches(seed: int) -> Iterator[int]:
-    """Sizes of micro-batches, without end."""
+    """Return an endless iterator of random micro-batch sizes."""
     return iter(partial(random.Random(seed).randint, 1, LARGEST_BATCH), 0)
 
 
@@ -124,7 +124,14 @@ def _replay_at_random(data: Path, out: Path, vars: dict, seed: int) -> None:
 
 
 def _replay_with_kills(data: Path, out: Path, vars: dict, kills: int, seed: int, latest: float) -> int:
-    """Replay in a process that is killed at random moments, ``latest`` seconds after its start; returns how often."""
+    """Replay in a process that is killed at random moments.
+
+    Args:
+        latest: maximum time between a start and a kill, in seconds.
+
+    Returns:
+        The number of kills.
+    """
     chance = random.Random(seed)
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["dbt.cli.main", "dbt.adapters.duckdb.connections", "tallymark.local.replay"])
@@ -138,14 +145,17 @@ def _replay_with_kills(data: Path, out: Path, vars: dict, kills: int, seed: int,
             return killed
         if process.exitcode != -signal.SIGKILL:
             break
-    raise CertifyError(f"A replay that was to go on after {killed} kills ended with exit code {process.exitcode}")
+    kills_so_far = "1 kill" if killed == 1 else f"{killed} kills"
+    raise CertifyError(
+        f"The replay failed with exit code {process.exitcode} after {kills_so_far}. Its error is printed above."
+    )
 
 
 def contents(data: Path, way: Way) -> dict[str, list[str]]:
-    """What came out, as lines of text without times, part by part.
+    """Return the results of a replay without times: for each part, its lines as text.
 
     Raises:
-        ManifestError: when a detection file is missing or not the one that was announced.
+        ManifestError: when a detection file is missing or differs from its manifest.
     """
     settings = Settings(warehouse=way.out / "warehouse.duckdb")
     store = FolderStore(data, target=way.out, written=settings.output_prefix)
@@ -165,11 +175,11 @@ def contents(data: Path, way: Way) -> dict[str, list[str]]:
 
 def _rows(found: duckdb.DuckDBPyRelation) -> list[str]:
     kept = [
-        place
-        for place, (name, kind, *_) in enumerate(found.description)
+        column
+        for column, (name, kind, *_) in enumerate(found.description)
         if str(kind) != "TIMESTAMP" and name != "file_number"
     ]
-    return sorted(str(tuple(row[place] for place in kept)) for row in found.fetchall())
+    return sorted(str(tuple(row[column] for column in kept)) for row in found.fetchall())
 
 
 def _rows_in_files(settings: Settings, store: FolderStore) -> Iterator[str]:
@@ -186,7 +196,7 @@ def _announced(settings: Settings, store: FolderStore) -> Iterator[str]:
 
 
 def digest(parts: dict[str, list[str]]) -> str:
-    """SHA-256 of what ``contents`` gives."""
+    """Return the SHA-256 of the result of ``contents``."""
     total = hashlib.sha256()
     for name, lines in parts.items():
         total.update(f"{name}: {len(lines)}\n".encode())
@@ -196,37 +206,44 @@ def digest(parts: dict[str, list[str]]) -> str:
 
 
 def differences(expected: dict[str, list[str]], found: dict[str, list[str]]) -> list[str]:
-    """Which parts differ, with some of the lines."""
-    said = []
+    """Describe the parts that differ, with some of their lines."""
+    described = []
     for part in (part for part in expected if expected[part] != found[part]):
         missing, added = set(expected[part]) - set(found[part]), set(found[part]) - set(expected[part])
-        said.append(f"{part}: {len(missing)} lines are missing, {len(added)} are new")
-        said += [f"  missing: {line}" for line in sorted(missing)[:DIFFERENCES_SHOWN]]
-        said += [f"  new: {line}" for line in sorted(added)[:DIFFERENCES_SHOWN]]
-    return said
+        described.append(f"{part}: {_lines(missing)} missing, {_lines(added)} added")
+        described += [f"  missing: {line}" for line in sorted(missing)[:DIFFERENCES_SHOWN]]
+        described += [f"  added: {line}" for line in sorted(added)[:DIFFERENCES_SHOWN]]
+    return described
+
+
+def _lines(lines: Collection[str]) -> str:
+    return "1 line" if len(lines) == 1 else f"{len(lines)} lines"
 
 
 def certify(
     data: Path | None, out: Path, shuffle: int | None, vars: dict, kills: int, seed: int, show: Show = ignore
 ) -> bool:
-    """Replay the same chunks in every way and print what comes out; returns whether it is equal.
+    """Replay the same chunks in every way and print a digest of each result. Return whether all digests are equal.
 
     Args:
-        data: laid out like the bucket, or with ``transactions.csv(.gz)``; None: generated data.
-        out: is emptied first.
-        shuffle: seed with which rows are put in another order before they are cut into chunks.
-        vars: dbt vars, such as other thresholds.
-        kills: how often the last replay is killed at most.
-        seed: of the random batches and kills.
+        data: folder laid out like the bucket, or with ``transactions.csv(.gz)``. None: generated data.
+        out: folder for the replays. It is emptied first.
+        shuffle: seed for shuffling the rows before they are cut into chunks.
+        vars: dbt vars (thresholds).
+        kills: maximum number of kills in the last replay.
+        seed: for the random batches and kills.
 
     Raises:
-        UserError: when the data or a threshold cannot be used, or a replay failed.
+        UserError: when the data or a threshold is invalid, or a replay fails.
     """
     Settings(vars=vars)
-    # A process of Python's, which the first replay starts, would warn about semaphores of processes that were killed.
+    # Python's resource tracker, which the first replay starts, would warn about semaphores of killed processes.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     if shuffle is not None and data and _is_cut(data):
-        raise CertifyError("Only a whole file can be shuffled; these are chunks already")
+        raise CertifyError(
+            f"SHUFFLE needs a transactions.csv(.gz), but {data} is already cut into chunks. "
+            "Omit SHUFFLE, or choose another DATA folder."
+        )
     if data and not _is_cut(data):
         find_source(data)
     shutil.rmtree(out, ignore_errors=True)
@@ -244,20 +261,20 @@ def _is_cut(data: Path) -> bool:
 
 
 def compare(data: Path, ways: Iterable[Way]) -> bool:
-    """Print the digest of each way, and what differs from the first one; returns whether nothing does."""
+    """Print the digest of each way and its differences from the first. Return whether there are none."""
     expected, is_equal = None, True
     print(f"{'way':24} {'detections':>10} {'kills':>5} {'seconds':>8}  digest", flush=True)
     for way in ways:
         try:
             parts = contents(data, way)
         except manifest.ManifestError as error:
-            print(f"WRONG: {way.name}: {error}")
+            print(f"PROBLEM: {way.name}: {error}")
             is_equal = False
             continue
         shown = f"{way.name:24} {len(parts['detections']):10,} {way.kills:5} {way.seconds:8.1f}  {digest(parts)}"
         print(shown, flush=True)
         expected = expected or parts
         for line in differences(expected, parts):
-            print(f"WRONG: {way.name}: {line}")
+            print(f"PROBLEM: {way.name}: {line}")
             is_equal = False
     return is_equal

@@ -1,4 +1,4 @@
-"""The local stacks that people start: ``make demo``, ``make up`` and ``make down`` in the README."""
+"""The ``make demo``, ``make up`` and ``make down`` commands."""
 
 import json
 import shutil
@@ -19,27 +19,28 @@ STALL_TIMEOUT_SECONDS = 600
 
 
 def demo(data: Path | None, show: Show) -> bool:
-    """Run the feed and the pipeline until the source is used up, and print a summary.
+    """Run the feed and the pipeline until every chunk is processed, and print a summary.
 
     Args:
-        data: folder with transactions.csv(.gz); None: generated data.
+        data: folder with ``transactions.csv(.gz)``. None: generated data.
 
     Returns:
-        Whether every chunk was accepted, and every detection is in its file.
+        Whether every chunk was accepted and every detection is in a file.
 
     Raises:
-        UserError: when the data or a setting cannot be used, or a part of the stack fails.
+        UserError: when the data or a setting is invalid, or a part of the stack fails.
     """
     source, root = _check(data), LOCAL / "demo"
     if root.exists():
-        print(f"This demo replaces the last one in {root}.", flush=True)
+        print(f"Replacing the previous demo in {root}.", flush=True)
         stop(root)
         shutil.rmtree(root)
     stack = new_stack(root, source)
     with open_source(stack.source) as file:
         rows = sum(1 for _ in file) - 1
     expected = -(-rows // stack.settings.feed_chunk_rows)
-    print(f"Starting an S3 server and Airflow; {expected} chunks to come. Logs: {root / 'logs'}", flush=True)
+    chunks = "1 chunk" if expected == 1 else f"{expected} chunks"
+    print(f"Starting an S3 server and Airflow to process {chunks}. Logs: {root / 'logs'}", flush=True)
     with running(stack) as processes:
         print(f"Airflow: {stack.ui_url}  (user admin, password {stack.password})", flush=True)
         _watch(stack, processes, expected, show)
@@ -47,12 +48,12 @@ def demo(data: Path | None, show: Show) -> bool:
     problems = summary.problems(stack.settings, stack.bucket_folder, expected)
     print(summary.report(stack.settings, stack.bucket_folder, durations), flush=True)
     for problem in problems:
-        print(f"WRONG: {problem}", flush=True)
+        print(f"PROBLEM: {problem}", flush=True)
     return not problems
 
 
 def _check(data: Path | None) -> Path | None:
-    """Check settings and data before anything is touched; returns the file of transactions."""
+    """Check settings and data before anything is changed. Return the file of transactions, if any."""
     isolate_this_process()
     Settings()
     return find_source(data) if data else None
@@ -62,7 +63,7 @@ def _watch(stack: Stack, processes: Processes, expected: int, show: Show) -> Non
     """Show progress until every chunk has been processed.
 
     Raises:
-        StackError: when a process ended, or nothing changed for STALL_TIMEOUT_SECONDS.
+        StackError: when a process ends, or nothing changes for STALL_TIMEOUT_SECONDS.
     """
     before, moved_at = None, time.monotonic()
     while True:
@@ -77,13 +78,13 @@ def _watch(stack: Stack, processes: Processes, expected: int, show: Show) -> Non
             return
         if time.monotonic() > moved_at + STALL_TIMEOUT_SECONDS:
             raise StackError(
-                f"No progress for {STALL_TIMEOUT_SECONDS} s: see the task logs in {stack.root / 'logs/tasks'}"
+                f"No progress for {STALL_TIMEOUT_SECONDS} s. See the task logs in {stack.root / 'logs/tasks'}"
             )
         time.sleep(1)
 
 
 def up(data: Path | None) -> None:
-    """Start a stack that stays, and print its addresses; one that already runs is left alone."""
+    """Start a stack in the background and print its addresses, unless it is already running."""
     source, root = _check(data), LOCAL / "up"
     state = root / "processes.json"
     if left := processes_of(root):
@@ -91,12 +92,12 @@ def up(data: Path | None) -> None:
         if {process.pid for process in left} >= set(before["pids"]):
             print(f"Already running: {before['addresses']}")
             return
-        print("Parts of the stack have ended: the others are stopped, and all of it is started again.", flush=True)
+        print("Parts of the stack have stopped. Restarting all of it.", flush=True)
         stop(root)
     stack = new_stack(root, source)
-    print("Starting an S3 server and Airflow, which takes half a minute ...", flush=True)
+    print("Starting an S3 server and Airflow. This takes about half a minute ...", flush=True)
     processes = start(stack)
-    # The feed is not among those that must run: it ends when its source is used up.
+    # The feed is not included, because it ends after the last row.
     pids = [process.pid for process in processes.values()]
     start_feed(stack, processes)
     addresses = (
@@ -106,18 +107,18 @@ def up(data: Path | None) -> None:
     state.touch(0o600)
     state.write_text(json.dumps({"addresses": addresses, "pids": pids}))
     files = stack.bucket_folder / stack.settings.output_prefix / "detections"
-    print(f"{addresses}\nWhat it finds, and why: {stack.ui_url}/plugin/detections")
-    print(f"Detection files: {files}\n  once there are any: tail -n 3 {files}/*")
-    print(f"Warehouse: {stack.settings.warehouse}\n  open it with DuckDB; while it is open there, the stream waits")
-    print(f"The stream is running. Logs: {root / 'logs'}. Stop it with: make down", flush=True)
+    print(f"{addresses}\nDetections page: {stack.ui_url}/plugin/detections")
+    print(f"Detection files: {files}\n  To read them: tail -n 3 {files}/*")
+    print(f"Warehouse: {stack.settings.warehouse}\n  You can open it with DuckDB. The stream waits while it is open.")
+    print(f"The stream is running. Logs: {root / 'logs'}. To stop it: make down", flush=True)
 
 
 def down() -> None:
-    """Stop the stack that ``up`` started; its data stays."""
+    """Stop the stack that ``up`` started, and keep its data."""
     root = LOCAL / "up"
     if not processes_of(root):
         print("Not running.")
         return
     print("Stopping ...", flush=True)
     stop(root)
-    print(f"Stopped. Data stays in {root}; delete that folder to start from nothing.")
+    print(f"Stopped. The data is kept in {root}. Delete this folder to start from scratch.")

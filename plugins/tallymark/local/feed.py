@@ -1,4 +1,4 @@
-"""The feed: a stand-in for the producer that puts a file of transactions into the bucket, chunk by chunk."""
+"""The feed: puts a file of transactions into the bucket, chunk by chunk. It stands in for a real producer."""
 
 import gzip
 import logging
@@ -21,12 +21,11 @@ from tallymark.store import BucketError, Store
 
 log = logging.getLogger(__name__)
 
-
 LONGEST_PAUSE_SECONDS = 30
 
 
 class SourceError(UserError, ValueError):
-    """A file of transactions cannot be replayed; the message says why."""
+    """A file of transactions cannot be replayed. The message has the reason."""
 
 
 @retry(
@@ -35,27 +34,27 @@ class SourceError(UserError, ValueError):
     before_sleep=before_sleep_log(log, logging.WARNING),
 )
 def feed_until_done(source: Path, settings: Settings, store: Store) -> None:
-    """Put all chunks, however often S3 fails; pauses between tries grow to ``LONGEST_PAUSE_SECONDS``.
+    """Put all chunks. Retry without limit when S3 fails; pauses grow up to ``LONGEST_PAUSE_SECONDS``.
 
     Raises:
-        OtherContentError: when the bucket holds another customer importance.
+        OtherContentError: when the bucket contains a different customer importance.
     """
     feed_transactions(source, settings, store)
-    log.info("The source is used up: %s", source)
+    log.info("All rows of %s are in the bucket.", source)
 
 
 def feed_transactions(source: Path, settings: Settings, store: Store) -> int:
-    """Put the next rows of a file of transactions as the next chunk, at a fixed rate, until it is used up.
+    """Cut a file of transactions into chunks and put them into the bucket at a fixed rate.
 
-    Chunks are called ``chunk_1``, ``chunk_2``, ... The first one follows the last one in the bucket.
-    The customer importance beside the source, ``customer_importance.csv(.gz)``, is put first.
+    Chunks are named ``chunk_1``, ``chunk_2``, ... The feed continues after the last chunk in the bucket. A
+    ``customer_importance.csv(.gz)`` next to the source is put first.
 
     Returns:
-        Number of chunks put.
+        Number of chunks that were put.
 
     Raises:
         BucketError: when S3 fails.
-        OtherContentError: when the bucket holds another customer importance.
+        OtherContentError: when the bucket contains a different customer importance.
     """
     for importance in source.parent.glob("customer_importance.csv*"):
         store.put_new(f"{settings.customers_prefix}{importance.name}", importance.read_bytes())
@@ -72,40 +71,41 @@ def feed_transactions(source: Path, settings: Settings, store: Store) -> int:
 
 
 def find_source(folder: Path) -> Path:
-    """The file of transactions in a folder.
+    """Return the file of transactions in a folder.
 
     Raises:
-        SourceError: when there is none, or as ``check_source`` does.
+        SourceError: when there is none, or when ``check_source`` rejects it.
     """
     for name in ("transactions.csv.gz", "transactions.csv"):
         if (source := folder / name).is_file():
             check_source(source)
             return source
     raise SourceError(
-        f"There is neither transactions.csv.gz nor transactions.csv in {folder.absolute()}, which DATA must hold"
+        f"{folder.absolute()} contains neither transactions.csv.gz nor transactions.csv. Choose a DATA folder with one "
+        "of them."
     )
 
 
 def check_source(source: Path) -> None:
-    """See whether a file of transactions can be replayed.
+    """Check that a file of transactions can be replayed.
 
     Raises:
-        SourceError: when it cannot be unpacked, lacks a column or holds no row.
+        SourceError: when the file cannot be unpacked, lacks a column or has no rows.
     """
     try:
         with open_source(source) as file:
             first, *rows = islice((line for line in file if line.strip()), 2)
         read_layout(first, TRANSACTIONS)
     except ValueError as error:
-        raise SourceError(f"{source}: {error if isinstance(error, RejectedError) else 'holds no line'}") from error
+        raise SourceError(f"{source}: {error if isinstance(error, RejectedError) else 'the file is empty'}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{source} cannot be read: {error}") from error
     if not rows:
-        raise SourceError(f"{source} holds no transaction below its header")
+        raise SourceError(f"{source} has a header but no transactions")
 
 
 def open_source(source: Path) -> BufferedIOBase:
-    """A file of transactions for reading bytes, unpacked if its name ends in ``.gz``."""
+    """Open a file of transactions for reading bytes; unpack it if its name ends in ``.gz``."""
     return gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
 
 
@@ -117,7 +117,7 @@ def _numbers(settings: Settings, store: Store) -> Iterator[int]:
 
 
 def _chunks(source: Path, rows: int, skip: int) -> Iterator[bytes]:
-    """The file in pieces of so many lines behind the first ``skip``, each below the header line."""
+    """Yield the lines after the first ``skip`` in pieces of ``rows`` lines, each below the header line."""
     with open_source(source) as file:
         header = file.readline()
         lines = islice(file, skip, None)

@@ -1,7 +1,7 @@
-"""Made-up transactions of BankSim's shape, for those who have no data of their own at hand.
+"""Generate transactions that resemble BankSim, for users without their own data.
 
-The shape is that of Lopez-Rojas and Axelsson, BankSim (2014): one merchant takes a large part of the small
-payments, few customers pay often and many seldom, text is wrapped in single quotes.
+As in BankSim (Lopez-Rojas and Axelsson, 2014), one merchant takes a large part of the small payments, a few customers
+pay often and many seldom, and text is in single quotes.
 """
 
 import gzip
@@ -19,7 +19,13 @@ TRANSACTIONS_A_STEP = 2000
 
 @dataclass(frozen=True)
 class _Merchant:
-    """A merchant; ``share`` of all transactions, ``price`` in rupees, ``male_share`` of its visits by men."""
+    """A merchant.
+
+    Attributes:
+        share: of all transactions.
+        price: average amount, in rupees.
+        male_share: share of transactions by men.
+    """
 
     name: str
     category: str
@@ -30,7 +36,13 @@ class _Merchant:
 
 @dataclass(frozen=True)
 class _Customer:
-    """A customer; ``activity`` is relative, ``thrift`` scales what is paid, a commuter pays little and often."""
+    """A customer.
+
+    Attributes:
+        activity: relative number of transactions.
+        thrift: multiplier of the amounts.
+        is_commuter: whether the customer pays small amounts often.
+    """
 
     name: str
     age: str
@@ -41,7 +53,7 @@ class _Customer:
 
 
 def generate(folder: Path, rows: int = 200_000, seed: int = 1) -> None:
-    """Write ``transactions.csv.gz`` and ``customer_importance.csv.gz``; the same bytes for the same arguments."""
+    """Write ``transactions.csv.gz`` and ``customer_importance.csv.gz``. The same arguments give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
     merchants = _merchants(chance)
@@ -99,7 +111,7 @@ def _customers(chance: random.Random) -> list[_Customer]:
 
 
 def _weights(merchant: _Merchant, customers: Iterable[_Customer]) -> list[float]:
-    """Cumulative: how likely each customer is the one of the merchant's next transaction."""
+    """Return cumulative weights: how likely each customer makes the merchant's next transaction."""
     share = {"M": merchant.male_share, "F": 1 - merchant.male_share}
     return list(accumulate(customer.activity * share.get(customer.gender, 0.5) for customer in customers))
 

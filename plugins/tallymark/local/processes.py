@@ -1,4 +1,4 @@
-"""Processes of a local stack. Each carries the stack's folder in its environment, and so do its descendants."""
+"""Processes of a local stack. Each has the stack's folder in its environment, which its descendants inherit."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ TAG = "LOCAL_STACK"
 
 
 def spawn(root: Path, command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen:
-    """Start a process of the stack in ``root``, as the leader of a session; its output is appended to a log."""
-    # Airflow sets the titles of its processes, which would overwrite what others see of their environment.
+    """Start a process of the stack in ``root`` as a session leader. Append its output to a log."""
+    # Without SPT_NOENV, Airflow overwrites its visible environment when it sets process titles.
     variables = {**environment, TAG: str(root), "SPT_NOENV": "1"}
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -24,7 +24,7 @@ def spawn(root: Path, command: list[str], environment: Mapping[str, str], log: P
 
 
 def processes_of(root: Path) -> list[psutil.Process]:
-    """All running processes of the stack in ``root``, whoever started them and whether or not their parent runs."""
+    """Return all running processes of the stack in ``root``, including orphans."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -34,17 +34,18 @@ def processes_of(root: Path) -> list[psutil.Process]:
 
 
 def stop(root: Path) -> None:
-    """End all processes of the stack in ``root``; returns when they have ended.
+    """Stop all processes of the stack in ``root``; return when they have ended.
 
-    What ``spawn`` started gets SIGINT, and after STOP_SECONDS all that is left gets SIGKILL. Airflow's tasks are killed
-    at once (docs/decisions/accidents-in-airflow.md), after their workers, which would report a failure.
+    Processes that ``spawn`` started get SIGINT. After STOP_SECONDS, all remaining processes get SIGKILL. Airflow's
+    tasks are killed at once (docs/decisions/accidents-in-airflow.md). Their workers are killed before them, because a
+    worker would report the task as failed.
     """
     asked = []
     for process in processes_of(root):
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             if os.getsid(process.pid) == process.pid:
                 asked.append(process)
-            # Airflow gives each task a process group.
+            # Airflow runs each task in its own process group.
             elif os.getpgid(process.pid) == process.pid:
                 for ended in filter(None, (process.parent(), process)):
                     ended.kill()
@@ -60,7 +61,7 @@ def stop(root: Path) -> None:
 
 
 def listens(process: subprocess.Popen, port: int) -> bool:
-    """Whether this process or a descendant of it, and nobody else, listens on a port."""
+    """Return whether this process, or one of its descendants, listens on a port."""
     started = psutil.Process(process.pid)
     family = [started, *started.children(recursive=True)]
     connections = []

@@ -1,4 +1,4 @@
-"""The pipeline over a folder that is laid out like the bucket, without S3 and without a scheduler."""
+"""Run the pipeline over a folder that is laid out like the bucket, without S3 and without a scheduler."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from tallymark.store.folder import FolderStore
 from tallymark.warehouse.connection import connect, fetch_row
 from tallymark.warehouse.ledger_index import LedgerIndex
 
-LAYOUT = "input/transactions/chunk_* and input/customers/*, like the bucket"
+LAYOUT = "input/transactions/chunk_* and input/customers/*, laid out like the bucket"
 
 
 class NoChunksError(UserError, FileNotFoundError):
-    """There is nothing to replay."""
+    """The folder contains no chunk."""
 
 
 def replay(
@@ -33,21 +33,22 @@ def replay(
     vars: dict | None = None,
     show: Show = ignore,
 ) -> dict[str, int]:
-    """Process what is in ``data`` and not yet in ``out``.
+    """Process the chunks in ``data`` that are not in ``out`` yet.
 
     Args:
         data: a folder with ``input/transactions/chunk_*`` and ``input/customers/*``.
-        out: gets ``output/...`` and ``warehouse.duckdb``; one that is there already is continued.
-        batch: chunks per micro-batch, of all or of each one, at least 1; all at once unless given.
-        vars: dbt vars, such as other thresholds.
+        out: for ``output/...`` and ``warehouse.duckdb``. An earlier replay in it is continued.
+        batch: chunks per micro-batch, at least 1: one number for all micro-batches, or one for each. Default: all
+            chunks in one micro-batch.
+        vars: dbt vars (thresholds).
 
     Returns:
-        What happened in this call: numbers of ``chunks``, ``detections`` and ``files``.
+        The number of ``chunks``, ``detections`` and ``files`` that this call processed.
 
     Raises:
-        SettingsError: when ``vars`` cannot be used.
-        NoChunksError: when ``data`` holds no chunk, and nothing is left to be finished.
-        UserError: when ``out`` cannot be written into.
+        SettingsError: when ``vars`` are invalid.
+        NoChunksError: when ``data`` contains no chunk and ``out`` has no unfinished work.
+        UserError: when ``out`` is not writable.
     """
     at_once = {"hold_remainder_seconds": 0, "folder_settle_seconds": 0}
     settings = Settings(warehouse=out / "warehouse.duckdb", vars=vars or {}, **at_once)
@@ -56,8 +57,8 @@ def replay(
     objects = list(store.list(settings.transactions_prefix))
     if not find_chunks(objects, settings.transactions_prefix) and not index.has_unfinished_work():
         raise NoChunksError(
-            f"{data / settings.transactions_prefix} holds no chunk_* to replay. DATA must be a folder with {LAYOUT}; "
-            "one with transactions.csv(.gz) is for make demo and make certify"
+            f"{data / settings.transactions_prefix} contains no chunk_*. Choose a DATA folder with {LAYOUT}. "
+            "For a folder with transactions.csv(.gz), use make demo or make certify."
         )
     must_be_writable(out, "OUT")
     sizes = batch if isinstance(batch, Iterator) else repeat(max(len(objects), 1) if batch is None else batch)
@@ -75,24 +76,24 @@ def replay(
     return dict(done)
 
 
-def other_thresholds(settings: Settings) -> list[str]:
-    """Thresholds that were others when chunks in the warehouse were decided on, each as ``name was 80 and is 60``."""
-    in_force = {name: threshold.default for name, threshold in thresholds().items()} | settings.vars
+def changed_thresholds(settings: Settings) -> list[str]:
+    """Describe the thresholds that changed since chunks were processed, such as ``name changed from 80 to 60``."""
+    current = {name: threshold.default for name, threshold in thresholds().items()} | settings.vars
     with connect(settings, read_only=True) as warehouse:
         found = warehouse.execute("select distinct * exclude (chunk_seq) from chunk_thresholds")
         names = [column[0] for column in found.description]
         rows = found.fetchall()
     return sorted(
         {
-            f"{name} was {shown(value)} and is {shown(in_force[name])}"
+            f"{name} changed from {shown(value)} to {shown(current[name])}"
             for row in rows
             for name, value in zip(names, row, strict=True)
-            if value is not None and name in in_force and shown(value) != shown(in_force[name])
+            if value is not None and name in current and shown(value) != shown(current[name])
         }
     )
 
 
 def chunks_taken(settings: Settings) -> int:
-    """How many chunks are in the warehouse."""
+    """Return the number of chunks in the warehouse."""
     with connect(settings, read_only=True) as warehouse:
         return fetch_row(warehouse, "select count(distinct chunk_key) from raw.chunks")[0]

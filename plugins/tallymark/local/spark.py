@@ -1,4 +1,4 @@
-"""A Spark Connect server with Delta on this machine."""
+"""Start a Spark Connect server with Delta on this machine."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from tallymark.errors import UserError
 from tallymark.local.isolation import isolated
 from tallymark.settings import PROJECT_ROOT
 
-# ``make`` installs it there.
+# Where make installs Spark.
 ENVIRONMENT = PROJECT_ROOT / ".venv" / "spark"
 DEFAULTS = PROJECT_ROOT / "deploy" / "spark" / "spark-defaults.conf"
 JAVA = 17
@@ -18,20 +18,20 @@ HOW_TO_GET_JAVA = "On Debian and Ubuntu: apt-get install openjdk-17-jre-headless
 
 
 class NoSparkError(UserError, RuntimeError):
-    """Something that Spark needs is missing on this machine."""
+    """Spark or Java is missing on this machine."""
 
 
 def connect_server(root: Path, port: int, memory: str = "2g") -> list[str]:
-    """The command of a server on loopback that keeps all its files in a folder; its first start downloads Delta.
+    """Return the command of a server on loopback that keeps all its files in ``root``. Its first start downloads Delta.
 
     Args:
-        memory: of its one process, as Java writes it.
+        memory: maximum heap size in Java's notation, such as ``2g``.
 
     Raises:
-        NoSparkError: without Spark, or without Java 17 or later.
+        NoSparkError: when Spark, or Java 17 or later, is not installed.
     """
     if not (home := _spark_home()):
-        raise NoSparkError(f"Spark is not installed in {ENVIRONMENT}: make spark-demo installs it")
+        raise NoSparkError(f"Spark is not installed in {ENVIRONMENT}. Run make spark-demo, which installs it.")
     _check_java()
     root.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -40,7 +40,7 @@ def connect_server(root: Path, port: int, memory: str = "2g") -> list[str]:
         "spark.sql.warehouse.dir": root / "tables",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": port,
-        # Where Hive's catalog is, and the log of its database.
+        # The location of Hive's catalog, and of its database's log.
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={root / 'catalog'};create=true",
         "spark.driver.extraJavaOptions": f"-Dderby.stream.error.file={root / 'derby.log'}",
     }
@@ -53,9 +53,9 @@ def connect_server(root: Path, port: int, memory: str = "2g") -> list[str]:
 
 
 def server_environment() -> dict[str, str]:
-    """The variables of the server, which knows no other installation of Spark."""
+    """Return the server's environment, without variables of other Spark installations."""
     kept = {name: value for name, value in isolated(os.environ).items() if not name.startswith(("SPARK_", "PYSPARK_"))}
-    # Without SPARK_HOME, spark-submit takes the Spark of the first Python on the path.
+    # Without SPARK_HOME, spark-submit uses the Spark of the first Python on the path.
     return {**kept, "SPARK_HOME": str(_spark_home()), "SPARK_LOCAL_IP": "127.0.0.1"}
 
 
@@ -67,9 +67,9 @@ def _check_java() -> None:
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else shutil.which("java")
     try:
-        said = subprocess.run([java or "java", "-version"], capture_output=True, text=True, check=True).stderr
+        output = subprocess.run([java or "java", "-version"], capture_output=True, text=True, check=True).stderr
     except (OSError, subprocess.CalledProcessError):
-        raise NoSparkError(f"Spark needs Java {JAVA}, and there is none. {HOW_TO_GET_JAVA}") from None
-    version = re.search(r'version "(\d+)', said)
+        raise NoSparkError(f"Spark needs Java {JAVA} or later, but there is no Java. {HOW_TO_GET_JAVA}") from None
+    version = re.search(r'version "(\d+)', output)
     if version and int(version[1]) < JAVA:
-        raise NoSparkError(f"Spark needs Java {JAVA} or later, and {java} is Java {version[1]}. {HOW_TO_GET_JAVA}")
+        raise NoSparkError(f"Spark needs Java {JAVA} or later, but {java} is Java {version[1]}. {HOW_TO_GET_JAVA}")

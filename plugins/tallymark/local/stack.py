@@ -1,4 +1,4 @@
-"""A local stack: an S3 server, Airflow, the feed and perhaps Spark on loopback, with all files in one folder."""
+"""A local stack: an S3 server, Airflow, the feed and optionally Spark on loopback, with all files in one folder."""
 
 import json
 import os
@@ -27,25 +27,25 @@ from tallymark.store.s3 import S3_CONFIG, S3Store
 
 UI_PORT = 8080
 START_TIMEOUT_SECONDS = 180
-# The feed ends when its source is used up.
+# The feed ends after the last row.
 MAY_END = ("feed", "set-up")
 
 Processes = dict[str, subprocess.Popen]
 
 
 class StackError(UserError, RuntimeError):
-    """Something did not start, stopped by itself, or makes no progress; the message names its log."""
+    """A part of the stack did not start, stopped, or makes no progress. The message names its log."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where one stack lives and how to reach it.
+    """Files, ports and secrets of a stack.
 
     Attributes:
         root: folder of its S3 data, warehouse, Airflow metadata and logs.
-        source: the transactions that the feed replays.
-        reserved: bound sockets that keep the ports from others until the servers listen on them.
-        began_at: when it was created, on the clock of time.monotonic(), seconds.
+        source: file of transactions for the feed.
+        reserved: bound sockets that keep the ports free until the servers listen on them.
+        began_at: time of its creation, in seconds of ``time.monotonic()``.
     """
 
     root: Path
@@ -70,13 +70,13 @@ class Stack:
 
     @property
     def settings(self) -> Settings:
-        """The settings of the environment, with the warehouse and the schedule of this stack."""
+        """The settings from the environment, with the warehouse and the schedule of this stack."""
         schedule = os.environ.get("TALLYMARK_SCHEDULE", "@continuous")
         return Settings(warehouse=self.root / "warehouse.duckdb", schedule=schedule)
 
     @property
     def has_spark(self) -> bool:
-        """Whether it needs a Spark of its own, which is not so if the environment names one."""
+        """Whether the stack runs its own Spark: when the engine is Spark and the environment names no Spark server."""
         return self.settings.engine == "spark" and "SPARK_REMOTE" not in os.environ
 
     @property
@@ -87,15 +87,15 @@ class Stack:
 
     @property
     def bucket_folder(self) -> Path:
-        """Where the S3 server keeps the objects of the bucket."""
+        """The folder in which the S3 server stores the objects of the bucket."""
         return self.root / "s3" / self.settings.bucket
 
     def log(self, name: str) -> Path:
-        """The log of a process, by its name."""
+        """Return the log file of a process."""
         return self.root / "logs" / f"{name}.log"
 
     def environment(self) -> dict[str, str]:
-        """The variables of Airflow's processes: paths, ports and secrets of this stack, and airflow.env."""
+        """Return the environment of Airflow's processes: paths, ports and secrets of this stack, and airflow.env."""
         settings, airflow_home = self.settings, self.root / "airflow"
         connection = {
             "conn_type": "aws",
@@ -126,7 +126,7 @@ class Stack:
         }
 
     def feed_environment(self) -> dict[str, str]:
-        """The variables of the feed, which knows no Airflow."""
+        """Return the environment of the feed, which does not use Airflow."""
         return {
             **isolated(os.environ),
             "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
@@ -139,7 +139,7 @@ class Stack:
 
 
 def new_stack(root: Path, source: Path | None) -> Stack:
-    """Create a stack's folder, with generated data unless there is a file of transactions."""
+    """Create a stack and its folder. Generate transactions if ``source`` is None."""
     for folder in ("logs", "airflow"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     if source is None:
@@ -159,10 +159,10 @@ def new_stack(root: Path, source: Path | None) -> Stack:
 
 
 def reserve_port(wanted: int = 0) -> socket.socket:
-    """A socket on the wanted port of 127.0.0.1, or on another one if it is taken.
+    """Return a socket that is bound to a port of 127.0.0.1: the wanted one, or another one if it is in use.
 
-    It does not listen. While it is open, the system gives its port to nobody who asks for any port; a server that
-    sets SO_REUSEADDR, as most do, can listen on it.
+    The socket does not listen. While it is open, the system does not assign its port to processes that ask for any free
+    port. A server that sets SO_REUSEADDR, as most do, can still listen on it.
     """
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,16 +170,16 @@ def reserve_port(wanted: int = 0) -> socket.socket:
         reserved.bind(("127.0.0.1", wanted))
     except OSError:
         reserved.close()
-        print(f"Port {wanted} is taken; another one is used.", flush=True)
+        print(f"Port {wanted} is in use. Using another one.", flush=True)
         return reserve_port()
     return reserved
 
 
 def start(stack: Stack) -> Processes:
-    """Start the S3 server and Airflow, wait until they answer, and say so; returns the processes by name.
+    """Start the S3 server and Airflow, wait until they answer, and return the processes by name.
 
     Raises:
-        StackError: when one of them does not come up; all of them are stopped then.
+        StackError: when a process does not start. All of them are stopped in that case.
     """
     processes: Processes = {}
     environment, airflow = stack.environment(), [sys.executable, "-m", "airflow"]
@@ -217,7 +217,7 @@ def start(stack: Stack) -> Processes:
             lambda: bool(airflow_api.health(stack.ui_url)) and listens(processes["api-server"], stack.ui_port),
         )
         is_up("scheduler", "Airflow's scheduler", lambda: airflow_api.health(stack.ui_url)["scheduler"] == "healthy")
-        # No task needs it, so nothing waits for it; without one Airflow's home page shows red.
+        # No task needs the triggerer, so nothing waits for it. Without it, Airflow's home page shows it in red.
         run("triggerer", [*airflow, "triggerer", "--skip-serve-logs"])
     except BaseException:
         stop(stack.root)
@@ -226,28 +226,28 @@ def start(stack: Stack) -> Processes:
 
 
 def start_feed(stack: Stack, processes: Processes) -> None:
-    """Add the feed to the processes; it continues behind the last chunk in the bucket."""
+    """Start the feed and add it to the processes. It continues after the last chunk in the bucket."""
     command = [sys.executable, "-m", "tallymark", "feed"]
     processes["feed"] = spawn(stack.root, command, stack.feed_environment(), stack.log("feed"))
     _say(stack, "Feed is up")
 
 
 def wait_until_up(stack: Stack, processes: Processes, name: str, what: str, answers: Callable[[], bool]) -> None:
-    """Wait until a part answers, and say so.
+    """Wait until a part answers, and print that it is up.
 
     Raises:
         StackError: when a process ends, or after START_TIMEOUT_SECONDS.
     """
-    deadline, missing = time.monotonic() + START_TIMEOUT_SECONDS, "not ready yet"
+    deadline, reason = time.monotonic() + START_TIMEOUT_SECONDS, "not ready yet"
     while True:
         check_alive(stack, processes)
         try:
             if answers():
                 return _say(stack, f"{what} is up")
         except Exception as error:
-            missing = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
         if time.monotonic() > deadline:
-            raise StackError(f"{what} is not up after {START_TIMEOUT_SECONDS} s ({missing}): see {stack.log(name)}")
+            raise StackError(f"{what} did not start within {START_TIMEOUT_SECONDS} s ({reason}). See {stack.log(name)}")
         time.sleep(0.2)
 
 
@@ -256,22 +256,22 @@ def _say(stack: Stack, what: str) -> None:
 
 
 def check_alive(stack: Stack, processes: Processes) -> None:
-    """Raise a StackError when a process has ended that must not."""
+    """Raise a StackError when a process that must keep running has ended."""
     for name, process in processes.items():
         code = process.poll()
         if code is not None and not (code == 0 and name in MAY_END):
-            raise StackError(f"{name} stopped with exit code {code}: see {stack.log(name)}")
+            raise StackError(f"{name} stopped with exit code {code}. See {stack.log(name)}")
 
 
 @contextmanager
 def running(stack: Stack) -> Iterator[Processes]:
-    """A started stack with its feed, stopped at the end whatever happens, SIGTERM and Ctrl-C included."""
+    """Start a stack with its feed. Always stop it at the end, also on SIGTERM and Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     processes = start(stack)
     try:
-        # Until then, chunks would wait for Airflow's start, and the latency would be that of the start.
+        # If the feed started earlier, the latency would include the start of Airflow.
         tasks = stack.root / "logs" / "tasks"
-        wait_until_up(stack, processes, "scheduler", "Airflow's first task", lambda: any(tasks.rglob("attempt=*.log")))
+        wait_until_up(stack, processes, "scheduler", "Airflow's task runner", lambda: any(tasks.rglob("attempt=*.log")))
         start_feed(stack, processes)
         yield processes
     finally:

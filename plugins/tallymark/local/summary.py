@@ -1,4 +1,4 @@
-"""How far a stack is, whether what it wrote is right, and a report for people."""
+"""Progress of a stack, checks of its output, and a summary for users."""
 
 import csv
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 
 @dataclass(frozen=True)
 class Progress:
-    """Counts of chunks, detections and files; ``finished`` when nothing that was loaded waits for its export."""
+    """Counts of chunks, detections and files. ``finished`` means that no loaded chunk waits for its export."""
 
     landed: int
     loaded: int
@@ -29,7 +29,7 @@ class Progress:
 
 
 def progress(settings: Settings, store: Store) -> Progress:
-    """Seen from the bucket and from the ledger index."""
+    """Return the progress according to the bucket and the ledger index."""
     chunks = find_chunks(store.list(settings.transactions_prefix), settings.transactions_prefix)
     index = LedgerIndex(settings.warehouse, settings.limits)
     waiting = unknown_chunks(index, chunks)
@@ -44,7 +44,7 @@ def progress(settings: Settings, store: Store) -> Progress:
 
 
 def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str]:
-    """What is wrong with the ledger and the detection files, in words; empty when all is right."""
+    """Check the ledger and the detection files, and describe every problem."""
     found = []
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
         (accepted,) = fetch_row(warehouse, "select count(*) from raw.chunks where state = 'accepted'")
@@ -55,28 +55,28 @@ def problems(settings: Settings, bucket: Path, expected_chunks: int) -> list[str
             "select pattern_id, action_type, customer, merchant from detections order by detection_id"
         ).fetchall()
     if accepted != expected_chunks:
-        found.append(f"{accepted} chunks of {expected_chunks} were accepted")
-    found += [f"{key} was rejected: {reason}" for key, reason in rejected]
+        found.append(f"Accepted chunks: {accepted} of {expected_chunks}")
+    found += [f"Chunk {key} was rejected: {reason}" for key, reason in rejected]
     rows = []
     files = sorted((bucket / settings.output_prefix / "detections").glob("*"))
     for number, file in enumerate(files, start=1):
         with file.open(newline="") as opened:
             header, *lines = csv.reader(opened)
         if file.relative_to(bucket).as_posix() != detection_key(settings.output_prefix, number):
-            found.append(f"{file.name} should have number {number}")
+            found.append(f"{file.name} is out of sequence: it should be file number {number}")
         if tuple(header) != COLUMNS or not 0 < len(lines) <= ROWS_PER_FILE:
-            found.append(f"{file.name} has {len(lines)} rows below {header}")
+            found.append(f"{file.name} is not a valid detection file: {len(lines)} rows, header {header}")
         rows += [tuple(line[2:]) for line in lines]
     if rows != detections:
-        found.append(f"the files hold {len(rows)} rows that are not the {len(detections)} detections in the warehouse")
+        found.append(f"Detection files and warehouse differ: {len(rows)} rows in files, {len(detections)} detections")
     return found
 
 
 def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) -> str:
-    """Detections by pattern, rejected rows, time from landing to file, time by step, and where the files are.
+    """Return the summary: detections by pattern, rejected rows, landing-to-file times, times by step, and paths.
 
     Args:
-        durations: seconds that the tasks of runs with work took, by task in the order of the DAG.
+        durations: durations, in seconds, of tasks in runs with work, by task in DAG order.
     """
     with duckdb.connect(str(settings.warehouse), read_only=True) as warehouse:
         counts = dict(warehouse.execute("select pattern_id, count(*) from detections group by pattern_id").fetchall())
@@ -90,12 +90,16 @@ def report(settings: Settings, bucket: Path, durations: dict[str, list[float]]) 
             where state = 'accepted'
             """,
         )
-    lines = ["", *(f"{one.id} {one.action:<11} {counts.get(one.id, 0):5d} detections" for one in patterns())]
+    lines = ["", "Detections:"]
+    lines += [f"  {pattern.id} {pattern.action:<11} {counts.get(pattern.id, 0):5d}" for pattern in patterns()]
     if rejected:
-        lines.append(f"{rejected} rows were rejected: see {bucket / settings.output_prefix / 'rejected'}")
-    lines.append(f"landing to file, {chunks} chunks: median {p50:.1f} s, p95 {p95:.1f} s, slowest {slowest:.1f} s")
+        lines.append(f"Rejected rows: {rejected}, listed in {bucket / settings.output_prefix / 'rejected'}")
+    lines.append(
+        f"Landing-to-file time ({'1 chunk' if chunks == 1 else f'{chunks} chunks'}): "
+        f"median {p50:.1f} s, p95 {p95:.1f} s, maximum {slowest:.1f} s"
+    )
     times = ", ".join(f"{task} {fmean(seconds):.1f} s" for task, seconds in durations.items())
-    lines.append(f"{max(map(len, durations.values()), default=0)} micro-batches; a step took on average: {times}")
-    lines.append(f"detection files: {bucket / settings.output_prefix / 'detections'}")
-    lines.append(f"warehouse:       {settings.warehouse}")
+    lines.append(f"Micro-batches: {max(map(len, durations.values()), default=0)}; average time: {times}")
+    lines.append(f"Detection files: {bucket / settings.output_prefix / 'detections'}")
+    lines.append(f"Warehouse: {settings.warehouse}")
     return "\n".join(lines)
