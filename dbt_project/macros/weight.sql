@@ -1,5 +1,5 @@
 {#- The weight in a row of customer_weights, aggregated by the var upgrade_weight_aggregate. For display: an average is
-    truncated after 18 decimals; the other aggregates are exact. -#}
+    truncated to 18 decimals; the other aggregates are exact. -#}
 {% macro weight() %}
     {%- if threshold_value('upgrade_weight_aggregate') == 'avg' -%}
         {{ exact_average('sum_weight', 'importance_rows') }}

@@ -12,8 +12,8 @@ def test_every_threshold_with_its_value_its_meaning_and_its_bounds():
     child = params["child_min_transactions"]
     assert child.value == 60
     assert child.description == (
-        "The customer must have at least this many transactions. In force: 60. Allowed: a number from 0 to "
-        "999999999999 with at most 6 decimals."
+        "The customer must have at least this many transactions at the merchant. In force: 60. Allowed: a number from "
+        "0 to 999999999999 with at most 6 decimals."
     )
     assert params["upgrade_top_percent"].value == 0.5
     assert params["upgrade_top_percent"].schema["maximum"] == 100

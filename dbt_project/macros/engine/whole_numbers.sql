@@ -45,7 +45,7 @@
 {% endmacro %}
 
 
-{#- A total divided by a whole count, as decimal(38, 18): exact, truncated after the 18th decimal. -#}
+{#- A total divided by a whole count, as decimal(38, 18): exact, truncated to 18 decimals. -#}
 {% macro exact_average(total, count) %}
     {{- from_exact_units(integer_division(exact_units('cast(' ~ total ~ ' as decimal(38, 18))'), count)) -}}
 {% endmacro %}
