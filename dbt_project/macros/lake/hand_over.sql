@@ -14,7 +14,7 @@
         loads: for each load, its load_id, its folder of Parquet files, and the table of raw rows that it is added to.
         is_whole: whether the source released_ledger holds the whole ledger up to the last release.
         sources: folders of Parquet files, by the name of the table that each becomes.
-        folder: not used; the caller passes it to every macro. -#}
+        folder: not used; the caller passes it to all macros. -#}
 {% macro hand_over(build, previous, marks, location, loads, is_whole, sources, folder) %}
     {%- do must_be_exact() -%}
     {%- do create_lake(location) -%}
@@ -102,7 +102,7 @@
         {{ exceptions.raise_compiler_error(
             "The warehouse does not know the last build in the schema " ~ target.schema ~ ": " ~ last | join(', ')
             ~ ". Either a copy of the warehouse writes there too, or the warehouse was restored from a backup. If there "
-            ~ "is a copy, stop it. " ~ full_refresh_advice()
+            ~ "is a copy, stop it first. " ~ full_refresh_advice()
         ) }}
     {%- endif -%}
 {% endmacro %}
@@ -128,7 +128,7 @@
 {% endmacro %}
 
 
-{% macro full_refresh_advice() %}{{ return('Then rebuild state from the rows that the ledger names: tallymark build --full-refresh') }}{% endmacro %}
+{% macro full_refresh_advice() %}{{ return('Rebuild state from the rows that the ledger names: tallymark build --full-refresh') }}{% endmacro %}
 
 
 {% macro create_lake(location) %}
