@@ -1,4 +1,4 @@
-"""A proxy between the pipeline and an S3 server that does harm to some of the answers."""
+"""A proxy between the pipeline and an S3 server that spoils some of the responses."""
 
 import http.client
 import re
@@ -15,12 +15,12 @@ from support.s3_manners import Answer, Manners
 
 @dataclass
 class Fault:
-    """Something that goes wrong.
+    """A fault to inject.
 
     Attributes:
         kind: a method of ``_Handler`` or ``Manners`` without its underscore, or ``answer_<status>_<code>``.
-        requests: a pattern for ``<method> <path and query>``.
-        times: how often it goes wrong, from the first request that matches.
+        requests: regular expression for ``<method> <path and query>``.
+        times: number of matching requests that the fault affects, from the first one on.
     """
 
     kind: str
@@ -30,7 +30,10 @@ class Fault:
 
 @dataclass
 class FaultyS3:
-    """The running proxy: set ``faults`` at any time; ``done`` lists the kinds that happened."""
+    """The running proxy. Set ``faults`` at any time; ``done`` lists the kinds of injected faults.
+
+    ``choose``, if set, picks the kind of fault for each request first; None: no fault.
+    """
 
     url: str
     upstream: tuple[str, int]
@@ -42,7 +45,7 @@ class FaultyS3:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def next_fault(self, request: str) -> str | None:
-        """The kind of harm to do to the answer to this request, or None."""
+        """Return the kind of fault to inject for this request, or None."""
         with self.lock:
             self.requests.append(request)
             if self.choose and (kind := self.choose(request)):
@@ -119,7 +122,7 @@ class _Handler(Manners):
         self.connection.close()
 
     def _reset_when_done(self, body: bytes) -> None:
-        """What was asked is done, and nobody hears of it."""
+        """Carry out the request, and reset the connection instead of answering."""
         self._ask(body)
         self._reset(body)
 
@@ -128,19 +131,19 @@ class _Handler(Manners):
         self.close_connection = True
 
     def _cut(self, body: bytes) -> None:
-        """Half of the content, then the connection is closed."""
+        """Send half of the content, then close the connection."""
         answer = self._ask(body)
         self._tell(answer._replace(body=answer.body[: len(answer.body) // 2]), len(answer.body))
         self.close_connection = True
 
     def _shortened(self, body: bytes) -> None:
-        """Half of the content, under headers that call it whole, from a server that keeps no checksums."""
+        """Send half of the content with headers that claim it is complete, like a server without checksums."""
         answer = self._ask(body)
         headers = [(name, value) for name, value in answer.headers if "checksum" not in name.lower()]
         self._tell(Answer(answer.status, headers, answer.body[: len(answer.body) // 2]))
 
     def _truncated_listing(self, body: bytes) -> None:
-        """The first half of a listing, which says that there is more, without a token to go on with."""
+        """Send the first half of a listing, which claims that there is more but has no continuation token."""
         answer = self._ask(body)
         entries = re.findall(b"<Contents>.*?</Contents>", answer.body, re.S)
         text = answer.body
@@ -151,7 +154,7 @@ class _Handler(Manners):
         self._tell(answer._replace(body=text))
 
     def _lacks_objects(self, body: bytes) -> None:
-        """A listing without the second half of its objects, which it does not mention."""
+        """Send a listing that silently lacks the second half of its objects."""
         answer = self._ask(body)
         entries = re.findall(b"<Contents>.*?</Contents>", answer.body, re.S)
         text = answer.body
@@ -165,7 +168,7 @@ class _Handler(Manners):
 
 @contextmanager
 def faulty_s3(upstream_port: int) -> Iterator[FaultyS3]:
-    """A proxy on a free port of 127.0.0.1, in threads of this process."""
+    """Run a proxy on a free port of 127.0.0.1, in threads of this process."""
     handler = type("Handler", (_Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
