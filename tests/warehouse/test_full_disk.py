@@ -122,7 +122,7 @@ def test_free_bytes_of_a_folder_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize(
     "point",
-    in_gate(full_disk.POINTS, "chunk committed", "second export, not committed", "file put, not noted"),
+    in_gate(full_disk.POINTS, "chunk committed", "second export, not committed", "file put, not recorded"),
 )
 def test_a_write_that_fails(stream, data, out, processes, point):
     """One sentence, whatever could not be written, and nothing is lost."""
