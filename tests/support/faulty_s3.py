@@ -73,13 +73,13 @@ class _Handler(Manners):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.faulty.next_fault(f"{self.command} {self.path}")
         if answer := re.fullmatch(r"answer_(\d+)_(\w+)", kind or ""):
-            self._refuse(int(answer[1]), answer[2])
+            self._send_error(int(answer[1]), answer[2])
         else:
             getattr(self, f"_{kind or 'pass_on'}")(body)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _any
 
-    def _ask(self, body: bytes) -> Answer:
+    def _forward(self, body: bytes) -> Answer:
         server = http.client.HTTPConnection(*self.faulty.upstream, timeout=30)
         try:
             server.request(self.command, self.path, body, dict(self.headers))
@@ -88,7 +88,7 @@ class _Handler(Manners):
         finally:
             server.close()
 
-    def _tell(self, answer: Answer, length: int | None = None) -> None:
+    def _send(self, answer: Answer, length: int | None = None) -> None:
         self.send_response_only(answer.status)
         for name, value in answer.headers:
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
@@ -99,22 +99,22 @@ class _Handler(Manners):
             self.wfile.write(answer.body)
 
     def _pass_on(self, body: bytes) -> None:
-        self._tell(self._ask(body))
+        self._send(self._forward(body))
 
     def _error_500(self, body: bytes) -> None:
-        self._refuse(500, "InternalError")
+        self._send_error(500, "InternalError")
 
     def _error_503(self, body: bytes) -> None:
-        self._refuse(503, "SlowDown")
+        self._send_error(503, "SlowDown")
 
     def _refused_403(self, body: bytes) -> None:
-        self._refuse(403, "AccessDenied")
+        self._send_error(403, "AccessDenied")
 
     def _archived_403(self, body: bytes) -> None:
-        self._refuse(403, "InvalidObjectState")
+        self._send_error(403, "InvalidObjectState")
 
     def _missing_404(self, body: bytes) -> None:
-        self._refuse(404, "NoSuchKey")
+        self._send_error(404, "NoSuchKey")
 
     def _reset(self, body: bytes) -> None:
         self.close_connection = True
@@ -123,7 +123,7 @@ class _Handler(Manners):
 
     def _reset_when_done(self, body: bytes) -> None:
         """Carry out the request, and reset the connection instead of answering."""
-        self._ask(body)
+        self._forward(body)
         self._reset(body)
 
     def _hang(self, body: bytes) -> None:
@@ -132,35 +132,35 @@ class _Handler(Manners):
 
     def _cut(self, body: bytes) -> None:
         """Send half of the content, then close the connection."""
-        answer = self._ask(body)
-        self._tell(answer._replace(body=answer.body[: len(answer.body) // 2]), len(answer.body))
+        answer = self._forward(body)
+        self._send(answer._replace(body=answer.body[: len(answer.body) // 2]), len(answer.body))
         self.close_connection = True
 
     def _shortened(self, body: bytes) -> None:
         """Send half of the content with headers that claim it is complete, like a server without checksums."""
-        answer = self._ask(body)
+        answer = self._forward(body)
         headers = [(name, value) for name, value in answer.headers if "checksum" not in name.lower()]
-        self._tell(Answer(answer.status, headers, answer.body[: len(answer.body) // 2]))
+        self._send(Answer(answer.status, headers, answer.body[: len(answer.body) // 2]))
 
     def _truncated_listing(self, body: bytes) -> None:
         """Send the first half of a listing, which claims that there is more but has no continuation token."""
-        answer = self._ask(body)
+        answer = self._forward(body)
         entries = re.findall(b"<Contents>.*?</Contents>", answer.body, re.S)
         text = answer.body
         for entry in entries[len(entries) // 2 :]:
             text = text.replace(entry, b"", 1)
         text = re.sub(b"<IsTruncated>.*?</IsTruncated>", b"", text)
         text = text.replace(b"</ListBucketResult>", b"<IsTruncated>true</IsTruncated></ListBucketResult>")
-        self._tell(answer._replace(body=text))
+        self._send(answer._replace(body=text))
 
     def _lacks_objects(self, body: bytes) -> None:
         """Send a listing that silently lacks the second half of its objects."""
-        answer = self._ask(body)
+        answer = self._forward(body)
         entries = re.findall(b"<Contents>.*?</Contents>", answer.body, re.S)
         text = answer.body
         for entry in entries[len(entries) // 2 :]:
             text = text.replace(entry, b"", 1)
-        self._tell(answer._replace(body=text))
+        self._send(answer._replace(body=text))
 
     def log_message(self, *_) -> None:
         pass
