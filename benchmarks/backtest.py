@@ -1,7 +1,6 @@
 """How much does a backtest slow down the stream?
 
-Runs the stream of ``latency`` without backtests, and during backtests of all landed chunks that follow each other
-without a pause.
+Runs the stream of ``latency`` without backtests, and again while backtests of all landed chunks run back to back.
 """
 
 import os

@@ -41,7 +41,7 @@ def measure(data: Path, quick: bool) -> dict:
 
 
 def _time_statements() -> list[float]:
-    """Return a list to which the seconds of each statement are appended that dbt executes from now on."""
+    """Return a list that collects the seconds of every statement dbt executes from now on."""
     execute, seconds = DuckDBCursorWrapper.execute, []
 
     def execute_timed(*arguments):

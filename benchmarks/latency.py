@@ -64,7 +64,7 @@ def measure(data: Path, quick: bool) -> dict:
     lags = lags_of(stack)
     with closing(sqlite3.connect(stack.root / "airflow" / "airflow.db")) as metadata:
         tasks = metadata.execute(TASKS).fetchall()
-    # A run with empty steps takes about as long as the second between two chunks, so the median depends on its start.
+    # A run with empty steps takes about one second, the interval between chunks, so its median depends on the start.
     empty = [lag for _ in range(1 if quick else 3) for lag in _empty_lags(data)]
     figures = {
         "latency_p50": (median(lags), "s"),
@@ -79,7 +79,7 @@ def measure(data: Path, quick: bool) -> dict:
 
 
 def lags_of(stack: Stack) -> list[float]:
-    """Run a stack until the feed has ended, and return the seconds from landing to file of each chunk, in order."""
+    """Run a stack until all chunks of the feed are done, and return their seconds from landing to file, in order."""
     index = LedgerIndex(stack.settings.warehouse, stack.settings.limits)
     landed = _run(stack, lambda: 0 if index.is_open() else len(index.last_keys(10**6)))
     with duckdb.connect(str(stack.settings.warehouse), read_only=True) as warehouse:

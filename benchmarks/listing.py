@@ -1,4 +1,4 @@
-"""How many LIST calls does looking for new chunks need in a large bucket?
+"""How many LIST calls does it take to find new chunks in a large bucket?
 
 The sensor of `detect_patterns` pokes a bucket with 100,000 processed chunks, and the server counts the LIST calls. The
 server is moto, which keeps all objects in memory, so the times say little about S3.

@@ -1,7 +1,7 @@
 {#- Macros that the audit tests share. The tests recompute everything from the raw rows, without the models, so their
     cost grows with the history. -#}
 
-{#- The last chunk that state includes, or at least the last released chunk, which it must include. -#}
+{#- The last chunk in the state, but at least the last released chunk, which the state must include. -#}
 {% macro last_chunk_in_state() %}
     (
         select greatest(coalesce(max(last_chunk_seq), 0), {{ last_released_chunk() }})

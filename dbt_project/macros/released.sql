@@ -1,4 +1,4 @@
-{#- A relation with all of its rows, even with `--empty`: releases must count whatever the flags of dbt are. -#}
+{#- A relation with all of its rows, even with `--empty`: releases must count regardless of dbt's flags. -#}
 {% macro all_rows_of(relation) %}{{ relation.render() }}{% endmacro %}
 
 
@@ -11,7 +11,7 @@
     (select coalesce(max(chunk_seq), 0) from {{ all_rows_of(source('output', 'releases')) }})
 {%- endmacro %}
 
-{#- A literal, which Spark compares with the statistics of each file, so that it reads only the files of the batch. -#}
+{#- A literal, so that Spark can compare it with the statistics of each file and read only the files of the batch. -#}
 {% macro spark__last_released_chunk() %}{{ env_var('LAKE_RELEASED', '0') }}{% endmacro %}
 
 

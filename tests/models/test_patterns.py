@@ -1,4 +1,4 @@
-"""Declarations of patterns, and that a new pattern needs three files and no other change."""
+"""Tests how patterns are declared, and that adding one takes three files and no other change."""
 
 import json
 import re

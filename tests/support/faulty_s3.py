@@ -32,7 +32,7 @@ class Fault:
 class FaultyS3:
     """The running proxy. Set ``faults`` at any time; ``done`` lists the kinds of injected faults.
 
-    ``choose``, if set, picks the kind of fault for each request first; None: no fault.
+    ``choose``, if set, is called first for each request, and returns the kind of a fault or None.
     """
 
     url: str

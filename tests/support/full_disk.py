@@ -37,7 +37,7 @@ POINTS: dict[str, tuple[object, str, str, int]] = {
 
 
 def _limited_at(hit: int, function: Callable, when: str) -> Callable:
-    """Wrap a function so that no file can be written from before or after its ``hit``-th call on."""
+    """Wrap a function so that all writes to files fail, starting before or after its ``hit``-th call."""
     calls = 0
 
     def limiting(*arguments, **named):

@@ -77,7 +77,7 @@ def _running(command: list[str], folder: Path) -> Iterator[int]:
 
 
 class SmtpServer(Controller):
-    """An SMTP server in a thread, on a free port, which ``port`` has after the start."""
+    """An SMTP server in a thread, on a free port. ``port`` is set when it starts."""
 
     def __init__(self, handler):
         super().__init__(handler, hostname="127.0.0.1", port=0, ready_timeout=START_SECONDS)

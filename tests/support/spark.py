@@ -1,4 +1,4 @@
-"""Spark Connect servers, and builds on them that get killed."""
+"""Spark Connect servers for tests, and helpers that kill builds on them."""
 
 import itertools
 import os

@@ -65,7 +65,7 @@ class Airflow:
         return self.api(f"{PATTERNS}/dagRuns", {"logical_date": None})["dag_run_id"]
 
     def backfills(self, span: dict) -> bool:
-        """Request a backfill, and return whether Airflow accepted it; while its database is locked, it does not."""
+        """Request a backfill, and return whether Airflow accepted it. It rejects it while its database is locked."""
         try:
             self.api("/api/v2/backfills", {"dag_id": "detect_patterns", **span})
         except urllib.error.HTTPError as error:

@@ -45,7 +45,7 @@
 {% endmacro %}
 
 
-{#- Names of tables: lake_table outlives a build, build_table belongs to one build. -#}
+{#- Names of tables. A lake_table outlives a build; a build_table belongs to one build. -#}
 {% macro lake_table(name) %}{{ return(table_in(target.schema, name).render()) }}{% endmacro %}
 {% macro build_schema() %}{{ return(target.schema ~ '_' ~ env_var('LAKE_BUILD')) }}{% endmacro %}
 {% macro build_table(name) %}{{ return(table_in(build_schema(), name).render()) }}{% endmacro %}
@@ -108,8 +108,8 @@
 {% endmacro %}
 
 
-{#- Raise a compiler error if state and ledger do not end with the same chunks, as when only one of them was restored
-    from a backup. -#}
+{#- Raise a compiler error if state and ledger do not end with the same chunks, for example because only one of them was
+    restored from a backup. -#}
 {% macro must_fit_the_ledger(marks) %}
     {%- set queries = ["select 'released_chunks' as mark_of, max(chunk_seq) as chunk_seq from " ~ lake_table('released_chunks')] -%}
     {%- for state in ('merchant_customers', 'customers_by_transactions', 'merchants') -%}
@@ -161,7 +161,7 @@
 {% endmacro %}
 
 
-{#- Add the ledger rows that a release made final. Safe to repeat, also by a client that runs late. -#}
+{#- Add the ledger rows that a release made final. Safe to repeat, even by a client that runs late. -#}
 {% macro add_released_chunks(is_whole) %}
     {%- set table, query = lake_table('released_chunks'), "select " ~ columns_of_chunks() ~ " from " ~ build_table('released_ledger') -%}
     {%- if is_whole -%}

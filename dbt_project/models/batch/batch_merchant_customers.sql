@@ -2,8 +2,8 @@ with batch as (
     select * from {{ ref('batch_chunks') }}
 ),
 
--- Filtered to the batch first, because DuckDB would otherwise group all raw rows. Spark skips files only because of the
--- condition on the last released chunk.
+-- Filtered to the batch first, because DuckDB would otherwise group all raw rows. The condition on the last released
+-- chunk lets Spark skip files.
 transactions as (
     select transactions.*
     from {{ ref('stg_transactions') }} as transactions

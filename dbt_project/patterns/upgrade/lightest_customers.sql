@@ -17,7 +17,7 @@ lacking as (
         )
 ),
 
--- State and weights are read only for merchants that have no set yet.
+-- State and weights are read only for merchants that need a new set.
 customers as (
     select * from {{ ref('merchant_customers') }}
     where merchant in (select merchant from lacking)
