@@ -35,7 +35,7 @@ def pasts(tmp_path_factory) -> dict[int, list[dict[str, float]]]:
 
 @pytest.mark.parametrize("step", ["load", "build", "export"])
 def test_step_does_not_slow_down_with_history(pasts, step):
-    """Compares two histories, one ten times as long. The fastest turns count, because other tests disturb them least."""
+    """One history is ten times as long. The fastest turns count, because other tests disturb them least."""
     short, long = (min(batch[f"seconds_{step}"] for batch in batches) for batches in pasts.values())
     assert long < 1.5 * short + 0.03, f"{short:.3f} s, and {long:.3f} s with ten times the history"
 
