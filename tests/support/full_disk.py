@@ -68,7 +68,7 @@ def run(data: Path, out: Path, vars: str, point: str, told: Connection) -> None:
         os.dup2(nowhere, stream)
     sys.stderr = io.StringIO()
     code = main(["replay", str(data), str(out), "--batch=2", f"--vars={vars}"])
-    # Without the lines about progress.
+    # Skip the progress lines before the error.
     told.send((code, sys.stderr.getvalue()[sys.stderr.getvalue().find("ERROR: ") :]))
 
 
