@@ -18,14 +18,20 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Measure smaller variants, in a few minutes; targets do not apply.")
-@click.option("--only", default="", help=f"Some of {', '.join(MEASUREMENTS)}, with commas; page: only write the page.")
+@click.option("--quick", is_flag=True, help="Measure smaller variants, in a few minutes. Targets do not apply.")
+@click.option(
+    "--only",
+    default="",
+    help=f"Comma-separated measurements: {', '.join(MEASUREMENTS)}. With page, only write the page.",
+)
 @click.option("--data", type=FOLDER, help="Folder with transactions.csv.gz and customer_importance.csv.gz.")
 def main(quick: bool, only: str, data: Path | None) -> None:
-    """Measure, keep each result in .local/bench, and write docs/performance.md from the latest ones."""
+    """Measure, store each result in .local/bench, and write docs/performance.md from the latest results."""
     wanted = only.split(",") if only else MEASUREMENTS
     if unknown := set(wanted) - {*MEASUREMENTS, "page"}:
-        raise click.BadParameter(f"There is no measurement {', '.join(sorted(unknown))}.", param_hint="--only")
+        raise click.BadParameter(
+            f"Unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(MEASUREMENTS)}, page.", param_hint="--only"
+        )
     data, failed = common.find_data(data), False
     for name in (name for name in wanted if name != "page"):
         click.echo(f"{name} ...")

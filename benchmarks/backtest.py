@@ -1,6 +1,6 @@
-"""What does a backtest cost the stream?
+"""How much does a backtest slow down the stream?
 
-The stream of ``latency``, alone and beside backtests of all that has landed, one after the other without a pause.
+Runs the stream of ``latency`` without backtests, and again while backtests of all landed chunks run back to back.
 """
 
 import os
@@ -17,16 +17,16 @@ from benchmarks import common
 from benchmarks.latency import lags_of
 
 ANSWER = (
-    "Beside {backtest_count}, one after the other, the median landing-to-file time is {backtest_median_ratio} that "
-    "without them. The detections are the same."
+    "During {backtest_count}, one after the other, the median landing-to-file time is {backtest_median_ratio} as long "
+    "as without them. The detections are the same."
 )
 table = common.target_table(
-    ("median, alone", "backtest_alone_p50"),
-    ("median, beside backtests", "backtest_beside_p50"),
-    ("median beside over alone", "backtest_median_ratio"),
-    ("95 of 100 chunks, alone", "backtest_alone_p95"),
-    ("95 of 100 chunks, beside backtests", "backtest_beside_p95"),
-    ("last chunk beside backtests, which shows whether the pipeline keeps up", "backtest_last_chunk", 10),
+    ("median without backtests", "backtest_alone_p50"),
+    ("median during backtests", "backtest_beside_p50"),
+    ("median during backtests compared with without", "backtest_median_ratio"),
+    ("95th percentile without backtests", "backtest_alone_p95"),
+    ("95th percentile during backtests", "backtest_beside_p95"),
+    ("last chunk during backtests, which shows whether the pipeline keeps up", "backtest_last_chunk", 10),
 )
 COMMAND = (sys.executable, "-m", "tallymark", "backtest", "--vars", "{child_min_transactions: 60}")
 DETECTED = "select pattern_id, merchant, customer, chunk_seq from detections order by all"
@@ -34,38 +34,38 @@ DETECTED = "select pattern_id, merchant, customer, chunk_seq from detections ord
 
 def measure(data: Path, quick: bool) -> dict:
     os.environ["TALLYMARK_SCHEDULE"] = "@continuous"
-    alone, beside, last, ended = [], [], [], 0
+    alone, during, last, ended = [], [], [], 0
     for _ in range(1 if quick else 2):
         stack = new_stack(common.fresh("alone"), data / "transactions.csv.gz")
         alone += lags_of(stack)
-        disturbed = new_stack(common.fresh("beside"), data / "transactions.csv.gz")
-        lags, count = _beside_backtests(disturbed)
-        beside += lags
+        disturbed = new_stack(common.fresh("disturbed"), data / "transactions.csv.gz")
+        lags, count = _lags_during_backtests(disturbed)
+        during += lags
         last.append(lags[-1])
         ended += count
         if _detected(stack) != _detected(disturbed):
-            raise RuntimeError("A stream beside backtests detected something else")
+            raise RuntimeError("The streams with and without backtests have different detections.")
         if not count:
-            raise RuntimeError("No backtest succeeded beside the stream")
+            raise RuntimeError("No backtest succeeded during the stream.")
     return {
         "figures": {
             "backtest_alone_p50": (median(alone), "s"),
-            "backtest_beside_p50": (median(beside), "s"),
-            "backtest_median_ratio": (median(beside) / median(alone), "times"),
+            "backtest_beside_p50": (median(during), "s"),
+            "backtest_median_ratio": (median(during) / median(alone), "times"),
             "backtest_alone_p95": (quantiles(alone, n=20, method="inclusive")[-1], "s"),
-            "backtest_beside_p95": (quantiles(beside, n=20, method="inclusive")[-1], "s"),
+            "backtest_beside_p95": (quantiles(during, n=20, method="inclusive")[-1], "s"),
             "backtest_last_chunk": (max(last), "s"),
             "backtest_count": (ended, "backtests"),
         }
     }
 
 
-def _beside_backtests(stack: Stack) -> tuple[list[float], int]:
-    """Seconds from landing to file of each chunk, and how many backtests ended meanwhile."""
+def _lags_during_backtests(stack: Stack) -> tuple[list[float], int]:
+    """Return the seconds from landing to file of each chunk, and the number of backtests that succeeded meanwhile."""
     is_over, ended = threading.Event(), []
 
     def try_thresholds() -> None:
-        # Before the first export there is no history yet, and the command fails.
+        # Before the first export there is no history, so the command fails.
         while not is_over.wait(0.5):
             done = subprocess.run(COMMAND, env=stack.environment(), capture_output=True)
             if done.returncode == 0:

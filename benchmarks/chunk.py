@@ -1,7 +1,7 @@
 """How long does one chunk take without the scheduler?
 
-Load, build and export in a process that has built before, and the part of the build that DuckDB spends on dbt's
-statements. Then the size of the warehouse, which keeps every row.
+Measures load, build and export in a process that has built before, the time that DuckDB spends on the statements of a
+build, and the size of the warehouse, which keeps every row.
 """
 
 import time
@@ -11,14 +11,14 @@ from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
 
 from benchmarks import common
 
-ANSWER = "{chunk}. The build takes {chunk_build} of it, and the SQL statements of the build {chunk_build_sql}."
+ANSWER = "It takes {chunk}: {chunk_build} of that for the build, including {chunk_build_sql} for SQL statements."
 table = common.target_table(
     ("one chunk", "chunk", 1.5),
     ("`load`", "chunk_load"),
     ("`build`", "chunk_build"),
     ("`export`", "chunk_export"),
-    ("`build` over its SQL statements", "chunk_build_over_sql", 3),
-    ("growth of the warehouse, per row", "chunk_disk_per_row"),
+    ("`build` compared with its SQL statements", "chunk_build_over_sql", 3),
+    ("growth of the warehouse per row", "chunk_disk_per_row"),
 )
 FIRST_WARM = 3
 
@@ -41,7 +41,7 @@ def measure(data: Path, quick: bool) -> dict:
 
 
 def _time_statements() -> list[float]:
-    """A list that gets the seconds of each statement that dbt executes from now on."""
+    """Return a list that collects the seconds of every statement dbt executes from now on."""
     execute, seconds = DuckDBCursorWrapper.execute, []
 
     def execute_timed(*arguments):

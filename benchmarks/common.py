@@ -1,4 +1,4 @@
-"""What the measurements share: chunks in a folder laid out like the bucket, a timed micro-batch, tables of figures."""
+"""Shared parts of the measurements: folders laid out like the bucket, timed micro-batches, tables of figures."""
 
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ IMPORTANCE = "input/customers/customer_importance.csv.gz"
 
 
 def find_data(given: Path | None) -> Path:
-    """The given folder, or TALLYMARK_BANKSIM, or generated data of BankSim's shape."""
+    """Return the given folder, or that of TALLYMARK_BANKSIM, or one with generated data in the shape of BankSim."""
     if folder := given or os.environ.get("TALLYMARK_BANKSIM"):
         return Path(folder).absolute()
     if not (BENCH / "generated" / Path(IMPORTANCE).name).exists():
@@ -36,28 +36,28 @@ def find_data(given: Path | None) -> Path:
 
 
 def fresh(folder: str) -> Path:
-    """An empty folder below .local/bench."""
+    """Create an empty folder in .local/bench."""
     shutil.rmtree(BENCH / folder, ignore_errors=True)
     (BENCH / folder).mkdir(parents=True)
     return BENCH / folder
 
 
 def lay_out(root: Path, data: Path) -> list[StoredObject]:
-    """Let all chunks of the data and the customer importance land in a folder; returns the listing of the chunks."""
+    """Put all chunks of the data and the customer importance into a folder, and return the listing of the chunks."""
     feed_transactions(data / "transactions.csv.gz", Settings(feed_interval_seconds=0), FolderStore(root))
     return sorted(FolderStore(root).list("input/transactions/"), key=lambda stored: natural_order(stored.key))
 
 
 def settings_of(root: Path) -> Settings:
-    """Settings of a folder. All warehouses have one file name, because dbt's parsed project depends on it."""
+    """Return settings for a folder. All warehouses have the same file name, on which dbt's parsed project depends."""
     return Settings(warehouse=root / "warehouse.duckdb", vars={}, hold_remainder_seconds=0, max_chunks_per_run=1000)
 
 
 def micro_batch(root: Path, objects: Sequence[StoredObject] | None = None, name: str = "seconds") -> dict[str, float]:
-    """Process a folder without a scheduler; returns seconds in total by ``name``, and by ``<name>_<step>``.
+    """Process a folder without a scheduler, and return the total seconds as ``name`` and those of ``<name>_<step>``.
 
     Args:
-        objects: the listing of the chunks to take; the load lists the folder unless given.
+        objects: the listing of the chunks to take. If not given, the load lists the folder.
     """
     settings, store = settings_of(root), FolderStore(root)
     steps = {
@@ -69,20 +69,20 @@ def micro_batch(root: Path, objects: Sequence[StoredObject] | None = None, name:
 
 
 def warm_up(data: Path) -> None:
-    """Let this process import, parse and build once."""
+    """Import, parse and build once in this process."""
     root = fresh("warm-up")
     for chunk in lay_out(root, data)[:2]:
         micro_batch(root, [chunk])
 
 
 def in_child(call: Callable, *arguments: Any) -> Any:
-    """Call a module's function in a new process, whose memory starts at nothing; returns what it returns."""
+    """Call a module-level function in a new process, so that memory is measured from zero, and return its result."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(call, *arguments).result()
 
 
 def timed(call: Callable, *arguments: Any, **named: Any) -> float:
-    """Seconds that a call takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     call(*arguments, **named)
     return time.perf_counter() - start
@@ -93,7 +93,7 @@ def medians(samples: Sequence[dict[str, float]], unit: str) -> dict[str, tuple[f
 
 
 def shown(figures: dict[str, tuple[float, str]], name: str) -> str:
-    """A figure with its unit, for people."""
+    """Return a figure with its unit, formatted for display."""
     value, unit = figures.get(name, ("not measured", ""))
     return f"{value:{',.0f' if abs(value) >= 1000 else '.3g'}} {unit}" if unit else value
 
@@ -103,19 +103,22 @@ def markdown(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def target_table(*targets: tuple) -> Callable[[dict], str]:
-    """A function that shows a result as a table: what a figure says, its name, and optionally the most it may be.
+    """Return a function that formats a result as a table.
 
-    A quick variant is not judged, because targets assume the full one.
+    Results of quick variants are not compared with targets, which assume the full variants.
+
+    Args:
+        targets: a row each: the label, the name of the figure, and optionally its target, the largest allowed value.
     """
 
     def table(result: dict) -> str:
         rows = []
-        for what, figure, *limit in targets:
+        for label, figure, *maximum in targets:
             value, unit = result["figures"].get(figure, (None, ""))
-            is_judged = limit and value is not None and not result["about"]["quick"]
-            met = ("yes" if value <= limit[0] else "**no**") if is_judged else ""
-            target = f"≤ {limit[0]:g} {unit}" if limit else ""
-            rows.append((what, shown(result["figures"], figure), target, met))
-        return markdown(("what", "here", "target", "met"), rows)
+            is_compared = maximum and value is not None and not result["about"]["quick"]
+            met = ("yes" if value <= maximum[0] else "**no**") if is_compared else ""
+            target = f"≤ {maximum[0]:g} {unit}" if maximum else ""
+            rows.append((label, shown(result["figures"], figure), target, met))
+        return markdown(("measurement", "result", "target", "met"), rows)
 
     return table

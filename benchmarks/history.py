@@ -1,4 +1,7 @@
-"""Warehouses with a past. SQL writes rows and ledger, because loading 100 million rows takes hours; then dbt builds."""
+"""Generates warehouses with a long history.
+
+SQL writes rows and ledger, because loading 100 million rows takes hours. Then dbt builds the state.
+"""
 
 import random
 from pathlib import Path
@@ -12,7 +15,7 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 
 from benchmarks import common, plain
 
-# Each pair has a visit, and the other visits have random pairs; a visit is $repeat transactions.
+# Each pair has at least one visit; the remaining visits are by random pairs. A visit has $repeat transactions.
 PAST_ROWS = """
     insert into raw.transactions by name
     select
@@ -46,15 +49,15 @@ IMPORTANCE = """
 
 
 def make_past(root: Path, rows: int, customers: int, merchants: int, repeat: int = 1) -> int:
-    """Make a warehouse in which each customer bought at each merchant; returns its number of chunks.
+    """Create a warehouse in which each customer bought at each merchant, and return its number of chunks.
 
     Args:
-        rows: how many transactions, at least customers times merchants times ``repeat``.
-        repeat: how many transactions of the same pair follow each other.
+        rows: number of transactions; at least customers times merchants times ``repeat``.
+        repeat: number of consecutive transactions of the same pair.
     """
     settings = common.settings_of(root)
     put_importance(root, customers, merchants)
-    load_chunks(settings, FolderStore(root), objects=[])  # takes the importance
+    load_chunks(settings, FolderStore(root), objects=[])  # loads the customer importance
     values = {"rows": rows, "pairs": customers * merchants, "merchants": merchants, "repeat": repeat}
     with connect(settings) as warehouse:
         warehouse.execute("set enable_progress_bar = false")
@@ -67,7 +70,7 @@ def make_past(root: Path, rows: int, customers: int, merchants: int, repeat: int
 
 
 def put_importance(root: Path, customers: int, merchants: int, version: int = 1) -> None:
-    """Put a weight for every third pair; another version has other weights."""
+    """Write a weight for every third pair. Each version has different weights."""
     path = root / "input/customers/customer_importance.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {"customers": customers, "merchants": merchants, "version": version, "path": str(path)}
@@ -76,7 +79,7 @@ def put_importance(root: Path, customers: int, merchants: int, version: int = 1)
 
 
 def land_random(root: Path, number: int, customers: int, merchants: int) -> StoredObject:
-    """Let a chunk of 10,000 rows of random pairs land; the same number gives the same rows. Returns its listing."""
+    """Put a chunk with 10,000 rows of random pairs, and return its listing. The same number gives the same rows."""
     chance, lines = random.Random(number), [TRANSACTIONS_HEADER]
     for _ in range(common.CHUNK_ROWS):
         customer, merchant, amount = chance.randrange(customers), chance.randrange(merchants), chance.randrange(25, 125)

@@ -1,7 +1,7 @@
-"""What do all processes take while nothing lands?
+"""How much CPU and memory do all processes use while nothing lands?
 
-CPU and memory of the S3 server, Airflow and its tasks with the schedule ``@continuous``. Memory is PSS, which divides
-what processes share among them.
+Measures the S3 server, Airflow and its tasks with the ``@continuous`` schedule. Memory is PSS, which divides shared
+memory among the processes that share it.
 """
 
 import os
@@ -17,7 +17,7 @@ from tallymark.local.stack import check_alive, new_stack, running
 from benchmarks import common
 
 SAMPLES = 10
-ANSWER = "{idle_cpu} and {idle_memory} of memory."
+ANSWER = "They use {idle_cpu} and {idle_memory} of memory."
 table = common.target_table(("CPU", "idle_cpu", 10), ("memory", "idle_memory", 1500))
 
 
@@ -30,7 +30,7 @@ def measure(data: Path, quick: bool) -> dict:
     stack = new_stack(source.parent, source)
     memory = []
     with running(stack) as processes:
-        # The feed ends when its source is used up.
+        # The feed ends when it has sent its only transaction.
         roots = [psutil.Process(process.pid) for name, process in processes.items() if name != "feed"]
         time.sleep(settle)
         before, start = _total(roots, _cpu_seconds), time.monotonic()
@@ -43,12 +43,12 @@ def measure(data: Path, quick: bool) -> dict:
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
-    """Including those of children that have ended."""
+    """Return the CPU seconds of a process and of its children that have ended."""
     return sum(process.cpu_times()[:4])
 
 
 def _total(roots: Iterable[psutil.Process], value: Callable[[psutil.Process], float]) -> float:
-    """Sum over processes and their descendants, without those that end in the meantime."""
+    """Return the sum of a value over processes and their descendants, ignoring those that end meanwhile."""
     total = 0.0
     for process in [*roots, *(child for root in roots for child in root.children(recursive=True))]:
         with suppress(psutil.NoSuchProcess):

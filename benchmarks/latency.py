@@ -1,7 +1,7 @@
-"""How long after a chunk lands are its detections in a file?
+"""How long does it take from a chunk's landing to its detection file?
 
-One chunk a second through S3 and Airflow with the schedule ``@continuous``; feed and DAG start together. Then the same
-with a DAG of the same shape whose steps do nothing (empty_steps.py), which shows what Airflow alone costs.
+One chunk lands per second in S3, and Airflow runs with the ``@continuous`` schedule. Feed and DAG start together. The
+same is measured with a DAG of the same shape and empty steps (empty_steps.py), which shows the cost of Airflow alone.
 """
 
 import os
@@ -21,20 +21,20 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 from benchmarks import common
 
 ANSWER = (
-    "{latency_p50} at the median and {latency_p95} for 95 of 100 chunks, at one chunk a second. With the same DAG and "
-    "empty steps, Airflow alone takes {latency_empty_p50}."
+    "The median is {latency_p50} and the 95th percentile {latency_p95}, at one chunk per second. Airflow alone, with "
+    "empty steps in the same DAG, takes {latency_empty_p50}."
 )
 table = common.target_table(
     ("median", "latency_p50", 2),
-    ("95 of 100 chunks", "latency_p95", 4),
-    ("median over the median with empty steps", "latency_over_empty", 1.5),
+    ("95th percentile", "latency_p95", 4),
+    ("median compared with empty steps", "latency_over_empty", 1.5),
     ("last chunk, which shows whether the pipeline keeps up", "latency_last_chunk", 5),
-    ("step `load`, median", "latency_step_load"),
-    ("step `build`, median", "latency_step_build"),
-    ("step `export`, median", "latency_step_export"),
+    ("`load` task, median", "latency_step_load"),
+    ("`build` task, median", "latency_step_build"),
+    ("`export` task, median", "latency_step_export"),
 )
 STALL_SECONDS = 180
-# A chunk without detections is done when an export released it.
+# A chunk without detections is done when an export releases it.
 DONE = """
     select chunks.chunk_key, epoch(coalesce(max(files.put_at), min(releases.released_at)))
     from raw.chunks
@@ -51,7 +51,7 @@ TASKS = """
 
 
 class EmptyStack(Stack):
-    """A stack with the DAG empty_steps instead of detect_patterns."""
+    """A stack with the `empty_steps` DAG instead of `detect_patterns`."""
 
     def environment(self) -> dict[str, str]:
         dags = {"AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags")}
@@ -64,7 +64,7 @@ def measure(data: Path, quick: bool) -> dict:
     lags = lags_of(stack)
     with closing(sqlite3.connect(stack.root / "airflow" / "airflow.db")) as metadata:
         tasks = metadata.execute(TASKS).fetchall()
-    # A run with empty steps takes about the second between two chunks, so its median depends on when it started.
+    # A run with empty steps takes about one second, the interval between chunks, so its median depends on the start.
     empty = [lag for _ in range(1 if quick else 3) for lag in _empty_lags(data)]
     figures = {
         "latency_p50": (median(lags), "s"),
@@ -79,7 +79,7 @@ def measure(data: Path, quick: bool) -> dict:
 
 
 def lags_of(stack: Stack) -> list[float]:
-    """Run a stack until the feed is used up; returns seconds from landing to file, of each chunk, in order."""
+    """Run a stack until all chunks of the feed are done, and return their seconds from landing to file, in order."""
     index = LedgerIndex(stack.settings.warehouse, stack.settings.limits)
     landed = _run(stack, lambda: 0 if index.is_open() else len(index.last_keys(10**6)))
     with duckdb.connect(str(stack.settings.warehouse), read_only=True) as warehouse:
@@ -97,7 +97,7 @@ def _empty_lags(data: Path) -> list[float]:
 
 
 def _run(stack: Stack, count_done: Callable[[], int]) -> dict[str, float]:
-    """Run until all chunks of the feed are done; returns by key when each landed, in seconds since 1970."""
+    """Run until all chunks of the feed are done, and return when each key landed, in seconds since 1970."""
     bucket = stack.root / "s3" / stack.settings.bucket
     chunks = bucket / stack.settings.transactions_prefix
     with running(stack) as processes:
@@ -106,12 +106,12 @@ def _run(stack: Stack, count_done: Callable[[], int]) -> dict[str, float]:
         while count_done() < len(list(chunks.iterdir())):
             check_alive(stack, processes)
             if time.monotonic() > deadline:
-                raise RuntimeError(f"Not all chunks were done in {STALL_SECONDS} s. See {stack.root / 'logs'}.")
+                raise RuntimeError(f"Not all chunks were done within {STALL_SECONDS} s. See {stack.root / 'logs'}.")
             time.sleep(0.5)
     # The S3 server finishes an object's file just before it answers the PUT.
     return {path.relative_to(bucket).as_posix(): path.stat().st_mtime for path in chunks.iterdir()}
 
 
 def _lags(landed: dict[str, float], done: list[tuple[str, float]]) -> list[float]:
-    """Seconds from landing to done of each chunk, in the order of landing."""
+    """Return the seconds from landing to done of each chunk, in order of landing."""
     return [float(dict(done)[key]) - at for key, at in sorted(landed.items(), key=lambda chunk: chunk[1])]

@@ -1,7 +1,7 @@
-"""What does looking for new chunks cost in a bucket with many?
+"""How many LIST calls does it take to find new chunks in a large bucket?
 
-The sensor of detect_patterns pokes a bucket with 100,000 processed chunks, and the server counts the LIST calls. The
-server is moto, which keeps all objects in memory, so seconds say more about it than about S3.
+The sensor of `detect_patterns` pokes a bucket with 100,000 processed chunks, and the server counts the LIST calls. The
+server is moto, which keeps all objects in memory, so the times say little about S3.
 """
 
 import json
@@ -20,12 +20,12 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 
 from benchmarks import common
 
-ANSWER = "{listing_calls}, and {listing_first_poke_calls} once after a start."
+ANSWER = "A poke of the sensor makes {listing_calls}; the first poke after a start makes {listing_first_poke_calls}."
 table = common.target_table(
-    ("a look that finds nothing", "listing_calls", 2),
-    ("a look that finds a new chunk", "listing_new_chunk_calls", 2),
-    ("time of a look that finds nothing", "listing_poke"),
-    ("time of the first look, which lists everything", "listing_first_poke"),
+    ("poke that finds nothing", "listing_calls", 2),
+    ("poke that finds a new chunk", "listing_new_chunk_calls", 2),
+    ("time of a poke that finds nothing", "listing_poke"),
+    ("time of the first poke, which lists everything", "listing_first_poke"),
 )
 
 
@@ -57,18 +57,18 @@ def measure(data: Path, quick: bool) -> dict:
     dags = DagBag(str(PROJECT_ROOT / "dags" / "detect_patterns.py")).dags
     sensor, figures = dags["detect_patterns"].get_task("wait_for_chunk"), {}
 
-    def look(name: str, calls: str, finds: bool) -> None:
+    def poke(name: str, calls: str, finds: bool) -> None:
         requests.buffer.clear()
         start = time.perf_counter()
-        said = sensor.poke({"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)})
+        returned = sensor.poke({"ti": None, "run_id": "bench", "logical_date": datetime.now(UTC)})
         figures[name] = (time.perf_counter() - start, "s")
-        if bool(said) != finds:
-            raise RuntimeError(f"The sensor returned {said!r} instead of {finds}.")
+        if bool(returned) != finds:
+            raise RuntimeError(f"The sensor returned {returned!r} instead of {finds}.")
         figures[calls] = (sum("list-type=2" in request.getMessage() for request in requests.buffer), "LIST calls")
 
-    look("listing_first_poke", "listing_first_poke_calls", finds=False)
-    look("listing_poke", "listing_calls", finds=False)
+    poke("listing_first_poke", "listing_first_poke_calls", finds=False)
+    poke("listing_poke", "listing_calls", finds=False)
     bucket.put_object(settings.bucket, f"{settings.transactions_prefix}chunk_{count + 1}", b"y")
-    look("listing_new_chunk", "listing_new_chunk_calls", finds=True)
+    poke("listing_new_chunk", "listing_new_chunk_calls", finds=True)
     server.stop()
     return {"figures": figures}

@@ -1,4 +1,4 @@
-"""docs/performance.md and its plots, from the latest result of each measurement in .local/bench."""
+"""Writes docs/performance.md and its plots from the latest result of each measurement in .local/bench."""
 
 import json
 from collections import defaultdict
@@ -13,15 +13,16 @@ MEASUREMENTS = ("latency", "chunk", "backlog", "growth", "pairs", "idle", "listi
 INTRODUCTION = """# Performance
 
 `make bench` writes this page from the latest result of each measurement; manual changes are lost.
-[How it measures](decisions/benchmarks.md) explains the methods. Times depend on the machine: each section ends with the
-seconds in which its Python adds up ten million numbers."""
+[How it measures](decisions/benchmarks.md) explains the methods. Times depend on the machine. For comparison, each
+section ends with the seconds that its Python took to add ten million numbers."""
 
 
 def write_page(results: Path = BENCH, docs: Path = PROJECT_ROOT / "docs") -> None:
-    """Write ``performance.md`` and its plots in ``images``, below docs.
+    """Write ``performance.md`` and its plots in ``images``, both in the docs folder.
 
     Args:
-        results: folder with ``<measurement>.json``; one that is missing is shown as not measured.
+        results: folder with ``<measurement>.json``; missing ones are shown as not measured.
+        docs: the docs folder.
     """
     sections = [_section(name, results / f"{name}.json", docs) for name in MEASUREMENTS]
     (docs / "performance.md").write_text("\n\n".join([INTRODUCTION, *sections]) + "\n")
@@ -44,7 +45,7 @@ def _section(name: str, path: Path, docs: Path) -> str:
 
 
 def _plot(name: str, size: str, series: dict[str, list[float]], folder: Path) -> str:
-    """Draw seconds over a size that grows; returns the plot as Markdown."""
+    """Plot seconds over a growing size, and return the image link in Markdown."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 2.4), dpi=110, layout="constrained")

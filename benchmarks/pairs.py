@@ -1,7 +1,7 @@
 """Does a chunk take longer with more customers?
 
-Micro-batches on warehouses with 10^5, 10^6 and 10^7 pairs of merchant and customer at ten merchants, and a weight for
-every third pair. A plain look-up of 10,000 pairs in the state is the least that a chunk has to do.
+Measures micro-batches on warehouses with 10^5, 10^6 and 10^7 pairs of merchant and customer, at ten merchants and with
+a weight for every third pair. A plain lookup of 10,000 pairs in the state is the minimum that a chunk requires.
 """
 
 import logging
@@ -21,16 +21,16 @@ MERCHANTS = 10
 SIZES = (10**5, 10**6, 10**7)
 TURNS = 5
 SLOWEST = 5
-ANSWER = "With a hundred times the pairs it takes {pairs_chunk_ratio} as long."
+ANSWER = "With a hundred times as many pairs of merchant and customer, a chunk takes {pairs_chunk_ratio} as long."
 PLOT = "pairs"
 targets = common.target_table(
-    ("one chunk, most pairs over fewest", "pairs_chunk_ratio", 1.5),
-    ("60 chunks, most pairs over fewest", "pairs_backlog_ratio", 2),
-    ("one chunk over a plain look-up, most pairs", "pairs_chunk_over_look_up", 6),
+    ("one chunk, most pairs compared with fewest", "pairs_chunk_ratio", 1.5),
+    ("60 chunks, most pairs compared with fewest", "pairs_backlog_ratio", 2),
+    ("one chunk compared with a plain lookup, most pairs", "pairs_chunk_over_look_up", 6),
 )
 COLUMNS = {
     "chunk": "one chunk",
-    "over_look_up": "over a plain look-up",
+    "over_look_up": "compared with a plain lookup",
     "backlog": "60 chunks",
     "new_importance": "one chunk with a new importance",
     "memory_with_backlog": "peak memory",
@@ -72,7 +72,7 @@ def measure(data: Path, quick: bool) -> dict:
 
 
 def _measure_one(data: Path, customers: int) -> tuple[dict[str, tuple[float, str]], list[tuple[str, float]]]:
-    """Figures of one warehouse, and the nodes of its builds with their median seconds, slowest first."""
+    """Return the figures of one warehouse, and the nodes of its builds with their median seconds, slowest first."""
     root, numbers = common.fresh("pairs"), count(10**6)
     common.in_child(make_past, root, max(customers * MERCHANTS * 3 // 2, 600_000), customers, MERCHANTS)
     common.warm_up(data)
@@ -81,7 +81,7 @@ def _measure_one(data: Path, customers: int) -> tuple[dict[str, tuple[float, str
         objects = [land_random(root, next(numbers), customers, MERCHANTS) for _ in range(chunks)]
         return common.micro_batch(root, objects)["seconds"]
 
-    batch()  # detects what the past holds, and finds the lightest customers of each merchant
+    batch()  # makes the detections of the history, and counts the lightest customers of each merchant
     build.log.setLevel(logging.INFO)
     build.log.propagate = False
     build.log.addHandler(lines := BufferingHandler(10**6))
@@ -99,7 +99,7 @@ def _measure_one(data: Path, customers: int) -> tuple[dict[str, tuple[float, str
 
 
 def _look_up(root: Path, customers: int, turn: int) -> float:
-    """Seconds of one plain look-up of random pairs in the state."""
+    """Return the seconds of one plain lookup of random pairs in the state."""
     with plain.connect(common.settings_of(root).warehouse, read_only=True) as database:
         database.execute(KEYS, {"customers": customers, "merchants": MERCHANTS, "turn": turn})
         return common.timed(lambda: database.execute(LOOK_UP).fetchall())

@@ -1,4 +1,4 @@
-"""The three patterns in plain DuckDB, which keeps no state: what others would do instead."""
+"""The three patterns in plain DuckDB without state, the obvious alternative to Tallymark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def read_weights(database: duckdb.DuckDBPyConnection, importance: Path) -> None:
 
 
 def one_pass(database: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> list[tuple]:
-    """Detect in all files at once: the least that any solution has to do."""
+    """Detect in all files at once, which is the minimum that any solution has to do."""
     database.execute(f"create table staging as {READ}", {"files": list(map(str, files))})
     return database.execute(DETECT).fetchall()
 

@@ -1,6 +1,6 @@
-"""How does it compare with recomputing everything for every chunk?
+"""How does Tallymark compare with recomputing everything for each chunk?
 
-The same chunks one at a time, in turns, without a scheduler: Tallymark, a design on Spark, and plain DuckDB.
+Tallymark, a design on Spark and plain DuckDB take the same chunks in turns, one at a time, without a scheduler.
 """
 
 import shutil
@@ -12,30 +12,30 @@ from tallymark.warehouse.connection import connect
 from benchmarks import common, plain, spark
 
 ANSWER = (
-    "One of the last chunks takes {rivals_chunk_over_spark} what it takes on Spark, and {rivals_chunk_over_recompute} "
-    "what it takes in plain DuckDB. Neither validates rows, keeps a ledger, evaluates each chunk's boundary, tests its "
-    "result or writes each detection exactly once."
+    "For one of the last chunks, Tallymark takes {rivals_chunk_over_spark} as long as Spark, and "
+    "{rivals_chunk_over_recompute} as long as plain DuckDB. Neither of them validates rows, keeps a ledger, evaluates "
+    "every chunk boundary, tests its results or writes each detection exactly once."
 )
 RIVALS = {
     "tallymark": "Tallymark",
-    "spark": "Spark, everything recomputed (needs Java)",
-    "recompute": "plain DuckDB, everything recomputed",
+    "spark": "Spark, recomputing everything (needs Java)",
+    "recompute": "plain DuckDB, recomputing everything",
 }
 COLUMNS = {
     "rivals_{}_total": "all chunks",
-    "rivals_{}_last_chunks": "one of the last",
-    "rivals_total_over_{}": "Tallymark over it, all chunks",
-    "rivals_chunk_over_{}": "one of the last",
+    "rivals_{}_last_chunks": "one of the last chunks",
+    "rivals_total_over_{}": "Tallymark compared, all chunks",
+    "rivals_chunk_over_{}": "Tallymark compared, one of the last chunks",
 }
 
 
 def table(result: dict) -> str:
     rows = [
-        [what, *(common.shown(result["figures"], column.format(rival)) for column in COLUMNS)]
-        for rival, what in RIVALS.items()
+        [label, *(common.shown(result["figures"], column.format(rival)) for column in COLUMNS)]
+        for rival, label in RIVALS.items()
     ]
     rows[0][-2:] = ["", ""]
-    return common.markdown(["what", *COLUMNS.values()], rows)
+    return common.markdown(["system", *COLUMNS.values()], rows)
 
 
 def measure(data: Path, quick: bool) -> dict:
@@ -45,7 +45,7 @@ def measure(data: Path, quick: bool) -> dict:
     rivals = {"recompute": plain.Recompute(root, root / common.IMPORTANCE)}
     if shutil.which("java"):
         rivals["spark"] = spark.Recompute(root, root / common.IMPORTANCE)
-    common.micro_batch(root, [])  # takes the customer importance
+    common.micro_batch(root, [])  # loads the customer importance
     seconds = {name: [] for name in ("tallymark", *rivals)}
     for chunk in objects:
         seconds["tallymark"].append(common.micro_batch(root, [chunk])["seconds"])
@@ -54,7 +54,7 @@ def measure(data: Path, quick: bool) -> dict:
     with connect(common.settings_of(root), read_only=True) as warehouse:
         ours = warehouse.execute("select pattern_id, action_type, merchant, customer from detections").fetchall()
     if set(ours) != rivals["recompute"].seen:
-        raise RuntimeError("The detections of Tallymark and of plain DuckDB differ, so their times say nothing.")
+        raise RuntimeError("Tallymark and plain DuckDB have different detections, so their times cannot be compared.")
     last = {name: median(values[-max(1, len(objects) // 6) :]) for name, values in seconds.items()}
     figures = {}
     for name, values in seconds.items():

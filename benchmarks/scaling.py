@@ -1,7 +1,7 @@
-"""How far DuckDB goes, and from where Spark is the better engine: docs/scaling.md.
+"""Compares DuckDB and Spark as the state grows, and writes the tables of docs/scaling.md.
 
-The same micro-batches on the same state, first on DuckDB, then on a Spark Connect server of this machine to which all
-rows have been moved.
+The same kinds of micro-batches run on the same state, first on DuckDB, then on a Spark Connect server on this machine,
+after all rows have been moved there.
 """
 
 import json
@@ -31,23 +31,25 @@ COLUMNS = {
     "duckdb_backlog": "60 chunks",
     "spark_chunk": "Spark: one chunk",
     "spark_backlog": "60 chunks",
-    "spark_moved": "moving and full refresh",
+    "spark_moved": "move and full refresh",
 }
 WRITTEN = {
-    "duckdb_file": "warehouse on DuckDB",
-    "spark_tables": "tables on Spark",
-    "spark_written_state": "written to state and raw rows by one chunk",
-    "spark_written_build": "written for the build alone",
-    "spark_statements": "statements of a build",
-    "spark_least": "a statement that does nothing",
+    "duckdb_file": "DuckDB file",
+    "spark_tables": "Spark tables",
+    "spark_written_state": "written per chunk to state and raw rows",
+    "spark_written_build": "written per chunk to the build's schema",
+    "spark_statements": "statements per build",
+    "spark_least": "statement that writes one row",
 }
 BEGIN, END = "<!-- measured: make bench-spark -->", "<!-- end -->"
 
 
 @click.command()
-@click.option("--sizes", default=",".join(map(str, SIZES)), help="Pairs of merchant and customer, with commas.")
+@click.option(
+    "--sizes", default=",".join(map(str, SIZES)), help="Comma-separated numbers of (merchant, customer) pairs."
+)
 def main(sizes: str) -> None:
-    """Measure, and put the tables into docs/scaling.md."""
+    """Measure, and write the tables to docs/scaling.md."""
     figures = {}
     with apache_spark(common.fresh("spark"), memory="6g") as remote:
         for size in map(int, sizes.split(",")):
@@ -70,7 +72,7 @@ def measure_duckdb(root: Path, customers: int) -> dict[str, tuple[float, str]]:
 
 
 def measure_spark(root: Path, customers: int, remote: str) -> dict[str, tuple[float, str]]:
-    """Move the rows of a warehouse to Spark, make state there, and take the same kind of batches."""
+    """Move the rows of a warehouse to Spark, build state there, and run the same kinds of batches."""
     settings = common.settings_of(root)
     InWarehouse(settings).drop_models()
     tables = root / "lake"
@@ -104,13 +106,13 @@ def _batches(root: Path, customers: int, numbers: Iterator[int]) -> dict[str, tu
         objects = [land_random(root, next(numbers), customers, MERCHANTS) for _ in range(chunks)]
         return common.micro_batch(root, objects)["seconds"]
 
-    batch()  # detects what the past holds
+    batch()  # makes the detections of the history
     return {"chunk": (median(batch() for _ in range(TURNS)), "s"), "backlog": (batch(60), "s")}
 
 
 @contextmanager
 def _statements() -> Iterator[list[str]]:
-    """The statements that dbt sends to Spark."""
+    """Collect the statements that dbt sends to Spark."""
     from dbt.adapters.spark.session import Cursor
 
     sent: list[str] = []
@@ -128,7 +130,7 @@ def _statements() -> Iterator[list[str]]:
 
 
 def _least() -> float:
-    """Seconds of the least that a statement which writes has to do."""
+    """Return the seconds of a statement that writes a single row."""
     from pyspark.sql import SparkSession
 
     spark = SparkSession.builder.getOrCreate()
@@ -146,7 +148,7 @@ def _files(folder: Path) -> dict[str, int]:
 
 
 def write_page(figures: dict[int, dict[str, tuple[float, str]]]) -> None:
-    """Put the figures in between the marks of the page."""
+    """Write the figures between the marks of the page."""
     tables = []
     for columns in (COLUMNS, WRITTEN):
         rows = [[f"{size:,}", *(common.shown(found, name) for name in columns)] for size, found in figures.items()]

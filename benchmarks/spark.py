@@ -1,8 +1,8 @@
-"""The patterns on Spark, recomputed from all history for every chunk: a design that Tallymark is compared with.
+"""A design on Spark that recomputes the patterns from all history for each chunk, for comparison with Tallymark.
 
-It appends each chunk to a staging table, recomputes all aggregates, joins them back to every transaction row, ranks
-over the wrong partition, and writes the result for every row and every chunk again, 50 rows to a file. These mistakes
-stay, because they are part of what it costs. The staging table is Parquet instead of Delta.
+For each chunk, it appends the rows to a staging table, recomputes all aggregates, joins them back to every transaction
+row, ranks over the wrong partition, and writes the results for all rows again, 50 rows to a file. These mistakes stay,
+because they are part of its cost. The staging table is Parquet instead of Delta.
 """
 
 import os
@@ -54,7 +54,7 @@ DETECT = """
 
 
 class Recompute:
-    """Needs pyspark and Java."""
+    """Append each chunk to the staging table, and evaluate the patterns over all its rows. Needs pyspark and Java."""
 
     def __init__(self, root: Path, importance: Path):
         from pyspark.sql import SparkSession

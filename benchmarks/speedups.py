@@ -1,8 +1,10 @@
-"""What each speedup saves: the same chunks one by one into two warehouses, for one of them with a speedup off.
+"""Measures how much time each speedup saves.
 
-Counted is processor time, which depends less than time on what else the machine does.
+The same chunks go one by one into two warehouses, with the speedup turned off for one of them. CPU time is measured,
+because it depends less on other load than elapsed time.
 
-``PYTHONPATH=plugins:. .venv/bin/python -m benchmarks.speedups [NAME ...]`` prints it for the README of speedups.
+``PYTHONPATH=plugins:. .venv/bin/python -m benchmarks.speedups [NAME ...]`` prints the figures for the README of the
+speedups.
 """
 
 import shutil
@@ -20,7 +22,7 @@ from tallymark.warehouse import invoke_dbt
 from benchmarks.common import BENCH, find_data, fresh, lay_out, micro_batch, warm_up
 
 CHUNKS = 34
-# They parse the project, and detect what is there from the beginning.
+# The first chunks are not counted: the project is parsed, and the first detections are made.
 UNCOUNTED = 4
 
 

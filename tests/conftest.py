@@ -1,4 +1,4 @@
-"""Fixtures that several tests share; what else they share is in support/."""
+"""Fixtures shared by several tests. Shared helpers are in support/."""
 
 import json
 import multiprocessing
@@ -23,23 +23,23 @@ from tallymark.settings import PROJECT_ROOT
 from tallymark.store.s3 import S3_CONFIG, S3Store
 from tenacity import wait_none
 
-# Where Airflow puts its configuration when a test imports it.
+# Airflow writes its configuration here when a test imports it.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow"))
 
-# For a warning that nobody sees, dbt looks through all modules in each call; with those that tests import, for 0.15 s.
+# In each call, dbt searches all imported modules for the origin of a warning that nobody sees: 0.15 s in tests.
 BehaviorFlagRendered._default_source = staticmethod(lambda: "dbt")
 
-# Two stacks that start at the same time would both find the usual port free.
+# 0 means any free port: two stacks that start at the same time would both find the default port free.
 local_stack.UI_PORT = 0
 
-# What must succeed may take its time: tests do not know how busy the machine is.
+# Long timeouts where success is expected: the machine may be busy.
 local_stack.START_TIMEOUT_SECONDS = 600
 snapshot.PUT_SECONDS = 600
 
 
 @pytest.fixture(scope="session")
 def processes(tmp_path_factory):
-    """Where processes come from that have imported and parsed everything already, as Airflow's tasks do."""
+    """A multiprocessing context whose processes have already imported and parsed everything, like Airflow's tasks."""
     paths = os.pathsep.join(str(PROJECT_ROOT / folder) for folder in ("plugins", "tests"))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tallymark.speedups.preload", "support.crash"])
@@ -54,16 +54,16 @@ def processes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def banksim() -> Path:
-    """The folder with BankSim; not ours to publish, so not everybody has it."""
+    """The folder with the BankSim data set, which is not part of the repository."""
     folder = Path(os.environ.get("TALLYMARK_BANKSIM", PROJECT_ROOT.parent / "shared" / "data"))
     if not (folder / "transactions.csv.gz").is_file():
-        pytest.skip("BankSim is not here; set TALLYMARK_BANKSIM to a folder with its transactions.csv.gz")
+        pytest.skip("BankSim was not found. Set TALLYMARK_BANKSIM to a folder with its transactions.csv.gz")
     return folder
 
 
 @pytest.fixture
 def brief_pauses(monkeypatch) -> None:
-    """boto3 pauses as it would after a first failure, but for hundredths of seconds."""
+    """Make boto3's pauses before a retry last hundredths of a second."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.02)
     for call in (S3Store._download, S3Store._put_unless_there):
         monkeypatch.setattr(call.retry, "wait", wait_none())
@@ -87,7 +87,7 @@ def bucket(moto, brief_pauses) -> Iterator[Bucket]:
 
 @pytest.fixture
 def refusing(tmp_path) -> Refusing:
-    """A folder that refuses what its ``codes`` say."""
+    """A folder store that denies objects as S3 does, according to its ``codes``."""
     bucket = Refusing(tmp_path)
     bucket.codes = {}
     return bucket
@@ -95,7 +95,7 @@ def refusing(tmp_path) -> Refusing:
 
 @pytest.fixture(scope="module")
 def page():
-    """The module of the app."""
+    """The module of the page's app."""
     with pytest.MonkeyPatch.context() as patched:
         from tallymark.page import app, runs
 

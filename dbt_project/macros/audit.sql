@@ -1,7 +1,7 @@
-{#- What audit tests have in common. They recompute from the raw rows in one pass, at every chunk boundary, without
-    the models; the cost grows with the history. -#}
+{#- Macros that the audit tests share. The tests recompute everything from the raw rows, without the models, so their
+    cost grows with the history. -#}
 
-{#- The last chunk that the state holds, and must hold. -#}
+{#- The last chunk in the state, but at least the last released chunk, which the state must include. -#}
 {% macro last_chunk_in_state() %}
     (
         select greatest(coalesce(max(last_chunk_seq), 0), {{ last_released_chunk() }})
@@ -10,7 +10,7 @@
 {%- endmacro %}
 
 
-{#- Rows of two CTEs that are in one of them only. -#}
+{#- Rows that are in only one of two CTEs. -#}
 {% macro differences(kept, recomputed) %}
     select 'only in the warehouse' as problem, * from (select * from {{ kept }} except all select * from {{ recomputed }})
     union all
@@ -18,7 +18,8 @@
 {% endmacro %}
 
 
-{#- The sort keys of a weight as in the macro weight_sort_keys, by an aggregate that a column has. -#}
+{#- The sort keys of the macro weight_sort_keys, with the aggregate from a column instead of the var.
+    Args: the column with the name of the aggregate; a relation with the columns of customer_weights. -#}
 {% macro weight_sort_keys_by(aggregate, weights) %}
     case {{ aggregate }}
         when 'sum' then {{ exact_units(weights ~ '.sum_weight') }}

@@ -1,5 +1,5 @@
-{#- The names of all patterns, sorted. A pattern is a model with a macro `rule_of_<model>` in its file; dbt knows all
-    macros before it parses a model, so that batch_candidates can refer to patterns that it does not name. -#}
+{#- The names of all patterns, sorted. A pattern is a model with a macro `rule_of_<model>` in its file. dbt reads all
+    macros before it parses a model, so batch_candidates can find patterns without naming them. -#}
 {% macro pattern_names() %}
     {%- set names = [] -%}
     {%- for name in context if name.startswith('rule_of_') -%}
@@ -9,14 +9,14 @@
 {% endmacro %}
 
 
-{#- What the yml of a pattern declares under `meta`: id, action, rule, evidence and thresholds. Empty where dbt shows
-    macros no graph: while it parses, and in unit tests. -#}
+{#- The declaration of a pattern, from `meta` in its yml: id, action, rule, evidence and thresholds. Empty while dbt
+    parses and in unit tests, where macros have no graph. -#}
 {% macro pattern(name) %}
     {{- return(graph.nodes['model.' ~ project_name ~ '.' ~ name].config.meta.pattern if graph.nodes else {}) -}}
 {% endmacro %}
 
 
-{#- Candidates of all patterns. Columns of evidence that a pattern lacks are null. -#}
+{#- A query for the candidates of all patterns. Evidence columns of other patterns are null. -#}
 {% macro candidates_of_all_patterns() %}
     {%- set evidence = evidence_types() -%}
     {%- for name in pattern_names() %}
@@ -38,14 +38,16 @@
 {% endmacro %}
 
 
-{#- The columns of the evidence, of one pattern or of all, and their types: those that the yml declares. Empty where
-    `pattern` is. -#}
+{#- The evidence columns of one pattern, or of all, and their types, as declared in the yml. Empty where the macro
+    `pattern` returns nothing. Raises a compiler error for a column without a type. -#}
 {% macro evidence_types(name=none) %}
     {%- set types = {} -%}
     {%- for pattern_name in ([name] if name else pattern_names()) if graph.nodes -%}
         {%- for column in graph.nodes['model.' ~ project_name ~ '.' ~ pattern_name].columns.values() -%}
             {%- if not column.data_type -%}
-                {{ exceptions.raise_compiler_error(pattern_name ~ '.yml gives the column ' ~ column.name ~ ' no data_type') }}
+                {{ exceptions.raise_compiler_error(
+                    pattern_name ~ '.yml has no data_type for the column ' ~ column.name ~ '. Add one.'
+                ) }}
             {%- endif -%}
             {%- do types.update({column.name: column.data_type}) -%}
         {%- endfor -%}
@@ -54,7 +56,8 @@
 {% endmacro %}
 
 
-{#- Whether the evidence in a row of batch_detections satisfies the rule of the row's pattern; null if a column is. -#}
+{#- Whether the evidence in a row of batch_detections satisfies the rule of the row's pattern. May be null if an
+    evidence column is null. -#}
 {% macro satisfies_the_rule() %}
     case pattern_id
         {%- for name in pattern_names() %}
@@ -65,7 +68,7 @@
 {% endmacro %}
 
 
-{#- The thresholds of all patterns, by name: what each declares. Empty where `pattern` is. -#}
+{#- The declarations of all thresholds, by name. Empty where the macro `pattern` returns nothing. -#}
 {% macro thresholds() %}
     {%- set declared = {} -%}
     {%- for name in pattern_names() -%}
@@ -75,7 +78,7 @@
 {% endmacro %}
 
 
-{#- A threshold as SQL: a number as an exact decimal, a word as text. -#}
+{#- The value of a threshold as SQL: a number as an exact decimal, a word as text. -#}
 {% macro threshold(name) %}
     {%- set value = threshold_value(name) -%}
     {%- if modules.re.fullmatch('[0-9.]+', value) -%}
@@ -86,7 +89,7 @@
 {% endmacro %}
 
 
-{#- All thresholds as columns of a query. -#}
+{#- The values of all thresholds, as columns of a query. -#}
 {% macro thresholds_in_force() %}
     {%- set columns = [] -%}
     {%- for name in thresholds() -%}
@@ -96,9 +99,9 @@
 {% endmacro %}
 
 
-{#- The value of a threshold: the var of that name, or the default that its pattern declares. Unit tests set each
-    threshold that they need. Raises a compiler error for a value that the declaration does not allow; a number has at
-    most 12 digits before and 6 after the point. -#}
+{#- The value of a threshold as text: the var of that name, or the default that its pattern declares. A unit test must
+    set each threshold it needs. Raises a compiler error if the declaration does not allow the value. A number has at
+    most 12 digits before the decimal point and 6 after it. -#}
 {% macro threshold_value(name) %}
     {%- if not execute -%}{{ return('0') }}{%- endif -%}
     {%- set declared = thresholds().get(name) -%}
@@ -118,8 +121,8 @@
 {% endmacro %}
 
 
-{#- Raises a compiler error for vars of the command line that are no threshold, which dbt would ignore, and for values
-    that are not allowed. -#}
+{#- Raise a compiler error if a var on the command line is not a threshold, because dbt would ignore it, or if the value
+    of a threshold is not allowed. -#}
 {% macro check_vars() %}
     {%- if execute -%}
     {%- set unknown = (invocation_args_dict.vars or {}) | reject('in', thresholds()) | list -%}
@@ -133,13 +136,14 @@
 {% endmacro %}
 
 
-{#- How much of a required minimum is missing: 1 of all of it, 0 of nothing. For the distance of a candidate. -#}
+{#- The missing fraction of a required minimum: 1 if all of it is missing, 0 if nothing is. Part of a candidate's
+    distance. -#}
 {% macro shortfall(value, minimum) %}
     greatest(0, coalesce(1 - {{ as_double(value) }} / nullif({{ as_double(minimum) }}, 0), 0))
 {%- endmacro %}
 
 
-{#- By how much a value exceeds a required maximum: 1 by as much again, 0 not at all. -#}
+{#- The fraction by which a value exceeds a maximum: 1 if it is twice the maximum, 0 if it does not exceed it. -#}
 {% macro excess(value, maximum) %}
     greatest(0, coalesce({{ as_double(value) }} / nullif({{ as_double(maximum) }}, 0) - 1, 0))
 {%- endmacro %}

@@ -1,8 +1,8 @@
-{#- A relation with all of its rows, where `--empty` would take them away: what was released counts under every flag. -#}
+{#- A relation with all of its rows, even with `--empty`: releases must count regardless of dbt's flags. -#}
 {% macro all_rows_of(relation) %}{{ relation.render() }}{% endmacro %}
 
 
-{#- The last chunk that an export released; 0: none. -#}
+{#- The last chunk that an export released, or 0. -#}
 {% macro last_released_chunk() %}
     {{- return(adapter.dispatch('last_released_chunk', 'tallymark')()) -}}
 {% endmacro %}
@@ -11,12 +11,12 @@
     (select coalesce(max(chunk_seq), 0) from {{ all_rows_of(source('output', 'releases')) }})
 {%- endmacro %}
 
-{#- As a number, which Spark can compare with the statistics of files, so that it reads those of the batch only. -#}
+{#- A literal, so that Spark can compare it with the statistics of each file and read only the files of the batch. -#}
 {% macro spark__last_released_chunk() %}{{ env_var('LAKE_RELEASED', '0') }}{% endmacro %}
 
 
-{#- For a post-hook: gives a table of released facts the columns that a model has and it lacks, so that the export finds
-    a place for all that the model says. -#}
+{#- Add the columns of a model that a table of released rows lacks, so that the export can insert them. For a
+    post-hook. -#}
 {% macro keep_columns(model, released) %}
     {% if execute %}
         {% set table = api.Relation.create(released.database, released.schema, released.identifier, type='table') %}

@@ -1,9 +1,9 @@
-{#- The tables that the load and the export write, brought to what this version of the project knows. The project owns
-    them, so that it also runs on an empty warehouse; the Python steps only insert into them.
+{#- Migrate the tables that `load` and `export` write to the current schema version. The dbt project creates these
+    tables, so it also runs on an empty warehouse; the Python code only changes their rows.
 
-    A step is a macro `schema_step_<number>` in macros/schema/step_<number>.sql that returns a list of statements. It
-    runs once in a warehouse, in one transaction with its number in raw.schema_versions. A step that was released is
-    never changed: what is to be different is the next step. -#}
+    Each migration step is a macro `schema_step_<number>` in macros/schema/step_<number>.sql that returns a list of
+    statements. It runs once per warehouse, in the transaction that records its number in raw.schema_versions. Never
+    change a released step: add the next one. Raises a compiler error if the warehouse has a newer version. -#}
 {% macro update_schema() %}
     {% if execute %}
     {% set version = schema_version() %}
@@ -34,7 +34,7 @@
 {% endmacro %}
 
 
-{#- The last step that the warehouse took; 0: none. -#}
+{#- The schema version of the warehouse: the last step that ran, or 0. -#}
 {% macro schema_version() %}
     {% set known = run_query(
         "select 1 from information_schema.tables where table_schema = 'raw' and table_name = 'schema_versions'"
@@ -43,8 +43,9 @@
 {% endmacro %}
 
 
-{#- Before any command: the tables are there, and so are the rows; and after any run of models, the last build that passed
-    its sanity tests proves nothing. On Spark, the rows of the batch are handed over before: macros/lake. -#}
+{#- Prepare the engine at the start of each dbt command. On DuckDB: migrate the schema, check that the raw rows are in
+    the warehouse, and, if models will run, delete the record of the last passed build, which then proves nothing. On
+    Spark: check that it computes exactly. -#}
 {% macro prepare_warehouse() %}
     {{- return(adapter.dispatch('prepare_warehouse', 'tallymark')()) -}}
 {% endmacro %}
@@ -59,7 +60,7 @@
     {% if lake and not env_var('LAKE_BUILD', '') %}
         {{ exceptions.raise_compiler_error(
             'The raw rows of this warehouse are on Spark, in the schema ' ~ lake[0][0]
-            ~ ': set TALLYMARK_ENGINE to the engine that it had before. Nothing was changed.'
+            ~ '. Set TALLYMARK_ENGINE to the engine that holds them. Nothing was changed.'
         ) }}
     {% endif %}
     {% if execute and flags.WHICH in ('build', 'run') %}

@@ -1,4 +1,4 @@
-{#- What merchants' customers did: a query with the columns of stg_activity.
+{#- A query that aggregates transactions per chunk, merchant and customer, with the columns of stg_activity.
     Args: a relation with the columns of stg_transactions. -#}
 {% macro activity_of(transactions) %}
     select
@@ -14,7 +14,7 @@
 {% endmacro %}
 
 
-{#- State of merchants' customers, counted from what they did: a query with the columns of merchant_customers.
+{#- A query that aggregates activity per merchant and customer, with the columns of merchant_customers.
     Args: a relation with the columns of stg_activity; a condition on its rows. -#}
 {% macro merchant_customers_of(activity, condition='true') %}
     select
@@ -32,8 +32,8 @@
 {% endmacro %}
 
 
-{#- The table merchant_customers as this run found it, where the model itself would be a cycle; counted from the raw rows
-    when there is none yet, or when it is about to be made anew. -#}
+{#- The rows of merchant_customers before this run. A ref() to the model would be a cycle. On the first run and for a
+    full refresh, a query over the raw rows of the released chunks. -#}
 {% macro merchant_customers_before_the_batch() %}
     {%- set state = state_table('merchant_customers') -%}
     {%- if load_cached_relation(state) and not flags.FULL_REFRESH -%}
@@ -44,8 +44,7 @@
 {% endmacro %}
 
 
-{#- The table lightest_customers as this run found it; without rows when there is none yet, or when it is about to be
-    made anew. -#}
+{#- The rows of lightest_customers before this run; no rows on the first run and for a full refresh. -#}
 {% macro lightest_customers_before_the_batch() %}
     {%- set state = state_table('lightest_customers') -%}
     {%- if load_cached_relation(state) and not flags.FULL_REFRESH -%}
@@ -67,18 +66,18 @@
 {% endmacro %}
 
 
-{#- A table of a model that a reference to the model would make a cycle with. -#}
+{#- The table of a model, for places where a ref() to the model would be a cycle. -#}
 {% macro state_table(name) %}
     {{- return(table_in(target.schema, name)) -}}
 {% endmacro %}
 
 
-{#- A table by its names, in the database of the target, if it has one. -#}
+{#- A table by schema and name, in the database or catalog of the target, if there is one. -#}
 {% macro table_in(schema, name) %}
     {{- return(api.Relation.create(database=target.database or target.catalog or none, schema=schema, identifier=name)) -}}
 {% endmacro %}
 
 
-{#- So many of the lightest customers of a merchant are kept at least, so that a set of a small merchant seldom has to be
-    made anew. -#}
+{#- The minimum number of lightest customers to keep per merchant, so that the sets of small merchants are rarely
+    recounted. -#}
 {% macro keep_at_least() %}1000{% endmacro %}

@@ -1,5 +1,5 @@
-{#- The weight of a row of customer_weights by the var upgrade_weight_aggregate, for people to read: an average as
-    exact_average has it, anything else exact. -#}
+{#- The weight in a row of customer_weights, aggregated by the var upgrade_weight_aggregate. For display: an average is
+    truncated to 18 decimals; the other aggregates are exact. -#}
 {% macro weight() %}
     {%- if threshold_value('upgrade_weight_aggregate') == 'avg' -%}
         {{ exact_average('sum_weight', 'importance_rows') }}
@@ -9,8 +9,9 @@
 {% endmacro %}
 
 
-{#- The same weight as a list of sort keys that order exactly, in whole units of 10^-18. An average is compared as a whole number of
-    units of 10^-18 and what remains: two fractions with denominators below 10^9 differ by more than 10^-18. -#}
+{#- The same weight as two sort keys that order exactly: weight_key, a whole number of units of 10^-18, and
+    weight_key_remainder, which for an average is the remaining fraction of a unit, times 10^18 and truncated. That is
+    exact enough: two different fractions with denominators below 10^9 differ by more than 10^-18. -#}
 {% macro weight_sort_keys() %}
     {%- if threshold_value('upgrade_weight_aggregate') == 'avg' -%}
         {%- set units = exact_units('sum_weight') -%}

@@ -1,6 +1,7 @@
-{#- Tables that one statement replaces or adds to. dbt-duckdb's own materializations build aside, rename twice and drop,
-    or look up columns, which takes longer than most queries of a micro-batch. Without this folder, which is what
-    TALLYMARK_SPEEDUPS=false does, dbt-duckdb's are used: plugins/tallymark/speedups/README.md. -#}
+{#- Materializations that replace a table, or add to it, with as few statements as possible. Those of dbt-duckdb build a
+    second table, rename twice and drop, or look up columns, which takes longer than most queries of a micro-batch.
+    TALLYMARK_SPEEDUPS=false leaves this folder out, so that dbt-duckdb's are used
+    (plugins/tallymark/speedups/README.md). -#}
 {% materialization table, adapter='duckdb' %}
     {{- return(replace_table()) -}}
 {% endmaterialization %}
@@ -20,8 +21,8 @@
 {% endmacro %}
 
 
-{#- Strategies are append; replace_all; and delete+insert, which needs a unique_key: rows with known keys replace those
-    that are there. Columns go by name. A model whose columns change needs a full refresh. -#}
+{#- Supports the strategies append, replace_all, and delete+insert, which needs a unique_key and replaces existing rows
+    with the same key. Columns are matched by name. A model whose columns change needs a full refresh. -#}
 {% materialization incremental, adapter='duckdb' %}
     {%- if not is_incremental() or config.get('incremental_strategy') == 'replace_all' -%}
         {{- return(replace_table()) -}}

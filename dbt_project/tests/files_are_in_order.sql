@@ -3,7 +3,7 @@ with last_release as (
     from {{ source('output', 'releases') }}
 ),
 
--- Each export decides on its files after it has written its release down.
+-- An export plans its files after it records its release.
 new_files as (
     select files.*
     from {{ source('output', 'files') }} as files

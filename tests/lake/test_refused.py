@@ -117,7 +117,7 @@ def test_audit_finds_changed_row(data, out, settings, schema):
 def test_restored_state_is_rejected(data, out, settings, schema, mark):
     spark.sql(f"update {schema}.merchants set last_chunk_seq = {mark}")
     with pytest.raises(
-        LakeError, match=rf"merchants ends with chunk {mark}; by the ledger it must end between 3 and 4"
+        LakeError, match=rf"merchants ends with chunk {mark}; according to the ledger, it must end between 3 and 4"
     ):
         replay(data, out, vars=THRESHOLDS)
     build_models(settings, full_refresh=True)

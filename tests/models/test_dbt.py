@@ -1,4 +1,4 @@
-"""The dbt project as a person runs it, and what its sanity tests find."""
+"""The dbt project run by hand, and the faults that its sanity tests find."""
 
 import json
 import os
@@ -32,7 +32,7 @@ THRESHOLDS = {
 
 
 def dbt(warehouse: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """A dbt command in the project's folder, with its scratch files beside the warehouse."""
+    """Run a dbt command in the project's folder, with its scratch files next to the warehouse."""
     scratch = warehouse.parent / "by hand"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
     return subprocess.run(
@@ -60,7 +60,7 @@ STATE = (
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """Six chunks in which all three patterns fire under THRESHOLDS."""
+    """Six chunks in which all three patterns detect something with THRESHOLDS."""
     chance = random.Random(7)
     customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
     for number in range(1, 7):
@@ -83,7 +83,7 @@ def bucket(data, settings) -> FolderStore:
 
 
 def test_by_hand_with_unit_tests_on_an_empty_warehouse(tmp_path):
-    """Unit tests with `input: this` need the tables to be there, hence the empty run before."""
+    """Unit tests with `input: this` need existing tables, hence the empty run first."""
     warehouse = tmp_path / "warehouse.duckdb"
     empty = dbt(warehouse, "run", "--empty")
     assert empty.returncode == 0, empty.stdout
@@ -94,14 +94,14 @@ def test_by_hand_with_unit_tests_on_an_empty_warehouse(tmp_path):
 
 
 @pytest.mark.system
-def test_by_hand_where_no_warehouse_is_yet(tmp_path):
+def test_by_hand_without_a_warehouse(tmp_path):
     done = dbt(tmp_path / "warehouse.duckdb", "build", "--exclude-resource-type", "unit_test")
     assert done.returncode == 0, done.stdout
     assert table(tmp_path / "warehouse.duckdb", "select * from detections") == []
 
 
 def test_by_hand_on_the_pipelines_warehouse(data, settings):
-    """Neither a run by hand nor a full refresh changes state or detections, and the pipeline goes on."""
+    """Neither a run by hand nor a full refresh changes state or detections, and the pipeline continues afterwards."""
     out = settings.warehouse.parent
     replay(data, out, batch=2, vars=THRESHOLDS)
     before = detected(out)
@@ -122,8 +122,8 @@ def test_by_hand_on_the_pipelines_warehouse(data, settings):
 
 
 @pytest.mark.parametrize("interrupted_after", in_gate([1, 3], 3))
-def test_a_full_refresh_in_mid_stream(data, settings, tmp_path, bucket, interrupted_after):
-    """State made anew, and thrown away, before the rest of the stream: the same as undisturbed."""
+def test_full_refresh_in_mid_stream(data, settings, tmp_path, bucket, interrupted_after):
+    """Rebuilding state twice in the middle of the stream does not change the detections."""
     replay(data, tmp_path / "undisturbed", batch=1, vars=THRESHOLDS)
     load_chunks(settings, bucket, max_chunks=interrupted_after)
     build_models(settings)
@@ -145,53 +145,53 @@ def test_a_full_refresh_in_mid_stream(data, settings, tmp_path, bucket, interrup
         ("upgrade_weight_aggregate", "median", "it must be one of sum, avg, min, max"),
     ],
 )
-def test_a_var_that_makes_no_sense_is_named(data, settings, bucket, name, value, says):
+def test_invalid_var_is_rejected(data, settings, bucket, name, value, says):
     wrong = settings.model_copy(update={"vars": {name: value}})
     load_chunks(settings, bucket)
     with pytest.raises(RuntimeError, match=says):
         build_models(wrong)
 
 
-# A fault in the data, planted after the load, and how it is repaired; with the test that must find it.
+# Faults planted in the data after the load: the test that must find the fault, SQL that plants it, SQL that repairs it.
 PLANTED = {
-    "a row of another chunk": (
+    "row of another chunk": (
         "rows_in_file_are_accepted_or_rejected",
         "update raw.transactions set chunk_seq = -4 where chunk_seq = 4 and line_number = 5",
         "update raw.transactions set chunk_seq = 4 where chunk_seq = -4",
     ),
-    "a chunk twice": (
+    "duplicate chunk": (
         "rows_in_file_are_accepted_or_rejected",
         "insert into raw.chunks select * replace ('planted' as chunk_key) from raw.chunks where chunk_seq = 4",
         "delete from raw.chunks where chunk_key = 'planted'",
     ),
-    "a merchant of no chunk": (
+    "merchant without a chunk": (
         "state_adds_up",
         "insert into merchants select * replace ('planted' as merchant) from merchants where merchant = 'M1'",
         "delete from merchants where merchant = 'planted'",
     ),
-    "a customer lost from the distribution": (
+    "customer missing from the histogram": (
         "state_adds_up",
         "update customers_by_transactions set customers = customers - 1 where merchant = 'M1' and customers > 0",
         "update customers_by_transactions set customers = customers + 1 where merchant = 'M1' and customers > 0",
     ),
-    "a row too many in a file": (
+    "one row too many in a file": (
         "files_are_in_order",
         "update output.files set row_count = row_count + 1 where file_number = 1",
         "update output.files set row_count = row_count - 1 where file_number = 1",
     ),
 }
 
-# A fault in a model: the test that must find it, file, what it says, what it says wrongly.
+# Faults in a model: the test that must find the fault, the file, correct text, faulty text.
 BROKEN = {
-    "customers twice": ("state_adds_up", "state/merchant_customers.sql", "upsert_strategy()", "'append'"),
-    "merchants twice": ("state_adds_up", "state/merchants.sql", "upsert_strategy()", "'append'"),
-    "detections twice": (
+    "duplicate customers": ("state_adds_up", "state/merchant_customers.sql", "upsert_strategy()", "'append'"),
+    "duplicate merchants": ("state_adds_up", "state/merchants.sql", "upsert_strategy()", "'append'"),
+    "duplicate detections": (
         "detections_are_made_once",
         "detections/batch_detections.sql",
         "occurrence = 1",
         "occurrence < 9",
     ),
-    "whoever is near": (
+    "candidates as detections": (
         "detections_satisfy_their_rule",
         "detections/batch_detections.sql",
         "where is_met",
@@ -206,14 +206,14 @@ def undisturbed(data, tmp_path) -> list:
     return detected(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("planted", in_gate(PLANTED, "a customer lost from the distribution"))
-def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed, planted):
+@pytest.mark.parametrize("planted", in_gate(PLANTED, "customer missing from the histogram"))
+def test_fault_in_the_data_blocks_the_export(settings, bucket, undisturbed, planted):
     test, fault, repair = PLANTED[planted]
-    one_batch_goes_out(settings, bucket)
+    export_one_batch(settings, bucket)
     load_chunks(settings, bucket)
     with connect(settings) as warehouse:
         warehouse.execute(fault)
-    nothing_goes_out(settings, bucket, test)
+    assert_build_and_export_fail(settings, bucket, test)
     with connect(settings) as warehouse:
         warehouse.execute(repair)
     build_models(settings, full_refresh=True)
@@ -221,10 +221,10 @@ def test_a_fault_in_the_data_holds_the_export_back(settings, bucket, undisturbed
     assert detected(settings.warehouse.parent) == undisturbed
 
 
-@pytest.mark.parametrize("broken", in_gate(BROKEN, "whoever is near"))
-def test_a_fault_in_a_model_holds_the_export_back(settings, bucket, undisturbed, broken, tmp_path, monkeypatch):
+@pytest.mark.parametrize("broken", in_gate(BROKEN, "candidates as detections"))
+def test_fault_in_a_model_blocks_the_export(settings, bucket, undisturbed, broken, tmp_path, monkeypatch):
     test, path, right, wrong = BROKEN[broken]
-    one_batch_goes_out(settings, bucket)
+    export_one_batch(settings, bucket)
     load_chunks(settings, bucket)
     with monkeypatch.context() as patched:
         model = project_copy(tmp_path) / "models" / path
@@ -232,7 +232,7 @@ def test_a_fault_in_a_model_holds_the_export_back(settings, bucket, undisturbed,
         model.write_text(model.read_text().replace(right, wrong))
         patched.setattr(invoke_dbt, "DBT_PROJECT", tmp_path / "project")
         invoke_dbt._parsed.clear()
-        nothing_goes_out(settings, bucket, test)
+        assert_build_and_export_fail(settings, bucket, test)
     invoke_dbt._parsed.clear()
     build_models(settings, full_refresh=True)
     export_detections(settings, bucket)
@@ -243,14 +243,14 @@ def project_copy(folder: Path) -> Path:
     return shutil.copytree(DBT_PROJECT, folder / "project", ignore=shutil.ignore_patterns("target", "logs"))
 
 
-def one_batch_goes_out(settings: Settings, bucket: FolderStore) -> None:
+def export_one_batch(settings: Settings, bucket: FolderStore) -> None:
     load_chunks(settings, bucket, max_chunks=3)
     build_models(settings)
     assert export_detections(settings, bucket)["detections"] > 0
 
 
-def nothing_goes_out(settings: Settings, bucket: FolderStore, test: str) -> None:
-    """The build fails, naming the test and rows that it found, and the files stay as they were."""
+def assert_build_and_export_fail(settings: Settings, bucket: FolderStore, test: str) -> None:
+    """Assert that the build fails, naming the test and failing rows, and that the files do not change."""
     before = exported(settings.warehouse.parent)
     with pytest.raises(BuildError, match=rf"test {test}\b.*\n +{{'"):
         build_models(settings)
@@ -259,8 +259,8 @@ def nothing_goes_out(settings: Settings, bucket: FolderStore, test: str) -> None
     assert exported(settings.warehouse.parent) == before
 
 
-def test_a_build_makes_each_table_and_runs_each_sanity_test(settings, bucket):
-    """What is ephemeral is compiled with each reader, in the first build of a process and in the next one."""
+def test_build_runs_all_models_and_sanity_tests(settings, bucket):
+    """Ephemeral models are compiled with each reader, in the first build of a process and in the next one."""
     nodes = invoke_dbt.parse(settings).nodes.values()
     tables = [node for node in nodes if node.resource_type == "model" and not node.is_ephemeral_model]
     sanity_tests = [node for node in nodes if node.resource_type == "test" and "audit" not in node.tags]
@@ -273,13 +273,13 @@ def test_a_build_makes_each_table_and_runs_each_sanity_test(settings, bucket):
 
 
 HISTORY_ROWS = 1_000_000
-# DuckDB skips whole groups of 122,880 rows; the rows of a batch lie in one or two of them.
+# DuckDB skips whole row groups of 122,880 rows; the rows of a batch are in one or two of them.
 ROWS_OF_A_BATCH = 2 * 122_880
 
 
-def test_a_build_reads_no_history(settings, bucket):
-    """A model or sanity test that reads all raw rows would cost more with each chunk."""
-    one_batch_goes_out(settings, bucket)
+def test_build_does_not_read_history(settings, bucket):
+    """A model or sanity test that reads all raw rows would become slower with each chunk."""
+    export_one_batch(settings, bucket)
     with connect(settings) as warehouse:
         warehouse.execute(
             "insert into raw.transactions by name select * exclude (number) replace (1 as chunk_seq) "
@@ -312,8 +312,8 @@ def raw_rows_read(warehouse: duckdb.DuckDBPyConnection, statement: str) -> int:
     return scanned(json.loads(plan)["operator"])
 
 
-def test_a_project_parsed_before_the_first_build_reads_the_state_of_later_ones(tmp_path):
-    """A worker process parses once, perhaps for an empty warehouse; the next warehouse may have the same name."""
+def test_project_parsed_once_reads_later_state(tmp_path):
+    """A worker process parses once, perhaps for an empty warehouse, and another warehouse may have the same path."""
     write_importance(tmp_path, [(f"C{i}", "M", str(i)) for i in range(9)])
     rows = [Row(f"C{i}", "M", "U", "50") for i in range(9) for _ in range(i + 5)]
     write_chunk(tmp_path, "chunk_1", rows)
@@ -321,7 +321,7 @@ def test_a_project_parsed_before_the_first_build_reads_the_state_of_later_ones(t
     replay(tmp_path, out, vars=THRESHOLDS)
     known = detected(out)
     assert known
-    # The set of the merchant is known, so its weights need not be read again.
+    # The merchant's set exists, so its weights must not be read again.
     with connect(Settings(warehouse=out / "warehouse.duckdb")) as warehouse:
         warehouse.execute("update customer_weights set sum_weight = 100")
     write_chunk(tmp_path, "chunk_2", rows)

@@ -1,4 +1,4 @@
-"""The pipeline against the oracle: random streams, thresholds, layouts and splits into micro-batches."""
+"""Compares the pipeline with the oracle: random streams, thresholds, layouts and splits into micro-batches."""
 
 import random
 import shutil
@@ -28,9 +28,9 @@ from tallymark.warehouse.connection import connect
 
 @pytest.fixture(scope="module")
 def tight_project(tmp_path_factory) -> tuple[Path, dict]:
-    """The dbt project, keeping no more of the lightest customers than it must, and what was parsed of it.
+    """A copy of the dbt project that keeps as few of the lightest customers as possible, and its cache of parsed files.
 
-    Sets are outgrown all the time.
+    With it, sets are outgrown and recounted all the time.
     """
     folder = tmp_path_factory.mktemp("tight") / "project"
     shutil.copytree(DBT_PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs"))
@@ -46,13 +46,13 @@ def tight_sets(tight_project, monkeypatch) -> None:
     monkeypatch.setattr(invoke_dbt, "_parsed", parsed)
 
 
-# Streams without any detection say little: these are left out.
+# Without the seeds whose streams have no detections.
 SEEDS = [seed for seed in range(20) if seed not in (0, 3, 6)]
 
 
 @pytest.mark.parametrize("seed", in_gate(SEEDS, *SEEDS[:3]))
 def test_random_streams(tmp_path, seed, tight_sets):
-    """Micro-batches of random sizes; the last chunks of the stream turn up late, under the lowest numbers."""
+    """Micro-batches of random sizes. The last chunk of the stream may arrive late, under the lowest number."""
     chance = random.Random(seed)
     chunks, importance, thresholds = random_stream(chance)
     data, out = tmp_path / "data", tmp_path / "out"
@@ -73,7 +73,7 @@ def test_random_streams(tmp_path, seed, tight_sets):
 
 @pytest.mark.parametrize(("seed", "chunks"), in_gate([(3, 2), (0, 3), (0, 6), (1, 6), (2, 6)], (3, 2)))
 def test_lightest_customers_while_everything_changes(tmp_path, seed, chunks, tight_sets):
-    """Customers join all the time; the importance and then the aggregate and the percent change in mid-stream."""
+    """Customers join all the time. The importance, the aggregate and the bottom percent change in mid-stream."""
     chance = random.Random(f"lightest {seed}")
     parts = [("sum", 10), ("sum", 10), ("max", 10), ("max", 25)]
     for number in range(1, 4 * chunks + 1):
@@ -124,7 +124,7 @@ def test_every_weight_aggregate(tmp_path, aggregate):
 
 
 def test_averages_are_compared_as_fractions(tmp_path):
-    """Averages of 1/3 and of 0.333333333333333333 differ only behind the 18th decimal."""
+    """The averages 1/3 and 0.333333333333333333 differ only after the 18th decimal."""
     rows = [Row(customer, "M", "U", "50") for customer in ("A", "B")]
     importance = [("A", "M", "1"), ("A", "M", "0"), ("A", "M", "0"), ("B", "M", "0.333333333333333333")]
     thresholds = {
@@ -138,8 +138,8 @@ def test_averages_are_compared_as_fractions(tmp_path):
     assert [detection.customer for detection in detected(tmp_path / "out")] == ["B"]
 
 
-def test_a_merchant_crosses_fifty_thousand(tmp_path):
-    """With the thresholds as they are: exactly 50,000 transactions are not enough, one more is."""
+def test_merchant_exceeds_fifty_thousand_transactions(tmp_path):
+    """With the default thresholds, exactly 50,000 transactions are not enough, and one more is."""
     customers = [Row(f"C{i}", "M", "U", "50") for i in range(200)]
     frequent = Row("C0", "M", "U", "50")
     first = customers + [frequent] * (50_000 - 200)
@@ -154,8 +154,8 @@ def test_a_merchant_crosses_fifty_thousand(tmp_path):
     assert [(d.chunk_seq, d.pattern_id, d.customer) for d in found] == [(3, "PatId1", "C0"), (3, "PatId1", "C1")]
 
 
-def test_a_tenth_of_banksim(tmp_path, banksim):
-    """Every tenth customer, with thresholds that are as many times lower."""
+def test_tenth_of_banksim(tmp_path, banksim):
+    """Every tenth customer, with lower thresholds."""
     rows, importance = read_banksim(banksim)
     rows = [row for row in rows if row.customer.endswith("0")]
     importance = [row for row in importance if row[0].endswith("0")]

@@ -1,4 +1,4 @@
-"""What a pattern declares, and that a new one takes three files and no other change."""
+"""Tests how patterns are declared, and that adding one takes three files and no other change."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tallymark.patterns import PROJECT_ROOT, explain_evidence
 GUIDE = PROJECT_ROOT / "docs/adding-a-pattern.md"
 COPIED = ("dbt_project", "plugins", "docs", "airflow.env")
 
-# Run inside the copy of the project: continues a warehouse and prints all that a person sees of the patterns.
+# Runs in a copy of the project: continues a warehouse, and prints everything that a person sees of the patterns.
 LOOK = """
 import json, logging, sys
 from pathlib import Path
@@ -75,13 +75,13 @@ CHILD = {"customer_transactions": 1234, "child_min_transactions": Decimal("80.00
         ("0.29", "1000000", "Rs 0.29 on average (below Rs 1,000,000 required)"),
     ],
 )
-def test_evidence_claims_no_more_than_there_is(average, threshold, words):
+def test_evidence_is_truncated_not_rounded(average, threshold, words):
     detection = row("PatId2", **CHILD, average_amount=Decimal(average), child_max_average_amount=Decimal(threshold))
     assert explain_evidence(detection) == f"1,234 transactions (at least 80 required) of {words}"
 
 
-def test_evidence_that_is_not_there():
-    """As in a warehouse that was rebuilt from manifests of other patterns."""
+def test_missing_evidence():
+    """Occurs in a warehouse that was rebuilt from manifests of other patterns."""
     assert explain_evidence(row("PatId2", **CHILD, average_amount=None)) == "The evidence was not stored."
     assert explain_evidence(row("PatId9")) == "No pattern with this id is installed."
 
@@ -89,7 +89,7 @@ def test_evidence_that_is_not_there():
 @pytest.mark.parametrize(
     ("same", "says"), [("PatId2", "Two patterns have the same id: PatId2"), ("threshold", "child_min_transactions")]
 )
-def test_patterns_that_share_a_name_are_rejected(tmp_path, monkeypatch, same, says):
+def test_duplicate_names_are_rejected(tmp_path, monkeypatch, same, says):
     folder = tmp_path / "patterns/copied"
     shutil.copytree(patterns.DBT_PROJECT / "patterns", tmp_path / "patterns")
     folder.mkdir()
@@ -107,8 +107,8 @@ def files_in_guide() -> dict[str, str]:
     return dict(zip(paths, blocks, strict=True))
 
 
-def test_a_pattern_is_added_by_adding_files(tmp_path):
-    """Chunks 1 and 2 come before the pattern, chunk 3 after it: what was released stays as it was."""
+def test_pattern_is_added_by_adding_files(tmp_path):
+    """Chunks 1 and 2 are released before the pattern is added, and stay unchanged. Chunk 3 comes after it."""
     out, project = tmp_path / "out", tmp_path / "project"
     usual = [Row(name, "M", "F", "10") for name in ("A", "B", "C") for _ in range(100)]
     surge = [Row("A", "M", "F", "90")] * 10 + [Row("B", "M", "F", "200")] * 9 + [Row("C", "M", "F", "1")] * 80

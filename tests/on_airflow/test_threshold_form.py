@@ -12,8 +12,8 @@ def test_form_has_every_threshold():
     child = params["child_min_transactions"]
     assert child.value == 60
     assert child.description == (
-        "The customer must have at least this many transactions. Current value: 60. Allowed: a number from 0 to "
-        "999999999999 with at most 6 decimals."
+        "The customer must have at least this many transactions at the merchant. Current value: 60. Allowed: a number "
+        "from 0 to 999999999999 with at most 6 decimals."
     )
     assert params["upgrade_top_percent"].value == 0.5
     assert params["upgrade_top_percent"].schema["maximum"] == 100

@@ -1,4 +1,4 @@
-"""A bucket behind a proxy that gives it the manners of other servers."""
+"""A bucket behind a proxy that can imitate other S3 servers."""
 
 import itertools
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ names = (f"bucket{number}" for number in itertools.count())
 
 @dataclass
 class Bucket:
-    """A bucket of a faithful server, and the proxy through which the store sees it."""
+    """A bucket on a server that follows the S3 protocol, and the proxy through which the store sees it."""
 
     direct: S3Store
     store: S3Store

@@ -1,4 +1,4 @@
-"""A replay that kills its own process with SIGKILL at a named point, as the power would."""
+"""A replay that kills its own process with SIGKILL at a named point, like a power failure."""
 
 import itertools
 import os
@@ -22,30 +22,30 @@ from tallymark.warehouse import schema
 from tallymark.warehouse.ledger_index import LedgerIndex
 
 BETWEEN_NODES = "between two dbt nodes"
-# Point -> the function around which it lies, and whether the process dies before or after it.
+# Name of the point: the function, as object and attribute, and whether the process dies before or after its call.
 POINTS: dict[str, tuple[object, str, str]] = {
     "object fetched": (FolderStore, "get", "after"),
-    "rows written, ledger not": (ledger, "record", "before"),
-    "ledger written, not committed": (ledger, "record", "after"),
-    "chunk committed, ledger index not": (ledger, "update_index", "before"),
+    "rows written, ledger row not": (ledger, "record", "before"),
+    "ledger row written, not committed": (ledger, "record", "after"),
+    "chunk committed, ledger index not updated": (ledger, "update_index", "before"),
     "loaded, not built": (replay, "build_models", "before"),
     "built, no files planned": (replay, "export_detections", "before"),
     "files planned, none put": (export, "put_planned", "before"),
-    "file put, not noted": (FolderStore, "put_new", "after"),
-    "some files noted, not others": (FolderStore, "put_new", "before"),
-    "all files noted": (LedgerIndex, "finish", "before"),
+    "file put, not recorded": (FolderStore, "put_new", "after"),
+    "some files recorded, not others": (FolderStore, "put_new", "before"),
+    "all files recorded": (LedgerIndex, "finish", "before"),
     BETWEEN_NODES: (runnable, "NodeFinished", "before"),
 }
-# With rows and state on Spark. The second call of run_sql is that of the rows that are handed back.
+# Additional points with rows and state on Spark. The second call of run_sql is the one that takes the results back.
 ON_SPARK: dict[str, tuple[object, str, str]] = {
     "rows staged, not on Spark": (Staging, "put", "after"),
     "rows on Spark, not in the ledger": (OnSpark, "_operate", "after"),
     "handed over, not built": (OnSpark, "_hand_over", "after"),
     "built, not handed back": (OnSpark, "_hand_back", "before"),
     "handed back, not committed": (on_spark, "run_sql", "after"),
-    "handed back, no detections made": (OnSpark, "_hand_back", "after"),
+    "handed back, no detections yet": (OnSpark, "_hand_back", "after"),
 }
-# Calls while a warehouse is made: where the function is, its name, and which call of it.
+# Calls while a warehouse is created: the function, as object and attribute, and which call of it.
 MAKING = [
     (duckdb, "connect", 1),
     (duckdb, "connect", 2),
@@ -57,11 +57,11 @@ MAKING = [
 
 
 def killed_at(hit: int, function: Callable, when: str) -> Callable:
-    """The function, which dies before or after its ``hit``-th call."""
+    """Wrap a function so that the process dies before or after its ``hit``-th call."""
     calls = itertools.count(1)
 
     def dying(*arguments, **named):
-        # Several threads call at once; each has a number of its own.
+        # Several threads may call at the same time, so each call takes its own number.
         call = next(calls)
         if when == "before" and call == hit:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -74,7 +74,7 @@ def killed_at(hit: int, function: Callable, when: str) -> Callable:
 
 
 def run(data: Path, out: Path, vars: dict, point: str | None, hit: int, environment: dict[str, str]) -> None:
-    """Replay what is left, two chunks at a time, and die at the ``hit``-th time that a point is reached."""
+    """Replay the remaining chunks, two at a time, and die when a point is reached for the ``hit``-th time."""
     os.environ.update(environment)
     if point:
         place, name, when = (POINTS | ON_SPARK)[point]
@@ -83,7 +83,7 @@ def run(data: Path, out: Path, vars: dict, point: str | None, hit: int, environm
 
 
 def make_warehouse(path: Path, number: int, when: str) -> None:
-    """Open a warehouse that is not there, and die before or after the call with this number in ``MAKING``."""
+    """Create a warehouse by opening it, and die before or after the call with this index in ``MAKING``."""
     place, name, hit = MAKING[number]
     setattr(place, name, killed_at(hit, getattr(place, name), when))
     with warehouse.connect(Settings(warehouse=path)):

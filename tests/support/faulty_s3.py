@@ -1,4 +1,4 @@
-"""A proxy between the pipeline and an S3 server that does harm to some of the answers."""
+"""A proxy between the pipeline and an S3 server that spoils some of the responses."""
 
 import http.client
 import re
@@ -15,12 +15,12 @@ from support.s3_manners import Answer, Manners
 
 @dataclass
 class Fault:
-    """Something that goes wrong.
+    """A fault to inject.
 
     Attributes:
         kind: a method of ``_Handler`` or ``Manners`` without its underscore, or ``answer_<status>_<code>``.
-        requests: a pattern for ``<method> <path and query>``.
-        times: how often it goes wrong, from the first request that matches.
+        requests: regular expression for ``<method> <path and query>``.
+        times: number of matching requests that the fault affects, from the first one on.
     """
 
     kind: str
@@ -30,7 +30,10 @@ class Fault:
 
 @dataclass
 class FaultyS3:
-    """The running proxy: set ``faults`` at any time; ``done`` lists the kinds that happened."""
+    """The running proxy. Set ``faults`` at any time; ``done`` lists the kinds of injected faults.
+
+    ``choose``, if set, is called first for each request, and returns the kind of a fault or None.
+    """
 
     url: str
     upstream: tuple[str, int]
@@ -42,7 +45,7 @@ class FaultyS3:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def next_fault(self, request: str) -> str | None:
-        """The kind of harm to do to the answer to this request, or None."""
+        """Return the kind of fault to inject for this request, or None."""
         with self.lock:
             self.requests.append(request)
             if self.choose and (kind := self.choose(request)):
@@ -70,13 +73,13 @@ class _Handler(Manners):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.faulty.next_fault(f"{self.command} {self.path}")
         if answer := re.fullmatch(r"answer_(\d+)_(\w+)", kind or ""):
-            self._refuse(int(answer[1]), answer[2])
+            self._send_error(int(answer[1]), answer[2])
         else:
             getattr(self, f"_{kind or 'pass_on'}")(body)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _any
 
-    def _ask(self, body: bytes) -> Answer:
+    def _forward(self, body: bytes) -> Answer:
         server = http.client.HTTPConnection(*self.faulty.upstream, timeout=30)
         try:
             server.request(self.command, self.path, body, dict(self.headers))
@@ -85,7 +88,7 @@ class _Handler(Manners):
         finally:
             server.close()
 
-    def _tell(self, answer: Answer, length: int | None = None) -> None:
+    def _send(self, answer: Answer, length: int | None = None) -> None:
         self.send_response_only(answer.status)
         for name, value in answer.headers:
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
@@ -96,22 +99,22 @@ class _Handler(Manners):
             self.wfile.write(answer.body)
 
     def _pass_on(self, body: bytes) -> None:
-        self._tell(self._ask(body))
+        self._send(self._forward(body))
 
     def _error_500(self, body: bytes) -> None:
-        self._refuse(500, "InternalError")
+        self._send_error(500, "InternalError")
 
     def _error_503(self, body: bytes) -> None:
-        self._refuse(503, "SlowDown")
+        self._send_error(503, "SlowDown")
 
     def _refused_403(self, body: bytes) -> None:
-        self._refuse(403, "AccessDenied")
+        self._send_error(403, "AccessDenied")
 
     def _archived_403(self, body: bytes) -> None:
-        self._refuse(403, "InvalidObjectState")
+        self._send_error(403, "InvalidObjectState")
 
     def _missing_404(self, body: bytes) -> None:
-        self._refuse(404, "NoSuchKey")
+        self._send_error(404, "NoSuchKey")
 
     def _reset(self, body: bytes) -> None:
         self.close_connection = True
@@ -119,8 +122,8 @@ class _Handler(Manners):
         self.connection.close()
 
     def _reset_when_done(self, body: bytes) -> None:
-        """What was asked is done, and nobody hears of it."""
-        self._ask(body)
+        """Carry out the request, and reset the connection instead of answering."""
+        self._forward(body)
         self._reset(body)
 
     def _hang(self, body: bytes) -> None:
@@ -128,36 +131,36 @@ class _Handler(Manners):
         self.close_connection = True
 
     def _cut(self, body: bytes) -> None:
-        """Half of the content, then the connection is closed."""
-        answer = self._ask(body)
-        self._tell(answer._replace(body=answer.body[: len(answer.body) // 2]), len(answer.body))
+        """Send half of the content, then close the connection."""
+        answer = self._forward(body)
+        self._send(answer._replace(body=answer.body[: len(answer.body) // 2]), len(answer.body))
         self.close_connection = True
 
     def _shortened(self, body: bytes) -> None:
-        """Half of the content, under headers that call it whole, from a server that keeps no checksums."""
-        answer = self._ask(body)
+        """Send half of the content with headers that claim it is complete, like a server without checksums."""
+        answer = self._forward(body)
         headers = [(name, value) for name, value in answer.headers if "checksum" not in name.lower()]
-        self._tell(Answer(answer.status, headers, answer.body[: len(answer.body) // 2]))
+        self._send(Answer(answer.status, headers, answer.body[: len(answer.body) // 2]))
 
     def _truncated_listing(self, body: bytes) -> None:
-        """The first half of a listing, which says that there is more, without a token to go on with."""
-        answer = self._ask(body)
+        """Send the first half of a listing, which claims that there is more but has no continuation token."""
+        answer = self._forward(body)
         entries = re.findall(b"<Contents>.*?</Contents>", answer.body, re.S)
         text = answer.body
         for entry in entries[len(entries) // 2 :]:
             text = text.replace(entry, b"", 1)
         text = re.sub(b"<IsTruncated>.*?</IsTruncated>", b"", text)
         text = text.replace(b"</ListBucketResult>", b"<IsTruncated>true</IsTruncated></ListBucketResult>")
-        self._tell(answer._replace(body=text))
+        self._send(answer._replace(body=text))
 
     def _lacks_objects(self, body: bytes) -> None:
-        """A listing without the second half of its objects, which it does not mention."""
-        answer = self._ask(body)
+        """Send a listing that silently lacks the second half of its objects."""
+        answer = self._forward(body)
         entries = re.findall(b"<Contents>.*?</Contents>", answer.body, re.S)
         text = answer.body
         for entry in entries[len(entries) // 2 :]:
             text = text.replace(entry, b"", 1)
-        self._tell(answer._replace(body=text))
+        self._send(answer._replace(body=text))
 
     def log_message(self, *_) -> None:
         pass
@@ -165,7 +168,7 @@ class _Handler(Manners):
 
 @contextmanager
 def faulty_s3(upstream_port: int) -> Iterator[FaultyS3]:
-    """A proxy on a free port of 127.0.0.1, in threads of this process."""
+    """Run a proxy on a free port of 127.0.0.1, in threads of this process."""
     handler = type("Handler", (_Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True

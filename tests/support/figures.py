@@ -1,4 +1,4 @@
-"""Pages of docs/reliability/, written by the tests that measure what is in them."""
+"""Writes the pages in docs/reliability/ with the figures that tests measured."""
 
 import os
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ WANTED = bool(os.environ.get("TALLYMARK_FIGURES"))
 
 
 def write(session: pytest.Session, name: str, text: str, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
-    """Write a page with a text and a table, if ``TALLYMARK_FIGURES`` is set and no test failed."""
+    """Write a page with text and a table, if ``TALLYMARK_FIGURES`` is set and no test failed."""
     if not WANTED or session.testsfailed:
         return
     lines = [" | ".join(map(str, row)) for row in (columns, ["---"] * len(columns), *rows)]

@@ -1,4 +1,4 @@
-"""Variables of other installations: each one breaks a program that reads it."""
+"""Environment variables left over from other installations; each breaks a program that reads it."""
 
 NOWHERE = "/no/such/place"
 NOBODY = "http://127.0.0.1:1"
@@ -49,7 +49,7 @@ VARIABLES = {
 }
 PROXIES = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NOBODY)
 
-# Variables that a local stack keeps.
+# Variables that a local stack passes on.
 KEPT = {
     "AIRFLOW_CONN_SLACK_DEFAULT": "slack://",
     "AIRFLOW_VAR_TEAM": "payments",

@@ -15,7 +15,10 @@ VARS = {
 
 
 def rows_of(number: int) -> list[Row]:
-    """Chunk by chunk: new children at M1, women and men at M2, frequent customers at M3, and a row that is rejected."""
+    """Return the rows of one chunk, with detections of all patterns.
+
+    It has new children at M1, female and male customers at M2, frequent customers at M3, and one row to reject.
+    """
     rows = [Row(f"C{number}-{index}", "M1", "E", "1") for index in range(40) for _ in range(2)]
     rows += [Row(f"D{number}-{index}", "M2", "MF"[index % 3 == 0], "100") for index in range(6)]
     rows += [Row(f"U{index}", "M3", "M", "100") for index in range(8) for _ in range(index % 4 + 1)]

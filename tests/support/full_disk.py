@@ -1,4 +1,4 @@
-"""A replay in a process that can write no more from a named point on, as on a full disk."""
+"""A replay in a process that can no longer write after a named point, as on a full disk."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from tallymark.warehouse import schema
 from tallymark.warehouse.errors import WarehouseError
 from tallymark.warehouse.ledger_index import LedgerIndex
 
-# Point -> the function around which it lies, whether before or after it, and at which of its calls.
+# Name of the point: the function, as object and attribute, whether before or after its call, and which call.
 POINTS: dict[str, tuple[object, str, str, int]] = {
     "no warehouse yet": (warehouse, "create_unless_begun", "before", 1),
     "tables created": (schema, "update_schema", "after", 1),
@@ -31,13 +31,13 @@ POINTS: dict[str, tuple[object, str, str, int]] = {
     "built, not exported": (replay, "export_detections", "before", 1),
     "second export, not committed": (export, "_plan_manifest", "after", 2),
     "file not put": (FolderStore, "put_new", "before", 2),
-    "file put, not noted": (FolderStore, "put_new", "after", 2),
-    "all files noted": (LedgerIndex, "finish", "before", 1),
+    "file put, not recorded": (FolderStore, "put_new", "after", 2),
+    "all files recorded": (LedgerIndex, "finish", "before", 1),
 }
 
 
 def _limited_at(hit: int, function: Callable, when: str) -> Callable:
-    """The function; before or after its ``hit``-th call, no file can be written any more."""
+    """Wrap a function so that all writes to files fail, starting before or after its ``hit``-th call."""
     calls = 0
 
     def limiting(*arguments, **named):
@@ -54,26 +54,26 @@ def _limited_at(hit: int, function: Callable, when: str) -> Callable:
 
 
 def _limit() -> None:
-    # Semaphores, which dbt needs, are files of 32 bytes.
+    # Not 0: dbt needs semaphores, which are files of 32 bytes.
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
 
 
 def run(data: Path, out: Path, vars: str, point: str, told: Connection) -> None:
-    """Replay two chunks at a time; sends the exit code and what stderr got."""
+    """Replay two chunks at a time; send the exit code and the error on stderr through the connection."""
     place, name, when, hit = POINTS[point]
     setattr(place, name, _limited_at(hit, getattr(place, name), when))
-    # What is logged would go to a file of the test's, which cannot be written either.
+    # Otherwise the output would go to a file of the test, which cannot be written either.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
     sys.stderr = io.StringIO()
     code = main(["replay", str(data), str(out), "--batch=2", f"--vars={vars}"])
-    # Without the lines about progress.
+    # Skip the progress lines before the error.
     told.send((code, sys.stderr.getvalue()[sys.stderr.getvalue().find("ERROR: ") :]))
 
 
 def plan_again(path: Path, told: Connection) -> None:
-    """Decide on a file for the second time in a transaction whose commit fails; sends the error."""
+    """Plan a file again in a transaction whose commit fails; send the error through the connection."""
     settings = Settings(warehouse=path)
     with warehouse.connect(settings) as connection, warehouse.transaction(connection):
         replan(connection, "key", b"first")

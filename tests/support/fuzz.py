@@ -1,7 +1,7 @@
-"""Damaged chunks, and a judge in plain Python of what becomes of them.
+"""Damaged chunks, and a validator in plain Python that says what the load should do with them.
 
-The judge shares no code with the load: it reads a line character by character, and numbers with ``decimal``.
-It has its own list of the characters that are trimmed, and of the words for missing values.
+The validator shares no code with the load: it reads lines character by character, and numbers with ``decimal``. It has
+its own lists of trimmed characters and of words for missing values.
 """
 
 import gzip
@@ -62,7 +62,7 @@ class Mutant(NamedTuple):
 
 
 def good_chunk(chance: random.Random) -> str:
-    """A few rows as a sender could have written them."""
+    """Return a few rows as a feed could have written them."""
     quote = chance.choice(("'", '"', ""))
     lines = [HEADER]
     for _ in range(chance.randrange(1, 6)):
@@ -76,7 +76,7 @@ def good_chunk(chance: random.Random) -> str:
 
 
 def mutant(chance: random.Random) -> Mutant:
-    """A good chunk after one to four accidents."""
+    """Return a good chunk with one to four kinds of damage, perhaps compressed with gzip."""
     body = good_chunk(chance).encode()
     for _ in range(chance.choice((1, 1, 1, 2, 3, 4))):
         body = _accident(chance, body)
@@ -139,7 +139,7 @@ def _accident(chance: random.Random, body: bytes) -> bytes:
 
 
 def _disguised(chance: random.Random, field: bytes) -> bytes:
-    """A field with what nobody sees at its start, its end or inside, or another way to say that there is no value."""
+    """Return a field with an invisible character at its start, at its end or inside, or a word for a missing value."""
     if chance.random() < 0.3:
         word = chance.choice(MISSING)
         quoted = chance.choice(("{}", "'{}'", '"{} "', "\u00a0{}\u201d")).format(chance.choice((word, word.upper())))
@@ -149,11 +149,12 @@ def _disguised(chance: random.Random, field: bytes) -> bytes:
 
 
 class Verdict(NamedTuple):
-    """What should become of a chunk.
+    """The expected result of loading a chunk.
 
     Attributes:
-        accepted: line number -> customer, merchant, gender (None: empty), amount; None: the chunk is rejected whole.
-        rejected: numbers of the lines that are rejected; a chunk of which no row counts is rejected whole as well.
+        accepted: customer, merchant, gender (None: empty) and amount by line number; None: the chunk is rejected whole,
+            also if all of its rows are rejected.
+        rejected: line numbers of rejected rows.
     """
 
     accepted: dict[int, tuple[str, str, str | None, Decimal]] | None
@@ -164,7 +165,7 @@ REJECTED_WHOLE = Verdict(None, [])
 
 
 def judge(chunk: Mutant) -> Verdict:
-    """By the contract, section 4."""
+    """Validate a chunk by the rules of docs/what-counts-as-input.md."""
     body = chunk.body
     if chunk.ending.endswith(".gz") or body.startswith(b"\x1f\x8b"):
         body = _unpacked(body)
@@ -192,17 +193,17 @@ def judge(chunk: Mutant) -> Verdict:
 
 
 def _without_marks(line: bytes) -> bytes:
-    """A line without the byte order marks at its start."""
+    """Return a line without byte order marks at its start."""
     while line.startswith(b"\xef\xbb\xbf"):
         line = line[3:]
     return line
 
 
 def _unpacked(body: bytes) -> bytes | None:
-    """All members of a gzip file, with nothing but zeros behind them; None: it is broken."""
+    """Return the content of all members of a gzip file, or None if it is broken; zeros may follow a member."""
     content = b""
     while body:
-        body = body[:3] + bytes([body[3] & 0b11111]) + body[4:] if len(body) > 3 else body  # reserved flags: ignored
+        body = body[:3] + bytes([body[3] & 0b11111]) + body[4:] if len(body) > 3 else body  # reserved flags are ignored
         member = zlib.decompressobj(16 + zlib.MAX_WBITS)
         try:
             content += member.decompress(body)
@@ -237,10 +238,10 @@ def _values(line: bytes, names: list[str]) -> tuple[str, str, str | None, Decima
 
 
 def _fields(text: str) -> list[str] | None:
-    """The values of a line, without the quotes around them; None: a quote is not closed.
+    """Return the values of a line without their quotes, or None if a quote is not closed.
 
-    A value in quotes may hold commas, and doubled quotes for quotes. Where that does not come out even, the value ends
-    at the next comma, and quotes inside it are what they are: ``'O'Brien'``.
+    A quoted value may contain commas, and doubled quotes that stand for one. If no matching quote is followed by a
+    comma or the end of the line, the value ends at the next comma, and quotes inside it are literal: ``'O'Brien'``.
     """
     fields, at = [], 0
     while at <= len(text):
@@ -262,7 +263,7 @@ def _fields(text: str) -> list[str] | None:
 
 
 def _end_of_quoted(text: str, start: int, quote: str) -> int | None:
-    """Where the comma or the end of the line is behind the quote that closes; None: something else is behind it."""
+    """Return the position of the comma or line end after the closing quote, or None if something else follows it."""
     at = start + 1
     while at < len(text):
         if text[at : at + 2] == quote * 2:

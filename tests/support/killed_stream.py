@@ -1,4 +1,4 @@
-"""A stream that a process replays, which may be killed at a named point."""
+"""A stream replayed by a process that may be killed at a named point."""
 
 import hashlib
 import multiprocessing
@@ -17,7 +17,7 @@ from tallymark.store.folder import FolderStore
 
 
 class Stream:
-    """Chunks that land one by one, and the folder into which a process that may be killed replays them."""
+    """Chunks that land one by one, and an output folder that processes replay them into until they are killed."""
 
     def __init__(self, folder: Path, processes: multiprocessing.context.ForkServerContext):
         self.data, self.out, self.processes = folder / "data", folder / "out", processes
@@ -38,7 +38,7 @@ class Stream:
         return process
 
     def end(self, process: multiprocessing.Process) -> bool:
-        """Wait for it; returns whether it was killed. No detection file may have changed or gone."""
+        """Wait for a process to end, assert that no output file changed, and return whether the process was killed."""
         process.join(600)
         files = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()

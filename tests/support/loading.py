@@ -1,4 +1,4 @@
-"""Chunks for the load, good and bad, and a folder that refuses as S3 does."""
+"""Good and bad chunks, and a folder store that denies objects as S3 does."""
 
 import gzip
 from pathlib import Path
@@ -28,7 +28,10 @@ def query(settings: Settings, sql: str) -> list[tuple]:
 
 
 class Refusing(FolderStore):
-    """A folder that refuses some objects as S3 does: with a code by key, or by "" for all."""
+    """A folder store that denies some objects as S3 does.
+
+    ``codes`` maps keys to error codes; the key "" stands for all objects.
+    """
 
     def get(self, stored):
         code = self.codes.get(stored.key) or self.codes.get("")
@@ -50,7 +53,7 @@ FIRST = "input/transactions/chunk_1"
 
 
 def body_of(case: dict) -> bytes:
-    """The bytes of a case: ``text`` below the usual header, or all of ``file``; ``bytes`` is hexadecimal."""
+    """Return the bytes of a case of bad_input.yaml, whose comment describes the fields."""
     body = case["file"] if "file" in case else f"{HEADER}\n{case.get('text', '')}"
     body = body.encode(case.get("encoding", "utf-8"))
     body += bytes.fromhex(case.get("bytes", ""))
@@ -58,4 +61,4 @@ def body_of(case: dict) -> bytes:
         body += case["repeat"]["text"].encode() * case["repeat"]["times"]
     for _ in range({True: 1, "twice": 2}.get(case.get("gzip"), 0)):
         body = gzip.compress(body)
-    return body[: case.get("cut")] + bytes.fromhex(case.get("bytes_behind", ""))
+    return body[: case.get("cut")] + bytes.fromhex(case.get("bytes_after", ""))

@@ -1,4 +1,4 @@
-"""A warehouse with many detections, made by SQL: what the pipeline would have after months."""
+"""A warehouse with many detections, generated with SQL, as the pipeline would have after months."""
 
 import atexit
 import shutil
@@ -29,7 +29,12 @@ NOON = datetime(2026, 1, 1, 12)
 
 
 def make_warehouse(folder: Path, detections: int = 0, chunks: int = 0) -> Settings:
-    """Replay one chunk with a detection of each pattern, bad rows and a bad chunk; add so many of each by SQL."""
+    """Create a warehouse with a detection of each pattern, rejected rows and a rejected chunk.
+
+    Args:
+        detections: number of detections to add with SQL.
+        chunks: number of chunks to add with SQL.
+    """
     shutil.copytree(_small_warehouse(), folder, dirs_exist_ok=True)
     settings = Settings(warehouse=folder / "warehouse.duckdb", vars=THRESHOLDS)
     if chunks or detections:
@@ -100,9 +105,9 @@ def _add(settings: Settings, detections: int, chunks: int) -> None:
 
 
 def make(settings: Settings, count: int, chunk_seq: int = 1, detected_at: datetime = NOON) -> None:
-    """Let a build have made so many detections in a chunk."""
+    """Pretend that a passed build made ``count`` more detections in a chunk."""
     with connect(settings) as warehouse:
-        # Views, as a table would tell the audit that the models were built.
+        # Views, because a table would make the audit assume that the models were built.
         warehouse.execute("create view if not exists batch_thresholds as select 1 as chunk_seq where false")
         warehouse.execute("delete from output.passed_builds")
         passed = [chunk_seq, NOON, sorted(sanity_tests())]

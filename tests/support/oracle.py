@@ -1,7 +1,7 @@
-"""The definition of the three patterns, in plain Python, over all history, at the end of every chunk.
+"""The three patterns in plain Python, by brute force over all history, at the end of every chunk.
 
-Independent of the product: no SQL, no state carried along, no binary floating point. It is slow and meant to be
-believed by reading.
+Independent of the product: no SQL, no incremental state, no binary floating point. It is slow, and simple enough to
+check by reading.
 """
 
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ DEFAULTS = {
 
 
 class Row(NamedTuple):
-    """One accepted transaction; the amount as text, so that it stays exact."""
+    """One accepted transaction, with the amount as text to keep it exact."""
 
     customer: str
     merchant: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """Sorts in the order in which detections are numbered."""
+    """A detection. Detections sort in the order of their ids."""
 
     chunk_seq: int
     pattern_id: str
@@ -42,7 +42,7 @@ class Detection(NamedTuple):
 
 @dataclass
 class Merchant:
-    """What has happened at one merchant so far."""
+    """History of one merchant: the amounts of each customer, and the customers of each gender."""
 
     amounts: dict[str, list[Decimal]]
     female: set[str]
@@ -50,7 +50,11 @@ class Merchant:
 
 
 def weights(importance: Iterable[tuple[str, str, str]], aggregate: str) -> dict[tuple[str, str], Fraction]:
-    """(customer, merchant) -> weight, from rows of customer, merchant and weight as text."""
+    """Return the weight of each (customer, merchant).
+
+    Args:
+        importance: rows of customer, merchant and weight, as text.
+    """
     rows = defaultdict(list)
     for customer, merchant, weight in importance:
         rows[customer, merchant].append(Fraction(weight))
@@ -63,10 +67,11 @@ def detect(
     importance: Iterable[tuple[str, str, str]] = (),
     thresholds: Mapping[str, object] | None = None,
 ) -> list[Detection]:
-    """All detections of a stream, in the order of their numbers."""
-    limits = DEFAULTS | dict(thresholds or {})
-    weight_of = weights(importance, limits["upgrade_weight_aggregate"])
-    limit = {name: Fraction(str(value)) for name, value in limits.items() if name != "upgrade_weight_aggregate"}
+    """Return all detections of a stream, in the order of their ids."""
+    values = DEFAULTS | dict(thresholds or {})
+    aggregate = values.pop("upgrade_weight_aggregate")
+    weight_of = weights(importance, aggregate)
+    threshold = {name: Fraction(str(value)) for name, value in values.items()}
     merchants: dict[str, Merchant] = {}
     made: set[tuple[str, str, str]] = set()
     detections = []
@@ -79,9 +84,9 @@ def detect(
             merchant.male |= {row.customer} if row.gender.strip().upper() == "M" else set()
             touched.add(row.merchant)
         for name in touched:
-            found = [("PatId1", customer) for customer in upgrades(name, merchants[name], weight_of, limit)]
-            found += [("PatId2", customer) for customer in children(merchants[name], limit)]
-            found += [("PatId3", "")] * needs_dei(merchants[name], limit)
+            found = [("PatId1", customer) for customer in upgrades(name, merchants[name], weight_of, threshold)]
+            found += [("PatId2", customer) for customer in children(merchants[name], threshold)]
+            found += [("PatId3", "")] * needs_dei(merchants[name], threshold)
             for pattern_id, customer in found:
                 if (pattern_id, customer, name) not in made:
                     made.add((pattern_id, customer, name))
@@ -90,15 +95,15 @@ def detect(
 
 
 def upgrades(
-    name: str, merchant: Merchant, weight_of: Mapping[tuple[str, str], Fraction], limit: Mapping[str, Fraction]
+    name: str, merchant: Merchant, weight_of: Mapping[tuple[str, str], Fraction], threshold: Mapping[str, Fraction]
 ) -> list[str]:
-    """Customers in the top percent by number of transactions and in the bottom percent by weight."""
+    """Return the customers in the top percent by number of transactions and in the bottom percent by weight."""
     count = {customer: len(amounts) for customer, amounts in merchant.amounts.items()}
-    if sum(count.values()) <= limit["upgrade_min_merchant_transactions"] or len(count) < 2:
+    if sum(count.values()) <= threshold["upgrade_min_merchant_transactions"] or len(count) < 2:
         return []
     weight = {customer: weight_of[customer, name] for customer in count if (customer, name) in weight_of}
     fewer, smaller = ranks(count), ranks(weight)
-    top, bottom = limit["upgrade_top_percent"], limit["upgrade_bottom_percent"]
+    top, bottom = threshold["upgrade_top_percent"], threshold["upgrade_bottom_percent"]
     return [
         customer
         for customer in weight
@@ -108,7 +113,7 @@ def upgrades(
 
 
 def ranks(value_of: Mapping[str, object]) -> dict[object, int]:
-    """Value -> how many customers have a smaller one."""
+    """Return, for each value, the number of customers with a smaller value."""
     times = Counter(value_of.values())
     below, result = 0, {}
     for value in sorted(times):
@@ -117,16 +122,16 @@ def ranks(value_of: Mapping[str, object]) -> dict[object, int]:
     return result
 
 
-def children(merchant: Merchant, limit: Mapping[str, Fraction]) -> list[str]:
-    """Customers with many transactions and a low average."""
+def children(merchant: Merchant, threshold: Mapping[str, Fraction]) -> list[str]:
+    """Return the customers with many transactions and a low average amount."""
     return [
         customer
         for customer, amounts in merchant.amounts.items()
-        if len(amounts) >= limit["child_min_transactions"]
-        and sum(map(Fraction, amounts)) / len(amounts) < limit["child_max_average_amount"]
+        if len(amounts) >= threshold["child_min_transactions"]
+        and sum(map(Fraction, amounts)) / len(amounts) < threshold["child_max_average_amount"]
     ]
 
 
-def needs_dei(merchant: Merchant, limit: Mapping[str, Fraction]) -> bool:
-    """Whether there are enough female customers, and more male ones."""
-    return limit["dei_min_female_customers"] < len(merchant.female) < len(merchant.male)
+def needs_dei(merchant: Merchant, threshold: Mapping[str, Fraction]) -> bool:
+    """Return whether the merchant has enough female customers, and more male than female ones."""
+    return threshold["dei_min_female_customers"] < len(merchant.female) < len(merchant.male)

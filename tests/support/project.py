@@ -9,7 +9,7 @@ from tallymark.warehouse import invoke_dbt
 
 
 def use_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a copy of the project in the folder, and in the project's place."""
+    """Copy the dbt project to the folder, make Tallymark use the copy, and return its path."""
     copy = folder / "project"
     shutil.copytree(DBT_PROJECT, copy, ignore=shutil.ignore_patterns("target", "logs"))
     monkeypatch.setattr(invoke_dbt, "DBT_PROJECT", copy)

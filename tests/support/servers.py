@@ -1,4 +1,4 @@
-"""Real servers for tests, each on a port that the system gave it and with a folder of its own."""
+"""Real servers for tests, each on a free port and with its own folder."""
 
 import email
 import email.policy
@@ -22,7 +22,7 @@ START_SECONDS = 600
 
 @dataclass
 class Served:
-    """A running S3 server: where it listens, and who may use it."""
+    """A running S3 server: its port and credentials."""
 
     port: int
     key: str = field(repr=False)
@@ -33,14 +33,14 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, service: str = "s3", url: str | None = None, config: Config | None = None):
-        """A boto3 client of this server, or of a proxy in front of it."""
+        """Return a boto3 client for this server, or for a proxy in front of it."""
         names = {"aws_access_key_id": self.key, "aws_secret_access_key": self.secret, "region_name": "us-east-1"}
         return boto3.client(service, endpoint_url=url or self.url, config=config, **names)
 
 
 @contextmanager
 def rclone(folder: Path) -> Iterator[Served]:
-    """Keeps files and ignores conditions; each folder in ``folder`` is a bucket."""
+    """Run rclone as an S3 server, which ignores conditional headers; each folder in ``folder`` is a bucket."""
     key, secret = secrets.token_hex(8), secrets.token_hex(16)
     arguments = ["--config", "/dev/null", "serve", "s3", "--addr", "127.0.0.1:0", "--dir-cache-time", "1s"]
     with _running([_script("rclone"), *arguments, "--auth-key", f"{key},{secret}", str(folder)], folder) as port:
@@ -49,7 +49,7 @@ def rclone(folder: Path) -> Iterator[Served]:
 
 @contextmanager
 def moto(folder: Path) -> Iterator[Served]:
-    """Answers as S3 and IAM do, in memory; only its log is in ``folder``."""
+    """Run moto, which imitates S3 and IAM in memory; its log is next to ``folder``."""
     with _running([_script("moto_server"), "-H", "127.0.0.1", "-p", "0"], folder) as port:
         yield Served(port, "root", "root")
 
@@ -60,7 +60,7 @@ def _script(name: str) -> str:
 
 @contextmanager
 def _running(command: list[str], folder: Path) -> Iterator[int]:
-    """Start a server that says in its log on which port it listens; gives the port."""
+    """Start a server that logs the port it listens on, and yield the port."""
     log = folder.with_name(f"{folder.name}.log")
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -77,14 +77,14 @@ def _running(command: list[str], folder: Path) -> Iterator[int]:
 
 
 class SmtpServer(Controller):
-    """An SMTP server in a thread; ``port`` is the system's choice once it was started."""
+    """An SMTP server in a thread, on a free port. ``port`` is set when it starts."""
 
     def __init__(self, handler):
         super().__init__(handler, hostname="127.0.0.1", port=0, ready_timeout=START_SECONDS)
 
     @property
     def connection(self) -> str:
-        """An Airflow connection to this server, as the value of a variable ``AIRFLOW_CONN_...``."""
+        """An Airflow connection to this server, as the value of an ``AIRFLOW_CONN_...`` variable."""
         extra = {"disable_ssl": True, "disable_tls": True, "from_email": "tallymark@example.com"}
         return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": self.port, "extra": extra})
 
@@ -102,6 +102,6 @@ class Mailbox:
         return "250 OK"
 
     def texts(self) -> list[str]:
-        """What came since the last call, a text for each mail."""
+        """Return the text of each mail received since the last call."""
         mails, self.mails = self.mails, []
         return [mail.get_body().get_content().strip() for mail in mails]

@@ -1,4 +1,4 @@
-"""The page without a browser."""
+"""The Detections page without a browser."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ NO_RUNS = {"is_paused": False, "running": None, "ended": None}
 
 
 def publish(settings: Settings, store: Store) -> None:
-    """Publish what the warehouse holds now."""
+    """Publish a snapshot of the warehouse."""
     with connect(settings) as warehouse:
         assert snapshot.publish(warehouse, store, settings.output_prefix, settings.time_zone)
 
 
 class Site:
-    """The app over the snapshot of a folder, for somebody who is logged in."""
+    """The page's app on the snapshot in a folder, as a logged-in user sees it."""
 
     def __init__(self, page, settings: Settings, root: Path):
         from fastapi.testclient import TestClient

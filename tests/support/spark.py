@@ -1,4 +1,4 @@
-"""Servers that speak Spark Connect, and kills of a build that uses one."""
+"""Spark Connect servers for tests, and helpers that kill builds on them."""
 
 import itertools
 import os
@@ -29,10 +29,10 @@ input()
 
 
 def sail(environment: Mapping[str, str] = os.environ) -> str:
-    """Start Sail, an engine without Java, in a process of its own; returns what SPARK_REMOTE must be.
+    """Start Sail, an engine without Java, in its own process, and return the value for SPARK_REMOTE.
 
-    It ends after this process: a client whose server is gone asks it for minutes to release the session. Its catalog is
-    that of a session, so that all clients use the same one.
+    It ends after this process, because a client spends minutes trying to release its session if the server is gone. All
+    clients use the same session, because Sail has one catalog per session.
     """
     server = subprocess.Popen(
         [sys.executable, "-c", SAIL],
@@ -49,7 +49,7 @@ def sail(environment: Mapping[str, str] = os.environ) -> str:
 
 @contextmanager
 def apache_spark(root: Path, memory: str = "4g") -> Iterator[str]:
-    """A Spark Connect server with Delta, which keeps its files in a folder; gives what SPARK_REMOTE must be."""
+    """Run a Spark Connect server with Delta that keeps its files in a folder, and yield the value for SPARK_REMOTE."""
     from pyspark.sql import SparkSession
 
     with reserve_port() as reserved, (root / "server.log").open("wb") as log:
@@ -62,7 +62,7 @@ def apache_spark(root: Path, memory: str = "4g") -> Iterator[str]:
             assert server.poll() is None, (root / "server.log").read_text()[-2000:]
             yield f"sc://127.0.0.1:{port}"
         finally:
-            # A client whose server is gone asks it for minutes to release the session.
+            # A client spends minutes trying to release its session if the server is gone.
             if session := SparkSession.getActiveSession():
                 session.stop()
             server.terminate()
@@ -70,7 +70,12 @@ def apache_spark(root: Path, memory: str = "4g") -> Iterator[str]:
 
 
 def die_before_statement(number: int, late: Path) -> None:
-    """Let this process die before its next statement but so many on Spark, and leave that one in a file."""
+    """Make this process die before a statement on Spark, and write that statement to a file.
+
+    Args:
+        number: number of statements that run before it.
+        late: the file.
+    """
     from dbt.adapters.spark.session import Cursor
 
     execute, left = Cursor.execute, itertools.count(-number)
@@ -85,14 +90,14 @@ def die_before_statement(number: int, late: Path) -> None:
 
 
 def run(data: Path, out: Path, vars: dict, number: int, late: Path, environment: dict[str, str]) -> None:
-    """Replay what is left, and die before the statement with this number, if there are so many."""
+    """Replay the remaining chunks, and die after ``number`` statements on Spark, if there are more."""
     os.environ.update(environment)
     die_before_statement(number, late)
     replay(data, out, vars=vars)
 
 
 def watch(patched: pytest.MonkeyPatch, look: Callable[[str], object]) -> None:
-    """Let a function look at each statement before dbt sends it to Spark."""
+    """Call a function with each statement before dbt sends it to Spark."""
     from dbt.adapters.spark.session import Cursor
 
     execute = Cursor.execute
@@ -112,7 +117,7 @@ def sql(statement: str) -> None:
 
 
 def run_late(statement: str) -> None:
-    """Run what a client sent that was killed; errors are the server's answer to nobody."""
+    """Run a statement that a killed client had sent. Errors are ignored, because no client receives them."""
     from pyspark.errors import PySparkException
 
     with suppress(PySparkException):

@@ -1,4 +1,4 @@
-"""Streams laid out like the bucket, and what came out of a replay of one."""
+"""Streams in folders laid out like the bucket, and the results of replaying them."""
 
 import csv
 import gzip
@@ -22,7 +22,7 @@ HEADER = "step,customer,age,gender,zipcodeOri,merchant,zipMerchant,category,amou
 
 
 def csv_text(rows: Iterable[Row], quote: str = "'") -> str:
-    """Rows as a transactions file that BankSim could have shipped."""
+    """Return rows as a transactions file in the format of BankSim."""
     q = quote
     lines = [
         f"0,{q}{row.customer}{q},{q}2{q},{q}{row.gender}{q},{q}28007{q},{q}{row.merchant}{q},{q}28007{q},"
@@ -33,7 +33,7 @@ def csv_text(rows: Iterable[Row], quote: str = "'") -> str:
 
 
 def write_importance(data: Path, importance: Iterable[tuple[str, str, str]]) -> None:
-    """Write the customer importance of a folder that is laid out like the bucket."""
+    """Write the customer importance to a folder laid out like the bucket."""
     path = data / "input/customers/customer_importance.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"'{customer}','{merchant}',{weight},'es_food',0" for customer, merchant, weight in importance]
@@ -41,14 +41,14 @@ def write_importance(data: Path, importance: Iterable[tuple[str, str, str]]) -> 
 
 
 def write_chunk(data: Path, name: str, rows: Iterable[Row]) -> None:
-    """Write one chunk of a folder that is laid out like the bucket."""
+    """Write one chunk to a folder laid out like the bucket."""
     path = data / "input/transactions" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(csv_text(rows))
 
 
 def exported(out: Path) -> list[tuple[str, str, str, str]]:
-    """(patternId, ActionType, customerName, MerchantId) of all detection files, in their order."""
+    """Return (patternId, ActionType, customerName, MerchantId) of all rows in detection files, in order."""
     rows = []
     for number, path in enumerate(sorted((out / "output/detections").glob("*")), start=1):
         assert path.name == f"detections-{number:08d}.csv"
@@ -61,7 +61,7 @@ def exported(out: Path) -> list[tuple[str, str, str, str]]:
 
 
 def detected(out: Path) -> list[Detection]:
-    """The detections of a replay in the order of detection_id, checked to be what the files hold."""
+    """Return the detections of a replay in order of detection_id, and assert that the files hold the same."""
     with connect(Settings(warehouse=out / "warehouse.duckdb"), read_only=True) as warehouse:
         rows = warehouse.execute(
             "select detection_id, chunk_seq, pattern_id, merchant, customer, action_type "
@@ -73,7 +73,7 @@ def detected(out: Path) -> list[Detection]:
 
 
 def read_banksim(banksim: Path) -> tuple[list[Row], list[tuple[str, str, str]]]:
-    """Transactions and importance rows, read with Python's csv module."""
+    """Return the transactions and importance rows of BankSim, read with Python's csv module."""
 
     def read(name: str) -> Sequence[dict[str, str]]:
         with gzip.open(banksim / name, "rt", newline="") as file:
@@ -85,7 +85,7 @@ def read_banksim(banksim: Path) -> tuple[list[Row], list[tuple[str, str, str]]]:
 
 
 def random_stream(chance: random.Random) -> tuple[list[list[Row]], list[tuple[str, str, str]], dict]:
-    """A small stream in which ties and thresholds that are just met are common: chunks, importance, vars."""
+    """Return chunks, importance and vars of a small stream with many ties and values exactly at a threshold."""
     customers = [f"C{i}" for i in range(chance.choice((3, 8, 30)))]
     merchants = [f"M{i}" for i in range(chance.choice((1, 2, 4)))]
     gender = {customer: chance.choice(("F", "M", "f", " M", "E", "")) for customer in customers}
@@ -94,7 +94,7 @@ def random_stream(chance: random.Random) -> tuple[list[list[Row]], list[tuple[st
 
     def row() -> Row:
         customer = chance.choices(customers, activity)[0]
-        # Now and then somebody is seen with another gender.
+        # Occasionally a customer appears with another gender.
         seen = gender[customer] if chance.random() < 0.95 else "F"
         return Row(customer, chance.choice(merchants), seen, chance.choice(amounts))
 
@@ -116,7 +116,7 @@ def random_stream(chance: random.Random) -> tuple[list[list[Row]], list[tuple[st
 
 
 def write_in_some_way(chance: random.Random, data: Path, number: int, rows: list[Row]) -> None:
-    """A chunk as one object or as a folder of parts, packed or not, with one or the other quote or none."""
+    """Write a chunk in a random layout: one object or a folder of parts, gzip or not, with any kind of quotes."""
     text = csv_text(rows, quote=chance.choice(("'", '"', "")))
     folder = data / "input/transactions"
     folder.mkdir(parents=True, exist_ok=True)

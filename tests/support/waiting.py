@@ -1,4 +1,4 @@
-"""Waiting for what must come, however busy the machine is."""
+"""Waits for conditions, with a deadline that suits a busy machine."""
 
 import time
 
@@ -8,5 +8,5 @@ DEADLINE_SECONDS = 600
 def wait_for(question, what: str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not question():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}"
+        assert time.monotonic() < deadline, f"Did not happen within {DEADLINE_SECONDS} s: {what}"
         time.sleep(0.3)

@@ -1,7 +1,7 @@
-"""Accidents in a real Airflow with a real S3 server: killed tasks and workers, and what people do to runs by hand.
+"""Accidents in a real Airflow with a real S3 server: killed tasks and workers, and manual interference with runs.
 
-The accidents happen one after the other to one stream; in the end its files are those of an undisturbed replay.
-``make test-faults`` kills more often, kills a worker too, and writes docs/reliability/airflow.md.
+The accidents happen one after the other to the same stream. At the end, its files equal those of an undisturbed replay.
+``make test-faults`` kills more often, also kills a worker, and writes docs/reliability/airflow.md.
 """
 
 import json
@@ -36,7 +36,7 @@ PATTERNS = "/api/v2/dags/detect_patterns"
 WRITERS = ("load", "build", "export")
 FIGURES: Counter[str] = Counter()
 
-only_in_full = pytest.mark.skipif(not figures.WANTED, reason="takes a minute or more: make test-faults runs it")
+only_in_full = pytest.mark.skipif(not figures.WANTED, reason="Takes a minute or more. Run make test-faults.")
 
 
 class Airflow:
@@ -61,11 +61,11 @@ class Airflow:
         self.stack.bucket.client.put_object(Bucket=self.stack.settings.bucket, Key=key, Body=body)
 
     def trigger(self) -> str:
-        """Start a run by hand, as the button in the UI does; returns its id."""
+        """Trigger a run, like the button in the UI, and return its id."""
         return self.api(f"{PATTERNS}/dagRuns", {"logical_date": None})["dag_run_id"]
 
     def backfills(self, span: dict) -> bool:
-        """Begin a backfill; returns whether Airflow did, which it refuses while its database is locked."""
+        """Request a backfill, and return whether Airflow accepted it. It rejects it while its database is locked."""
         try:
             self.api("/api/v2/backfills", {"dag_id": "detect_patterns", **span})
         except urllib.error.HTTPError as error:
@@ -84,16 +84,16 @@ class Airflow:
         return self.api(f"{PATTERNS}/dagRuns/~/taskInstances?limit=1000&{condition}")["task_instances"]
 
     def instance(self, task: dict) -> dict:
-        """How a task that was seen before is now."""
+        """Return the current state of a task instance."""
         return self.api(f"{PATTERNS}/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}")
 
     def writing(self) -> dict | None:
-        """The task that writes the warehouse just now, if there is one."""
+        """Return the task that currently writes to the warehouse, or None."""
         running = self.tasks("state=running")
         return next((task for task in running if task["task_id"] in WRITERS and task["pid"]), None)
 
     def processes(self, task: dict) -> list[psutil.Process]:
-        """The process that does a task's work, and behind it the worker that looks after it; none, if it has ended."""
+        """Return the process that does a task's work and the worker that supervises it; empty if the task has ended."""
         work = [process for process in self.scheduler.children(recursive=True) if process.pid == task["pid"]]
         return [*work, *(process.parent() for process in work)]
 
@@ -105,19 +105,19 @@ class Airflow:
         )
 
     def finish(self) -> None:
-        """Wait until everything that landed is out; a run is begun whenever none is there."""
+        """Wait until all landed chunks are exported; trigger a run whenever none is active."""
 
         def is_done() -> bool:
             if not self.is_done() and not self.is_running():
                 self.trigger()
             return self.is_done() and not self.writing()
 
-        self.wait_for(is_done, "everything that landed is out")
+        self.wait_for(is_done, "all landed chunks are exported")
 
     def wait_for(self, question: Callable[[], object], what: str, seconds: float = 150) -> object:
         deadline = time.monotonic() + seconds
         while not (answer := question()):
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            assert time.monotonic() < deadline, f"Did not happen within {seconds} s: {what}"
             time.sleep(0.05)
         return answer
 
@@ -128,18 +128,19 @@ def page(request) -> Iterator[None]:
     figures.write(
         request.session,
         "airflow",
-        "# Accidents in Airflow\n\nWritten by `make test-faults`, from one stream through a real Airflow with a real "
-        "S3 server. Airflow's own retries and the next runs went on each time. In the end the detection files held the "
-        "rows of an undisturbed replay, none missing, none twice; `make verify` and the audit found nothing wrong. "
-        f"{sum(times for what, times in FIGURES.items() if 'killed' in what)} kills in all.",
-        ("what happened", "how many"),
+        "# Accidents in Airflow\n\nWritten by `make test-faults`. The accidents below happened to one stream in a real "
+        "Airflow with a real S3 server. Airflow's retries and the next runs continued each time. At the end, the "
+        "detection files had the same rows as an undisturbed replay, no row was missing or duplicated, and `make "
+        "verify` and the audit found no differences. "
+        f"{sum(times for what, times in FIGURES.items() if 'killed' in what)} kills in total.",
+        ("accident", "count"),
         sorted(FIGURES.items()),
     )
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
-    """A stack with a run every minute, whose Mechanism X has nothing to put."""
+    """A stack with a run every minute, whose feed has no rows."""
     root = tmp_path_factory.mktemp("accidents")
     (root / "source").mkdir()
     (root / "source/transactions.csv").write_text(HEADER + "\n")
@@ -157,14 +158,14 @@ def airflow(tmp_path_factory):
             stop(stack.root)
 
 
-def test_killed_tasks_are_tried_again(airflow):
-    """Each of the three tasks that write is killed at random moments, with SIGKILL."""
-    chance, killed, tried_again = random.Random(2), Counter(), []
+def test_killed_tasks_are_retried(airflow):
+    """The three tasks that write are killed with SIGKILL at random moments."""
+    chance, killed, retried = random.Random(2), Counter(), []
 
     def is_killed() -> bool:
-        """Kill the task that writes, and say whether that was before it had told Airflow of its success.
+        """Kill the task that writes, and return whether it died before it reported success to Airflow.
 
-        One that is tried again already is left alone: Airflow waits longer before each further try.
+        A task that is already a retry is left alone, because Airflow waits longer before each further retry.
         """
         if not airflow.chunks or airflow.is_done():
             airflow.land()
@@ -178,26 +179,26 @@ def test_killed_tasks_are_tried_again(airflow):
         if not processes:
             return False
         processes[0].kill()
-        airflow.wait_for(lambda: airflow.instance(task)["state"] != "running", "the death is noticed")
+        airflow.wait_for(lambda: airflow.instance(task)["state"] != "running", "Airflow notices the killed task")
         if airflow.instance(task)["state"] == "success":
             return False
         killed[task["task_id"]] += 1
-        tried_again.append(task)
+        retried.append(task)
         return True
 
     for _ in range(KILLS):
         airflow.wait_for(is_killed, "a task is killed")
     airflow.finish()
-    for task in tried_again:
-        again = airflow.instance(task)
-        assert again["try_number"] > 1
-        assert again["state"] == "success"
-    FIGURES.update({f"process of task {name} killed": times for name, times in killed.items()})
+    for task in retried:
+        now = airflow.instance(task)
+        assert now["try_number"] > 1
+        assert now["state"] == "success"
+    FIGURES.update({f"process of the {name} task killed": times for name, times in killed.items()})
 
 
 @only_in_full
-def test_a_killed_worker_is_noticed(airflow):
-    """Nobody is left who could tell Airflow that the task failed; only its heartbeats are missing."""
+def test_killed_worker_is_noticed(airflow):
+    """No process is left to report the failed task; Airflow only misses its heartbeats."""
     airflow.land()
     airflow.trigger()
     task = airflow.wait_for(airflow.writing, "a task that writes")
@@ -205,20 +206,20 @@ def test_a_killed_worker_is_noticed(airflow):
     for process in airflow.processes(task):
         process.kill()
 
-    def again() -> bool:
+    def is_retried() -> bool:
         now = airflow.instance(task)
         return now["try_number"] > task["try_number"] and now["state"] in ("running", "success")
 
-    airflow.wait_for(again, "the task is tried again")
+    airflow.wait_for(is_retried, "the task is retried")
     seconds = time.monotonic() - killed_at
     assert seconds < 90
-    FIGURES["worker killed, and the task with it"] += 1
-    FIGURES["seconds from a worker's death to the next try"] = round(seconds)
+    FIGURES["worker and task process killed"] += 1
+    FIGURES["seconds from the worker's death to the retry"] = round(seconds)
     airflow.finish()
 
 
-def test_a_run_is_aborted(airflow):
-    """Marked as failed in the middle; its task is still at work when the next run begins."""
+def test_aborted_run_loses_nothing(airflow):
+    """The run is marked as failed while a task works. The task may still work when the next run starts."""
     airflow.land()
     airflow.land()
     airflow.trigger()
@@ -226,11 +227,11 @@ def test_a_run_is_aborted(airflow):
     airflow.api(f"{PATTERNS}/dagRuns/{task['dag_run_id']}", {"state": "failed"}, "PATCH")
     assert airflow.run(task["dag_run_id"])["state"] == "failed"
     airflow.finish()
-    FIGURES["run aborted by hand"] += 1
+    FIGURES["run marked as failed by hand"] += 1
 
 
-def test_paused_in_the_middle(airflow):
-    """What runs comes to its end, nothing new begins, and afterwards it goes on."""
+def test_dag_paused_during_a_run(airflow):
+    """The active task ends, no new task starts, and after unpausing the stream continues."""
     airflow.land()
     airflow.trigger()
     airflow.wait_for(airflow.writing, "a task that writes")
@@ -243,11 +244,11 @@ def test_paused_in_the_middle(airflow):
     assert not airflow.is_done()
     airflow.api(PATTERNS, {"is_paused": False}, "PATCH")
     airflow.finish()
-    FIGURES["DAG paused in the middle"] += 1
+    FIGURES["DAG paused during a run"] += 1
 
 
-def test_runs_by_hand_and_a_backfill_beside_the_schedule(airflow):
-    """However many runs there are, one task at a time writes the warehouse."""
+def test_manual_runs_and_backfills_take_turns(airflow):
+    """With any number of active runs, only one task at a time writes to the warehouse."""
     began_at = datetime.now(UTC)
     yesterday = began_at - timedelta(days=1)
     span = {"from_date": yesterday.isoformat(), "to_date": (yesterday + timedelta(minutes=2)).isoformat()}
@@ -265,10 +266,10 @@ def test_runs_by_hand_and_a_backfill_beside_the_schedule(airflow):
     tasks.sort(key=lambda task: task["start_date"])
     for before, after in pairwise(tasks):
         assert before["end_date"] <= after["start_date"]
-    FIGURES["backfill and a run by hand beside the scheduled one"] += 1
+    FIGURES["backfill and manual run during a scheduled run"] += 1
 
 
-def test_in_the_end_it_is_as_if_undisturbed(airflow, tmp_path):
+def test_result_equals_undisturbed_replay(airflow, tmp_path):
     bucket = airflow.stack.root / "s3" / airflow.stack.settings.bucket
     shutil.copytree(bucket / "input", tmp_path / "input")
     replay(tmp_path, tmp_path / "undisturbed", vars=VARS)

@@ -1,6 +1,6 @@
-"""docker-compose.yaml with a real Docker engine: the tests are one story, and run in their order.
+"""docker-compose.yaml with a real Docker engine. The tests depend on each other and run in order.
 
-``make test-compose`` runs it; ``make test`` and ``make test-system`` do not. It takes an hour, mostly waiting.
+Only ``make test-compose`` runs them. They take an hour, mostly waiting.
 """
 
 import json
@@ -44,7 +44,7 @@ KILLED = 128 + signal.SIGKILL
 LONG_RUNNING = ("s3", "postgres", "api-server", "scheduler", "dag-processor", "triggerer", "clean")
 
 
-def answers(*command: str) -> bool:
+def succeeds(*command: str) -> bool:
     try:
         return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
     except FileNotFoundError:
@@ -53,7 +53,7 @@ def answers(*command: str) -> bool:
 
 @dataclass
 class Server:
-    """A checkout with a .env of its own, and what docker-compose started from it."""
+    """A checkout with its own .env, and the containers that docker compose started from it."""
 
     folder: Path
     compose: list[str]
@@ -71,7 +71,7 @@ class Server:
         (self.folder / ".env").write_text(text)
 
     def run(self, *command: str) -> str:
-        """Output of a command in the checkout, whose environment is that of a fresh shell."""
+        """Run a command in the checkout with the environment of a fresh shell, and return its output."""
         names = ("COMPOSE", "TALLYMARK", "AIRFLOW", "S3_", "PYTHONPATH")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(names)}
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
@@ -88,9 +88,9 @@ class Server:
         return json.loads(self.run("docker", "inspect", self.container(service)))[0]["State"]
 
     def kill(self, service: str) -> None:
-        """Kill a container as an accident would, where this process sees its processes and may kill them.
+        """Kill a container as an accident would, if this process may kill the container's processes.
 
-        Docker takes ``docker kill`` for somebody's wish, and does not start the container again.
+        Otherwise use ``docker kill`` and start the container: Docker does not restart it after a manual kill.
         """
         container, pid = self.container(service), self.inspect(service)["Pid"]
         with suppress(OSError):
@@ -101,32 +101,32 @@ class Server:
         self.run(*self.compose, "start", service)
 
     def suspend(self, service: str) -> None:
-        """Send SIGSTOP to what Docker's init started; nothing else notices."""
+        """Send SIGSTOP to the process that Docker's init started; the container keeps running."""
         command = "kill -STOP $(cat /proc/1/task/1/children)"
         self.run("docker", "exec", self.container(service), "sh", "-c", command)
 
     @contextmanager
     def hung(self, service: str, how: str) -> Iterator[None]:
-        """A container that does not answer and does not die: it is paused, or its network is cut."""
+        """Make a container unresponsive without killing it: pause it, or disconnect its network."""
         container, network = self.container(service), f"{self.env['COMPOSE_PROJECT_NAME']}_default"
-        stop, go_on = {
+        stop, resume = {
             "paused": (["pause"], ["unpause"]),
             "cut off": (["network", "disconnect", "-f", network], ["network", "connect", "--alias", service, network]),
         }[how]
         self.run("docker", *stop, container)
         yield
-        self.run("docker", *go_on, container)
+        self.run("docker", *resume, container)
 
     def died(self, since: float) -> set[tuple[str, int]]:
-        """(service, exit code) of the containers that died since then, in seconds since 1970."""
+        """Return (service, exit code) of the containers that died since then (seconds since 1970)."""
         label = f"label=com.docker.compose.project={self.env['COMPOSE_PROJECT_NAME']}"
         what = '{{index .Actor.Attributes "com.docker.compose.service"}} {{.Actor.Attributes.exitCode}}'
         span = ["--since", f"{since:.0f}", "--until", f"{time.time():.0f}"]
         events = self.run("docker", "events", *span, "--filter", "event=die", "--filter", label, "--format", what)
         return {(service, int(code)) for service, code in map(str.split, events.splitlines())}
 
-    def is_well(self, service: str) -> bool:
-        """Running and healthy."""
+    def is_healthy(self, service: str) -> bool:
+        """Return whether a service is running and healthy."""
         state = self.inspect(service)
         return state["Running"] and state["Health"]["Status"] == "healthy"
 
@@ -146,12 +146,12 @@ class Server:
         return [stored.key for stored in self.store.list("input/transactions/chunk_")]
 
     def taken(self) -> list[str]:
-        """Keys of the chunks that were exported, in their order; fails while a manifest is just being put."""
+        """Return the keys of released chunks in order; fails while a manifest is being written."""
         contents = list(manifest.read_all(self.store, Settings().output_prefix))
         return [row["chunk_key"] for content in contents for row in content["chunks"]]
 
     def last_taken(self) -> list[str]:
-        """Keys of the chunks that the last exports released."""
+        """Return the keys of the chunks that the last exports released."""
         stored = [stored for stored in self.store.list("output/manifests/manifest-")][-20:]
         return [row["chunk_key"] for manifest in stored for row in json.loads(self.store.get(manifest))["chunks"]]
 
@@ -167,9 +167,9 @@ class Server:
 
 
 def wait_for(question: Callable[[], object], what: str) -> None:
-    """Ask until the answer is true, whatever is away in between."""
+    """Wait until the question is answered with yes, ignoring errors until the deadline."""
     began = time.monotonic()
-    problem: Exception | str = "the answer was no"
+    problem: Exception | str = "no error"
     while time.monotonic() < began + DEADLINE_SECONDS:
         try:
             if question():
@@ -177,11 +177,11 @@ def wait_for(question: Callable[[], object], what: str) -> None:
         except Exception as error:
             problem = error
         time.sleep(1)
-    raise AssertionError(f"not within {DEADLINE_SECONDS} s: {what} ({problem})")
+    raise AssertionError(f"Did not happen within {DEADLINE_SECONDS} s: {what} ({problem})")
 
 
 def ask(question: Callable[[], list[str]]) -> list[str]:
-    """The answer, asked again while something is away."""
+    """Return the answer to a question, repeated while it fails."""
     answer = []
     wait_for(lambda: answer.append(question()) or True, "an answer")
     return answer[0]
@@ -191,31 +191,31 @@ def key_of(number: int) -> str:
     return f"input/transactions/chunk_{number}"
 
 
-def goes_on(server: Server) -> None:
-    """The next chunk to land is detected within DETECTED_SECONDS, and everything is healthy then."""
+def assert_stream_continues(server: Server) -> None:
+    """Assert that the next chunk that lands is taken within DETECTED_SECONDS, and that all services become healthy."""
     landed = len(ask(server.landed))
-    assert landed < CHUNKS, "the stream is over before the last accident: give it more chunks"
+    assert landed < CHUNKS, "The stream ended before the last accident. Increase CHUNKS."
     key = key_of(landed + 1)
     wait_for(lambda: key in server.landed(), f"{key} lands")
     began = time.monotonic()
     wait_for(lambda: key in server.last_taken(), f"{key} is taken")
     seconds = time.monotonic() - began
-    print(f"{key} was detected within {seconds:.0f} s")
+    print(f"{key} was taken within {seconds:.0f} s")
     assert seconds <= DETECTED_SECONDS
-    all_are_well(server)
+    wait_until_all_are_healthy(server)
 
 
-def all_are_well(server: Server) -> None:
+def wait_until_all_are_healthy(server: Server) -> None:
     for service in set(LONG_RUNNING) - {"clean"}:
-        wait_for(lambda service=service: server.is_well(service), f"{service} is healthy")
+        wait_for(lambda service=service: server.is_healthy(service), f"{service} is healthy")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    """Everything from nothing, in the profile local, with names and ports of its own; nothing of it stays."""
-    compose = next((c for c in (["docker", "compose"], ["docker-compose"]) if answers(*c, "version")), None)
-    if compose is None or not answers("docker", "info"):
-        pytest.skip("there is no Docker engine, or no docker compose")
+    """A new server with the `local` profile, its own names and ports; removed completely afterwards."""
+    compose = next((c for c in (["docker", "compose"], ["docker-compose"]) if succeeds(*c, "version")), None)
+    if compose is None or not succeeds("docker", "info"):
+        pytest.skip("There is no Docker engine, or no docker compose")
     folder = tmp_path_factory.mktemp("server") / "tallymark"
     for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=PROJECT_ROOT, text=True).split("\0")[:-1]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +233,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
         "SCHEDULER_CPUS": min(2, os.cpu_count()),
         "RESTART_MINUTES": RESTART_MINUTES,
     }
-    if answers("docker", "image", "inspect", "rclone/rclone:latest"):
+    if succeeds("docker", "image", "inspect", "rclone/rclone:latest"):
         given["RCLONE_IMAGE"] = "rclone/rclone:latest"
     with (folder / ".env").open("a") as file:
         file.write(f"TALLYMARK_FEED_CHUNK_ROWS={ROWS}\nTALLYMARK_FEED_INTERVAL_SECONDS={INTERVAL_SECONDS}\n")
@@ -255,7 +255,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 def undisturbed(folder: Path) -> Path:
-    """The same chunks as those of the feed, replayed without a kill."""
+    """Replay the chunks of the feed without accidents, and return the output folder."""
     generate.generate(folder / "source")
     source = folder / "source" / "transactions.csv.gz"
     settings = Settings(feed_chunk_rows=ROWS, feed_interval_seconds=0)
@@ -265,9 +265,9 @@ def undisturbed(folder: Path) -> Path:
     return folder / "out"
 
 
-def test_from_nothing_to_the_first_detections(server):
-    wait_for(server.files, "the first detection file")
-    all_are_well(server)
+def test_new_server_detects_something(server):
+    wait_for(server.files, "the first detection file is written")
+    wait_until_all_are_healthy(server)
     ui = f"http://127.0.0.1:{server.env['UI_PORT']}"
     with urllib.request.urlopen(f"{ui}/api/v2/monitor/health", timeout=60) as answer:
         assert {part["status"] for part in json.load(answer).values()} == {"healthy"}
@@ -284,8 +284,8 @@ def test_from_nothing_to_the_first_detections(server):
 def test_killed_container_comes_back(server, service):
     killed = server.inspect(service)["Pid"]
     server.kill(service)
-    wait_for(lambda: server.inspect(service)["Pid"] not in (0, killed), f"{service} is started again")
-    goes_on(server)
+    wait_for(lambda: server.inspect(service)["Pid"] not in (0, killed), f"{service} is restarted")
+    assert_stream_continues(server)
 
 
 @pytest.mark.parametrize(
@@ -298,40 +298,42 @@ def test_killed_container_comes_back(server, service):
         ("api-server", "paused"),
     ],
 )
-def test_container_that_does_not_answer_for_a_while(server, service, how):
+def test_stream_continues_after_unresponsive_container(server, service, how):
     with server.hung(service, how):
         time.sleep(HANG_SECONDS)
-    goes_on(server)
+    assert_stream_continues(server)
 
 
 @pytest.mark.parametrize(
     "services", [("scheduler", "dag-processor", "triggerer", "s3"), ("api-server",), ("postgres",)], ids=" ".join
 )
-def test_what_hangs_for_minutes_is_restarted(server, services):
+def test_hanging_services_are_restarted(server, services):
     hung = {service: server.inspect(service)["Pid"] for service in services}
     began = time.time()
     for service in services:
         server.suspend(service)
     for service, pid in hung.items():
-        wait_for(lambda service=service, pid=pid: server.inspect(service)["Pid"] not in (0, pid), f"{service} is new")
-    goes_on(server)
+        wait_for(
+            lambda service=service, pid=pid: server.inspect(service)["Pid"] not in (0, pid), f"{service} is restarted"
+        )
+    assert_stream_continues(server)
     assert {service for service, code in server.died(began) if code == KILLED} == set(services)
 
 
-def test_nothing_is_restarted_because_postgres_hangs(server):
+def test_hanging_postgres_restarts_nothing(server):
     began = time.time()
     with server.hung("postgres", "paused"):
         time.sleep(60 * RESTART_MINUTES + HANG_SECONDS)
     assert KILLED not in {code for _, code in server.died(began)}
-    goes_on(server)
+    assert_stream_continues(server)
 
 
-def test_down_and_up_goes_on_and_all_is_as_undisturbed(server, tmp_path):
+def test_result_after_down_and_up_is_undisturbed(server, tmp_path):
     before = ask(server.files)
     server.run(*server.compose, "down")
     server.configure({"TALLYMARK_FEED_INTERVAL_SECONDS": 0})
     server.up()
-    wait_for(lambda: len(server.taken()) == CHUNKS, "all chunks were taken")
+    wait_for(lambda: len(server.taken()) == CHUNKS, "all chunks are taken")
     assert server.taken() == [key_of(number) for number in range(1, CHUNKS + 1)]
     assert set(before) <= set(server.files())
     assert exported(server.download(tmp_path / "here")) == exported(undisturbed(tmp_path))
@@ -339,8 +341,8 @@ def test_down_and_up_goes_on_and_all_is_as_undisturbed(server, tmp_path):
     assert server.inspect("feed")["ExitCode"] == 0
 
 
-def test_a_back_up_restored_into_an_empty_set_up_goes_on(server, tmp_path):
-    wait_for(lambda: server.is_well("clean"), "what cleans has cleaned, of which it is asked every five minutes")
+def test_backup_is_restored_into_an_empty_installation(server, tmp_path):
+    wait_for(lambda: server.is_healthy("clean"), "the clean service is healthy, which is checked every five minutes")
     server.run("make", "-s", "backup", f"TO={tmp_path / 'backup'}")
     before = server.files()
     server.run(*server.compose, "down")
@@ -350,7 +352,7 @@ def test_a_back_up_restored_into_an_empty_set_up_goes_on(server, tmp_path):
     server.run("make", "-s", "restore", f"FROM={tmp_path / 'backup'}")
     body = csv_text([Row("C1", "M1", "F", "1")] * 80).encode()
     server.store.put_new(key_of(CHUNKS + 1), body)
-    wait_for(lambda: len(server.taken()) == CHUNKS + 1, "the chunk after the back-up was taken")
+    wait_for(lambda: len(server.taken()) == CHUNKS + 1, "the chunk after the backup is taken")
     added = sorted(set(server.files()) - set(before))
     assert added == [f"output/detections/detections-{len(before) + 1:08d}.csv"]
     assert exported(server.download(tmp_path / "here"))[-1] == ("PatId2", "CHILD", "C1", "M1")
@@ -358,4 +360,4 @@ def test_a_back_up_restored_into_an_empty_set_up_goes_on(server, tmp_path):
         server.run(*server.compose, "stop", "scheduler")
         server.run(*server.compose, *f"run --rm --no-deps -T scheduler tallymark {command}".split())
     server.run(*server.compose, "start", "scheduler")
-    wait_for(lambda: server.is_well("scheduler"), "the scheduler is well with a rebuilt warehouse")
+    wait_for(lambda: server.is_healthy("scheduler"), "the scheduler is healthy with the rebuilt warehouse")

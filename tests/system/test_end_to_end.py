@@ -1,4 +1,4 @@
-"""Real Airflow processes pick up chunks that boto3 puts into a real S3 server."""
+"""End to end: real Airflow processes take chunks that boto3 puts into a real S3 server."""
 
 import io
 import json
@@ -38,7 +38,10 @@ PAGE = [
 
 @pytest.fixture
 def running(tmp_path, capsys):
-    """A running stack without a feed, and its processes by name, started among variables of other installations."""
+    """A running stack without a feed, and its processes by name.
+
+    It is started with environment variables left over from other installations.
+    """
     source = tmp_path / "source"
     source.mkdir()
     (source / "transactions.csv").write_text(HEADER + "\n")
@@ -55,7 +58,7 @@ def running(tmp_path, capsys):
 
 @pytest.fixture
 def plain_airflow(monkeypatch) -> dict[str, str]:
-    """A stack runs with the lines of the speedups' README in place of those of airflow.env."""
+    """The Airflow settings without speedups: lines of the speedups' README override those of airflow.env."""
     page = (PROJECT_ROOT / "plugins/tallymark/speedups/README.md").read_text()
     plain = dotenv_values(stream=io.StringIO(re.search(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]))
     monkeypatch.setattr(local_stack, "dotenv_values", lambda path: {**dotenv_values(path), **plain})
@@ -63,7 +66,7 @@ def plain_airflow(monkeypatch) -> dict[str, str]:
 
 
 def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
-    """Four small chunks in which all three patterns fire under THRESHOLDS, and the customer importance."""
+    """Return four small chunks in which all three patterns detect something, and the customer importance."""
     chance = random.Random(3)
     customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
 
@@ -75,9 +78,9 @@ def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
     return [[row() for _ in range(60)] for _ in range(4)], importance
 
 
-def test_from_a_chunk_in_s3_to_a_file(running, capsys):
+def test_chunk_in_s3_becomes_a_detection_file(running, capsys):
     stack, processes = running
-    it_says_what_is_up(capsys.readouterr().out)
+    assert_start_is_announced(capsys.readouterr().out)
     client, bucket, settings = stack.bucket.client, stack.settings.bucket, stack.settings
     chunks, importance = stream()
 
@@ -94,12 +97,12 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
     put("input/customers/customer_importance.csv", "\n".join(["Source,Target,Weight,typeTrans,fraud", *lines]))
     put("input/transactions/chunk_10", csv_text(chunks[1]))
     put("input/transactions/chunk_9", csv_text(chunks[0]))
-    wait_for(lambda: is_done(2), "two chunks that are found together")
+    wait_for(lambda: is_done(2), "two chunks that landed together are exported")
     first = taken()
     put("input/transactions/chunk_11", csv_text(chunks[2]))
-    wait_for(lambda: is_done(3), "a chunk that lands later")
+    wait_for(lambda: is_done(3), "a chunk that landed later is exported")
     put("input/transactions/chunk_2.csv", csv_text(chunks[3]) + "C1,too,short\n")
-    wait_for(lambda: is_done(4), "a chunk that turns up late, under a lower number")
+    wait_for(lambda: is_done(4), "a late chunk with a lower number is exported")
 
     in_order = [chunks[0], chunks[1]] if first[0].endswith("chunk_9") else [chunks[1], chunks[0]]
     expected = detect([*in_order, *chunks[2:]], importance, THRESHOLDS)
@@ -110,17 +113,17 @@ def test_from_a_chunk_in_s3_to_a_file(running, capsys):
     rejected = (written / "rejected/chunk_2.csv").read_text().splitlines()
     assert rejected[1:] == ['input/transactions/chunk_2.csv,62,has 3 fields instead of 10,"C1,too,short"']
 
-    all_of_airflow_is_healthy(stack)
-    no_secret_in_logs(stack)
-    nobody_gets_in_without_a_login(stack)
-    the_page_shows(stack, len(expected))
+    assert_airflow_is_healthy(stack)
+    assert_logs_have_no_secrets(stack)
+    assert_login_is_required(stack)
+    assert_page_shows(stack, len(expected))
     processes["s3"].kill()
-    the_log_of_a_failed_task_ends_with_what_to_do(stack)
+    assert_log_of_failed_task_ends_with_advice(stack)
 
 
 @pytest.mark.system
 def test_without_speedups(plain_airflow, running):
-    """Two runs on an Airflow with its own executor, in tasks that import everything themselves."""
+    """Two runs with Airflow's own executor, whose tasks import everything themselves."""
     stack, _ = running
     assert plain_airflow.items() <= stack.environment().items()
     chunks, importance = stream()
@@ -141,7 +144,7 @@ def test_without_speedups(plain_airflow, running):
     assert detected(stack.root) == detect(chunks[:2], importance, THRESHOLDS)
 
 
-def it_says_what_is_up(output: str) -> None:
+def assert_start_is_announced(output: str) -> None:
     lines = re.findall(r"^ +\d+ s   (.+)$", output, re.MULTILINE)
     assert lines == [
         "S3 server is up",
@@ -151,8 +154,8 @@ def it_says_what_is_up(output: str) -> None:
     ]
 
 
-def all_of_airflow_is_healthy(stack: local_stack.Stack) -> None:
-    """As Airflow's home page shows it: the triggerer too, which starts last."""
+def assert_airflow_is_healthy(stack: local_stack.Stack) -> None:
+    """Wait until all components on Airflow's home page are healthy; the triggerer starts last."""
     answer: dict = {}
 
     def is_healthy() -> bool:
@@ -163,7 +166,7 @@ def all_of_airflow_is_healthy(stack: local_stack.Stack) -> None:
     assert set(answer) == {"metadatabase", "scheduler", "triggerer", "dag_processor"}
 
 
-def no_secret_in_logs(stack: local_stack.Stack) -> None:
+def assert_logs_have_no_secrets(stack: local_stack.Stack) -> None:
     logs = [path for folder in ("logs", "airflow") for path in (stack.root / folder).rglob("*.log")]
     assert any("task_id=export" in str(path) for path in logs)
     for path in logs:
@@ -173,7 +176,7 @@ def no_secret_in_logs(stack: local_stack.Stack) -> None:
 def assert_free_of(path: Path, *secrets: str) -> None:
     text = path.read_text(errors="replace")
     for secret in secrets:
-        assert secret not in text, f"{path} holds a credential"
+        assert secret not in text, f"{path} contains a credential"
 
 
 def ask(stack: local_stack.Stack, path: str, token: str | None = None, body: dict | None = None) -> bytes:
@@ -184,7 +187,7 @@ def ask(stack: local_stack.Stack, path: str, token: str | None = None, body: dic
         return answer.read()
 
 
-def nobody_gets_in_without_a_login(stack: local_stack.Stack) -> None:
+def assert_login_is_required(stack: local_stack.Stack) -> None:
     nobody = {"username": "admin", "password": "admin"}
     for path, body in [("/api/v2/dags", None), *((path, None) for path in PAGE), ("/auth/token", nobody)]:
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -192,8 +195,8 @@ def nobody_gets_in_without_a_login(stack: local_stack.Stack) -> None:
         assert refused.value.code == 401, path
 
 
-def the_page_shows(stack: local_stack.Stack, detections: int) -> None:
-    """Every route of the page, to somebody who is logged in, inside Airflow."""
+def assert_page_shows(stack: local_stack.Stack, detections: int) -> None:
+    """Request every route of the page inside Airflow as a logged-in user."""
     login = {"username": "admin", "password": stack.password}
     token = json.loads(ask(stack, "/auth/token", body=login))["access_token"]
     answers = {path: ask(stack, path, token) for path in PAGE}
@@ -207,9 +210,9 @@ def the_page_shows(stack: local_stack.Stack, detections: int) -> None:
     assert ran["ended"]["state"] == "success"
 
 
-def the_log_of_a_failed_task_ends_with_what_to_do(stack: local_stack.Stack) -> None:
+def assert_log_of_failed_task_ends_with_advice(stack: local_stack.Stack) -> None:
     def end() -> list[str]:
-        """What a log of the sensor says behind its traceback and outside folded groups."""
+        """Return the lines of a sensor log after its traceback and outside folded groups."""
         for path in (stack.root / "logs/tasks").rglob("task_id=wait_for_chunk/attempt=*.log"):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             messages = [line["event"] for line in lines]
@@ -217,7 +220,7 @@ def the_log_of_a_failed_task_ends_with_what_to_do(stack: local_stack.Stack) -> N
                 return messages[messages.index("::group::Post Execute") + 2 : -1]
         return []
 
-    wait_for(end, "the sensor says why it failed")
+    wait_for(end, "the log of the sensor says why it failed")
     assert max(map(len, end())) <= 90
     said = " ".join(end())
     assert said.startswith("Could not list input/transactions/* in bucket customer-transactions-detection at http")

@@ -1,4 +1,4 @@
-"""S3 away, slow, refusing, or telling less than the truth."""
+"""S3 outages: unreachable, slow, denying requests, or sending incomplete responses."""
 
 import gzip
 import hashlib
@@ -46,7 +46,7 @@ SURVIVED: Counter[tuple[str, str]] = Counter()
 
 @dataclass
 class Bucket:
-    """A bucket behind the proxy, and the folder in which the server keeps it."""
+    """A bucket behind the proxy, and the folder with the server's files."""
 
     folder: Path
     proxy: FaultyS3
@@ -71,7 +71,7 @@ def server(tmp_path_factory) -> Iterator[tuple[servers.Served, Path]]:
 
 @pytest.fixture
 def bucket(request, server) -> Iterator[Bucket]:
-    """Empty. Only tests of the second suite lose their patience with it."""
+    """An empty bucket. Only system tests have a short read timeout."""
     config = IMPATIENT if request.node.get_closest_marker("system") else THREE_ATTEMPTS
     with behind_proxy(*server, config) as bucket:
         for stored in bucket.store.list(""):
@@ -82,7 +82,7 @@ def bucket(request, server) -> Iterator[Bucket]:
 
 @pytest.fixture
 def full_bucket(tmp_path) -> Iterator[Bucket]:
-    """Chunks 1 to 10,002, all of them empty, that were there before the server."""
+    """A bucket with the empty chunks 1 to 10,002, created before the server starts."""
     folder = tmp_path / "s3/bucket/input/transactions"
     folder.mkdir(parents=True)
     for number in range(1, 10_003):
@@ -110,10 +110,10 @@ def page(request) -> Iterator[None]:
     figures.write(
         request.session,
         "outages",
-        "# Outages survived\n\nWritten by `make outages`: what a proxy between the pipeline and an S3 server did to "
-        "answers, and how often. After each, the rows taken and the files written were those of an undisturbed run. "
-        f"{sum(SURVIVED.values())} faults in all.",
-        ("what S3 did", "to which request", "times"),
+        "# Outages survived\n\nWritten by `make outages`. A proxy between the pipeline and an S3 server injected the "
+        f"faults below, {sum(SURVIVED.values())} in total. After each fault, the loaded rows and the written files "
+        "were the same as in an undisturbed run.",
+        ("fault", "request", "times"),
         [(kind.replace("_", " "), request, times) for (kind, request), times in sorted(SURVIVED.items())],
     )
 
@@ -123,7 +123,7 @@ def lines(first: int, last: int) -> str:
 
 
 def put_three_chunks(bucket: Bucket) -> list[str]:
-    """300 rows in a plain, a packed and a folder chunk; returns their customers."""
+    """Put 300 rows as three chunks (plain, gzip and a folder), and return their customers."""
     contents = {
         "chunk_1.csv": f"{HEADER}\n{lines(0, 100)}".encode(),
         "chunk_2.csv.gz": gzip.compress(f"{HEADER}\n{lines(100, 200)}".encode()),
@@ -155,8 +155,8 @@ def count(bucket: Bucket, request: str) -> None:
         *(pytest.param(name, "hang", marks=pytest.mark.system) for name in ("list", "get")),
     ],
 )
-def test_an_outage_that_passes_while_loading(bucket, settings, name, kind):
-    """Twice in a row: found out and tried again within the call."""
+def test_brief_outage_while_loading(bucket, settings, name, kind):
+    """Two faults in a row are detected and retried within the call."""
     expected = put_three_chunks(bucket)
     bucket.proxy.faults = [Fault(kind, {"list": LISTING, "get": CHUNKS}[name], times=2)]
     assert load_chunks(settings, bucket.store)["chunks_accepted"] == 3
@@ -167,8 +167,8 @@ def test_an_outage_that_passes_while_loading(bucket, settings, name, kind):
 
 @pytest.mark.usefixtures("brief_pauses")
 @pytest.mark.parametrize("kind", ["error_500", "error_503", "reset", HANG, "cut", "shortened", "truncated_listing"])
-def test_an_outage_that_stays_while_loading(bucket, settings, kind):
-    """The first chunk was taken, and then no object can be read; nothing more is there, and it is taken later."""
+def test_lasting_outage_while_loading(bucket, settings, kind):
+    """After the first chunk, no object can be read. The load fails, adds nothing, and takes the chunks later."""
     expected = put_three_chunks(bucket)
     if kind == "truncated_listing":
         bucket.proxy.faults = [Fault(kind, LISTING + ".*transactions")]
@@ -189,8 +189,8 @@ def test_an_outage_that_stays_while_loading(bucket, settings, kind):
     count(bucket, "list" if kind == "truncated_listing" else "get")
 
 
-def test_chunks_that_are_refused(bucket, settings, monkeypatch):
-    """All of them: the run fails and says whom to ask. One of them: it waits."""
+def test_denied_chunks(bucket, settings, monkeypatch):
+    """If S3 denies all chunks, the run fails and names the connection. If it denies one, only that chunk waits."""
     monkeypatch.setattr(ledger, "FIRST_RETRY_SECONDS", 0)
     expected = put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("refused_403", CHUNKS)]
@@ -206,8 +206,8 @@ def test_chunks_that_are_refused(bucket, settings, monkeypatch):
     count(bucket, "get")
 
 
-def test_a_listing_that_lacks_chunks_for_a_while(bucket, settings):
-    """What a listing keeps quiet about is late, not lost; customers come in the order in which chunks were seen."""
+def test_listing_without_some_chunks(bucket, settings):
+    """Chunks missing from a listing are loaded later, and not lost."""
     for number in range(6):
         body = f"{HEADER}\n{lines(number * 10, number * 10 + 10)}".encode()
         bucket.store.client.put_object(Bucket="bucket", Key=f"input/transactions/chunk_{number}", Body=body)
@@ -217,8 +217,8 @@ def test_a_listing_that_lacks_chunks_for_a_while(bucket, settings):
     count(bucket, "list")
 
 
-def test_a_listing_that_lacks_a_part_of_a_folder(bucket, settings):
-    """Nothing can tell it from a finished folder. It shows as a conflict once the part is listed."""
+def test_listing_without_some_parts_of_a_folder(bucket, settings):
+    """It looks the same as a complete folder, and becomes a conflict once the missing part is listed."""
     put_three_chunks(bucket)
     for name in ("chunk_1.csv", "chunk_2.csv.gz"):
         bucket.store.client.delete_object(Bucket="bucket", Key=f"input/transactions/{name}")
@@ -232,8 +232,8 @@ def test_a_listing_that_lacks_a_part_of_a_folder(bucket, settings):
 @pytest.mark.usefixtures("brief_pauses")
 @pytest.mark.parametrize("kind", ["error_500", "error_503", "reset", "reset_when_done", HANG])
 @pytest.mark.parametrize("request_pattern", ["PUT .*00000002", "GET .*00000002"], ids=["put", "look"])
-def test_an_outage_while_exporting(bucket, settings, kind, request_pattern):
-    """First one that passes, then one that stays: three files, each written once, with the undisturbed content."""
+def test_outage_while_exporting(bucket, settings, kind, request_pattern):
+    """After a brief and a lasting outage, each file is written exactly once, with the same content as without them."""
     make(settings, 60)
     bucket.proxy.faults = [Fault(kind, request_pattern, times=2)]
     assert export.export_detections(settings, bucket.store)["files"] == 2
@@ -252,8 +252,8 @@ def test_an_outage_while_exporting(bucket, settings, kind, request_pattern):
 
 @pytest.mark.system
 @pytest.mark.parametrize("seed", range(10 if figures.WANTED else 1))
-def test_one_answer_in_three_goes_wrong(bucket, settings, tmp_path, seed):
-    """Load, build and export, each repeated when it fails, give what an undisturbed replay gives."""
+def test_one_response_in_three_fails(bucket, settings, tmp_path, seed):
+    """Load, build and export, each repeated until it succeeds, give the same files as an undisturbed replay."""
     chance = random.Random(seed)
     data = tmp_path / "data"
     stream = [[Row(f"C{chance.randrange(40)}", "M", "F", "5") for _ in range(50)] for _ in range(8)]
@@ -308,7 +308,7 @@ print("SAYS", json.dumps(says))
 
 
 def sensor_says(bucket: Bucket, tmp_path: Path, **config: float) -> dict:
-    """What becomes of wait_for_chunk in a process of its own, and the time-outs of its client."""
+    """Run wait_for_chunk in its own process; return its result and the timeouts of its client."""
     connection = {
         "conn_type": "aws",
         "login": bucket.server.key,
@@ -331,8 +331,8 @@ def sensor_says(bucket: Bucket, tmp_path: Path, **config: float) -> dict:
 
 
 @pytest.mark.system
-def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
-    """It does not skip, which would look like a minute without a chunk."""
+def test_sensor_fails_when_denied(bucket, tmp_path):
+    """It does not skip the run, which would look like a minute without a chunk."""
     bucket.proxy.faults = [Fault("refused_403")]
     says = sensor_says(bucket, tmp_path)
     assert says["waits"] == [[5, 10, 3], [5, 20, 4]]
@@ -340,8 +340,8 @@ def test_the_sensor_fails_when_it_is_refused(bucket, tmp_path):
     assert "the Airflow connection aws_default" in says["ends"]
 
 
-def test_the_sensor_takes_a_listing_without_etags(bucket, tmp_path):
-    """It asks for no object to get an ETag from there, which would not be the one that the load sees."""
+def test_sensor_accepts_a_listing_without_etags(bucket, tmp_path):
+    """It does not request objects to get their ETags, which could differ from those that the load sees."""
     put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("no_etag", LISTING)]
     assert sensor_says(bucket, tmp_path)["ends"] == "success"
@@ -349,7 +349,7 @@ def test_the_sensor_takes_a_listing_without_etags(bucket, tmp_path):
 
 
 @pytest.mark.system
-def test_the_sensor_pays(bucket, tmp_path, monkeypatch):
+def test_sensor_supports_requester_pays(bucket, tmp_path, monkeypatch):
     put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("wants_payer", LISTING)]
     assert "AccessDenied" in sensor_says(bucket, tmp_path)["ends"]
@@ -358,15 +358,15 @@ def test_the_sensor_pays(bucket, tmp_path, monkeypatch):
 
 
 @pytest.mark.system
-def test_the_sensor_fails_when_s3_hangs(bucket, tmp_path):
-    """What the connection says of time-outs wins."""
+def test_sensor_fails_when_s3_hangs(bucket, tmp_path):
+    """Timeouts in the Airflow connection take precedence."""
     bucket.proxy.faults = [Fault("hang")]
     says = sensor_says(bucket, tmp_path, read_timeout=0.3)
     assert [waits[:2] for waits in says["waits"]] == [[5, 0.3]] * 2
     assert says["ends"].startswith("BucketError") and "S3 is unreachable" in says["ends"]
 
 
-def test_the_sensor_finds_a_chunk_after_an_outage(bucket, tmp_path):
+def test_sensor_finds_a_chunk_after_an_outage(bucket, tmp_path):
     put_three_chunks(bucket)
     bucket.proxy.faults = [Fault("error_503", LISTING, times=2)]
     assert sensor_says(bucket, tmp_path)["ends"] == "success"
@@ -374,8 +374,8 @@ def test_the_sensor_finds_a_chunk_after_an_outage(bucket, tmp_path):
 
 
 @pytest.mark.system
-def test_a_poke_among_very_many_chunks_lists_twice(full_bucket, tmp_path):
-    """Once behind the last chunk that was taken, though many others sort there too, and once for one digit more."""
+def test_poke_with_many_chunks_lists_twice(full_bucket, tmp_path):
+    """One listing starts after the last loaded chunk, the other covers numbers with one more digit."""
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
     settings.warehouse.touch()
     index = LedgerIndex(settings.warehouse, settings.limits)

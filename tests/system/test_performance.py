@@ -1,6 +1,6 @@
-"""Each step's cost beside another cost of the same run: guards against regressions, on any machine.
+"""Compares the cost of each step with another cost in the same run, to find regressions on any machine.
 
-The limits are wide, as other tests run at the same time; docs/performance.md has the figures themselves.
+The bounds are wide, because other tests run at the same time. docs/performance.md has the measured figures.
 """
 
 import sys
@@ -22,7 +22,7 @@ TURNS = 5
 
 @pytest.fixture(scope="module")
 def pasts(tmp_path_factory) -> dict[int, list[dict[str, float]]]:
-    """Seconds by step of micro-batches in turn on warehouses with a past of two lengths, by length."""
+    """Figures of micro-batches on two warehouses with histories of different length, by number of rows."""
     roots = {rows: tmp_path_factory.mktemp("past") for rows in (200_000, 2_000_000)}
     chunks = {rows: history.make_past(root, rows, CUSTOMERS, MERCHANTS) for rows, root in roots.items()}
     batches = {rows: [] for rows in roots}
@@ -34,14 +34,14 @@ def pasts(tmp_path_factory) -> dict[int, list[dict[str, float]]]:
 
 
 @pytest.mark.parametrize("step", ["load", "build", "export"])
-def test_a_step_does_not_grow_with_the_past(pasts, step):
-    """Ten times the past. Of each the quickest of the turns counts, which other tests disturb least."""
+def test_step_does_not_slow_down_with_history(pasts, step):
+    """One history is ten times as long. The fastest turns count, because other tests disturb them least."""
     short, long = (min(batch[f"seconds_{step}"] for batch in batches) for batches in pasts.values())
-    assert long < 1.5 * short + 0.03, f"{short:.3f} s, and {long:.3f} s on ten times the past"
+    assert long < 1.5 * short + 0.03, f"{short:.3f} s, and {long:.3f} s with ten times the history"
 
 
-def test_a_backlog_is_a_few_plain_passes(tmp_path):
-    """Over one pass of plain DuckDB over as many files; the constant is what dbt and the tests take."""
+def test_backlog_costs_a_few_plain_passes(tmp_path):
+    """Compared with one pass of plain DuckDB over the same files, plus a constant for dbt and the sanity tests."""
     data, root = tmp_path / "data", tmp_path / "stream"
     generate.generate(data, rows=120_000)
     files = [root / chunk.key for chunk in common.lay_out(root, data)]
@@ -52,5 +52,5 @@ def test_a_backlog_is_a_few_plain_passes(tmp_path):
         with plain.connect() as database:
             plain.read_weights(database, root / common.IMPORTANCE)
             passes.append(common.timed(plain.one_pass, database, files))
-    limit = median(passes)
-    assert took < 12 * limit + 3, f"{took:.2f} s for what one plain pass does in {limit:.2f} s"
+    one_pass = median(passes)
+    assert took < 12 * one_pass + 3, f"took {took:.2f} s; one plain pass took {one_pass:.2f} s"

@@ -1,4 +1,4 @@
-"""A replay on a disk that fills up, and has room again: a file system of its own in a name space of its own."""
+"""Replays on a disk that fills up and then has space again: a small file system in its own mount namespace."""
 
 import os
 import random
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.system
 
 CHUNKS, ROWS = 6, 6_000
 IN_A_NAME_SPACE = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
-# Fills the disk twice, makes room, and keeps what came out.
+# Replays twice until the disk is full, makes room, replays the rest, and copies the output.
 SCRIPT = """
 mount -t tmpfs -o size=$1k tmpfs "$2"
 for try in 1 2; do "$4" -m tallymark replay "$3" "$2/out" --batch=1 >"$5/log$try" 2>&1 && exit 3; done
@@ -29,7 +29,7 @@ cp -r "$2/out" "$5/out"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     if subprocess.run([*IN_A_NAME_SPACE, "mount -t tmpfs tmpfs /tmp"], capture_output=True).returncode:
-        pytest.skip("this machine lets no test mount a file system (unshare --map-root-user --mount)")
+        pytest.skip("This machine does not allow tests to mount a file system (unshare --map-root-user --mount)")
     chance, data = random.Random(1), tmp_path_factory.mktemp("data")
     for number in range(1, CHUNKS + 1):
         rows = [
@@ -44,7 +44,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("kilobytes", "reserve"), [(size, 0) for size in (1000, 3000, 4000, 5000, 5600, 6100, 7000)] + [(7000, 64 * 2**20)]
 )
-def test_a_disk_fills_up(data, tmp_path, kilobytes, reserve):
+def test_full_disk_loses_nothing(data, tmp_path, kilobytes, reserve):
     (tmp_path / "small").mkdir()
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT / "plugins"), "TALLYMARK_MIN_FREE_BYTES": str(reserve)}
     arguments = [str(kilobytes), tmp_path / "small", data, sys.executable, tmp_path]

@@ -1,5 +1,5 @@
-{#- Where the rows of a model are that one other model reads, more than once: DuckDB keeps them while it runs that
-    model's query; Spark would compute them for each reference, so they are a table. -#}
+{#- The materialization of a model that a single other model reads more than once. DuckDB keeps its rows while it runs
+    the query of that other model. Spark would compute them for each reference, so there it is a table. -#}
 {% macro intermediate_materialization() %}
     {{- return(adapter.dispatch('intermediate_materialization', 'tallymark')()) -}}
 {% endmacro %}

@@ -1,4 +1,5 @@
-{#- How new rows replace all rows of a table at once. Unlike a table, such a model may read itself. -#}
+{#- The incremental strategy that replaces all rows at once. Unlike a model materialized as a table, a model with this
+    strategy may read its own previous rows. -#}
 {% macro replace_all_strategy() %}
     {{- return(adapter.dispatch('replace_all_strategy', 'tallymark')()) -}}
 {% endmacro %}

@@ -1,4 +1,4 @@
-{#- Run statements so that all of them count, or none. -#}
+{#- Run a list of statements in one transaction. -#}
 {% macro run_in_one_transaction(statements) %}
     {% call statement(auto_begin=True) %}
         {{ statements | join(';\n') }}

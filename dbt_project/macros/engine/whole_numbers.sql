@@ -1,12 +1,12 @@
-{#- Exact arithmetic. The default is for engines whose quotient of two decimals is a decimal; DuckDB's is a double, but
-    it has whole numbers of 128 bits. -#}
+{#- Exact arithmetic. The default implementations are for engines on which dividing two decimals gives a decimal. On
+    DuckDB it gives a double, but DuckDB has 128-bit integers. -#}
 
-{#- The whole part of a / b for whole numbers, rounded towards zero. -#}
+{#- The quotient of two whole numbers, rounded toward zero. -#}
 {% macro integer_division(dividend, divisor) %}
     {{- return(adapter.dispatch('integer_division', 'tallymark')(dividend, divisor)) -}}
 {% endmacro %}
 
-{#- A multiple of the divisor, which is divided without a remainder: `div` of Spark is one of 64 bits. -#}
+{#- Subtracts the remainder first, so that the division is exact. Spark's `div` is limited to 64 bits. -#}
 {% macro default__integer_division(dividend, divisor) %}
     {{- 'cast(((' ~ dividend ~ ') - (' ~ dividend ~ ') % (' ~ divisor ~ ')) / (' ~ divisor ~ ') as decimal(38, 0))' -}}
 {% endmacro %}
@@ -14,7 +14,7 @@
 {% macro duckdb__integer_division(dividend, divisor) %}(({{ dividend }}) // ({{ divisor }})){% endmacro %}
 
 
-{#- The type of whole numbers of any size. -#}
+{#- The widest whole-number type: 38 digits. -#}
 {% macro whole_number_type() %}{{ return(adapter.dispatch('whole_number_type', 'tallymark')()) }}{% endmacro %}
 
 {% macro default__whole_number_type() %}{{ return('decimal(38, 0)') }}{% endmacro %}
@@ -26,12 +26,13 @@
 {% macro exact_units(column) %}cast(replace(cast({{ column }} as {{ dbt.type_string() }}), '.', '') as {{ whole_number_type() }}){% endmacro %}
 
 
-{#- The reverse: a whole number of units of 10^-18 as a decimal(38, 18). -#}
+{#- The reverse of exact_units: a whole number of units of 10^-18 as a decimal(38, 18). -#}
 {% macro from_exact_units(units) %}
     {{- return(adapter.dispatch('from_exact_units', 'tallymark')(units)) -}}
 {% endmacro %}
 
-{#- The point is put in as text: a product of decimal(38, 0) and decimal(18, 18) is rounded to 6 decimals by Spark. -#}
+{#- Inserts the decimal point as text, because Spark rounds the product of decimal(38, 0) and decimal(18, 18) to 6
+    decimals. -#}
 {% macro default__from_exact_units(units) %}
     cast(concat(
         case when {{ units }} < 0 then '-' else '' end,
@@ -44,7 +45,7 @@
 {% endmacro %}
 
 
-{#- A sum by a whole count, as decimal(38, 18): exact, cut off after the 18th decimal. -#}
+{#- A total divided by a whole count, as decimal(38, 18): exact, truncated to 18 decimals. -#}
 {% macro exact_average(total, count) %}
     {{- from_exact_units(integer_division(exact_units('cast(' ~ total ~ ' as decimal(38, 18))'), count)) -}}
 {% endmacro %}

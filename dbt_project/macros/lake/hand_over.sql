@@ -1,18 +1,20 @@
-{#- What Spark is handed over before a build, and hands back after it. Nothing here decides what counts: rows count by
-    the ledger of the warehouse, which names the load of each chunk. A statement that runs late, after its client was
-    killed, adds rows of a load that no ledger names, or writes into the schema of a build that nobody reads.
-    docs/decisions/spark.md. -#}
+{#- Macros that move rows to Spark (the lake) before a build, and results back to the warehouse after it. They do not
+    decide which rows count: the ledger in the warehouse does, because it names the load of each chunk. If a statement
+    runs late, after its client was killed, it adds rows of a load that no ledger names, or writes to a schema that no
+    build reads. See docs/decisions/spark.md. -#}
 
-{#- Give a new build its schema, its sources, and the rows that are not in the lake yet.
+{#- Create the schema and the sources of a new build, and add the rows that the lake does not have yet.
 
     Args:
-        build: its name; `previous`, names of the builds before it that the lake may know (none: a full refresh).
-        marks: the chunk_seq that state must have reached, that it may have reached at most, and up to which the lake
-            knows what is final; none: no build has made state yet.
-        location: where schemas are created; empty: where the metastore creates them.
-        loads: what is added to each table of raw rows: a folder of Parquet files, and the load_id.
-        is_whole: whether released_ledger, which is among the sources, is the whole ledger up to the last release.
-        sources: folders of Parquet files, by the name of the table that each becomes. -#}
+        build: name of the build.
+        previous: names of earlier builds; the last build in the lake must be one of them. Empty for a full refresh.
+        marks: state must end between the chunks `smallest` and `largest`, and released_chunks between `told` and
+            `largest`. None if no build has finished yet, or for a full refresh.
+        location: URI below which schemas are created; empty: where the metastore creates them.
+        loads: for each load, its load_id, its folder of Parquet files, and the table of raw rows that it is added to.
+        is_whole: whether the source released_ledger holds the whole ledger up to the last release.
+        sources: folders of Parquet files, by the name of the table that each becomes.
+        folder: not used; the caller passes it to all macros. -#}
 {% macro hand_over(build, previous, marks, location, loads, is_whole, sources, folder) %}
     {%- do must_be_exact() -%}
     {%- do create_lake(location) -%}
@@ -34,7 +36,7 @@
 {% endmacro %}
 
 
-{#- Give the last build tables, or others in place of those that it has. -#}
+{#- Create the sources of the last build from folders of Parquet files. With `folder`, replace existing ones. -#}
 {% macro hand_over_sources(sources, folder=none) %}
     {%- for name, source_folder in sources.items() -%}
         {%- if folder -%}{%- do run_query("drop table if exists " ~ build_table(name)) -%}{%- endif -%}
@@ -43,19 +45,19 @@
 {% endmacro %}
 
 
-{#- Names. Of what outlives a build, and of what belongs to it. -#}
+{#- Names of tables. A lake_table outlives a build; a build_table belongs to one build. -#}
 {% macro lake_table(name) %}{{ return(table_in(target.schema, name).render()) }}{% endmacro %}
 {% macro build_schema() %}{{ return(target.schema ~ '_' ~ env_var('LAKE_BUILD')) }}{% endmacro %}
 {% macro build_table(name) %}{{ return(table_in(build_schema(), name).render()) }}{% endmacro %}
 
 
-{#- Raises a compiler error unless overflows are errors and equal literals are equal bytes. Both are settings of a session,
-    and state would be wrong without an error. -#}
+{#- Raise a compiler error unless an overflow is an error and strings are compared byte by byte. Both are session
+    settings; with other values, state could become wrong without an error. -#}
 {% macro must_be_exact() %}
     {%- set found = run_query("select typeof(coalesce(1, '1')) as number_or_text, 'a' = 'A' or 'a' = 'a ' as is_loose").rows[0] -%}
     {%- if found['number_or_text'] == 'string' -%}
         {{ exceptions.raise_compiler_error(
-            "ANSI mode is off, so that numbers may overflow without an error. Set spark.sql.ansi.enabled=true on the Spark "
+            "ANSI mode is off, so numbers could overflow without an error. Set spark.sql.ansi.enabled=true on the Spark "
             ~ "server (ANSI_MODE=true on Databricks). Nothing was changed."
         ) }}
     {%- elif found['is_loose'] -%}{%- do refuse_collation() -%}
@@ -63,7 +65,7 @@
 {% endmacro %}
 
 
-{#- Raises a compiler error if the columns of a table have a collation, which comes from its schema or catalog. -#}
+{#- Raise a compiler error if a column of the table has a collation, which it inherits from its schema or catalog. -#}
 {% macro must_compare_bytes(table) %}
     {%- for type in run_query('describe table ' ~ lake_table(table)).columns[1].values() if 'collate' in (type or '') -%}
         {%- do refuse_collation() -%}
@@ -73,13 +75,14 @@
 
 {% macro refuse_collation() %}
     {{ exceptions.raise_compiler_error(
-        "The default collation is not UTF8_BINARY, so that different customers could be taken for one. Use a session and a "
+        "The default collation is not UTF8_BINARY, so different customers could be treated as one. Use a session and a "
         ~ "catalog with the default collation UTF8_BINARY. Nothing was loaded or built."
     ) }}
 {% endmacro %}
 
 
-{#- Raises an error unless this user can compute exactly, and create and drop Delta tables. Leaves nothing behind. -#}
+{#- Raise an error unless Spark computes exactly and this user can create, change and drop Delta tables. Leaves nothing
+    behind if it succeeds. -#}
 {% macro check_lake(location, folder) %}
     {%- do must_be_exact() -%}
     {%- do create_schema_at(target.schema, location) -%}
@@ -91,22 +94,22 @@
 {% endmacro %}
 
 
-{#- Raises a compiler error when a build that this warehouse does not know was the last one: another warehouse writes to
-    the lake, or somebody restored this one. -#}
+{#- Raise a compiler error if this warehouse does not know the last build in the lake. Either another warehouse writes
+    to the lake, or this warehouse was restored from a backup. -#}
 {% macro must_be_the_last_writer(previous) %}
     {%- set last = run_query("select build from " ~ lake_table('last_build')).columns[0].values() | list -%}
     {%- if last | reject('in', previous) | list -%}
         {{ exceptions.raise_compiler_error(
             "The warehouse does not know the last build in the schema " ~ target.schema ~ ": " ~ last | join(', ')
-            ~ ". A copy of the warehouse writes there too, or the warehouse was restored from a back-up. Stop the other "
-            ~ "one. " ~ full_refresh_advice()
+            ~ ". Either a copy of the warehouse writes there too, or the warehouse was restored from a backup. If there "
+            ~ "is a copy, stop it first. " ~ full_refresh_advice()
         ) }}
     {%- endif -%}
 {% endmacro %}
 
 
-{#- Raises a compiler error when state ends elsewhere than the ledger says: somebody restored one of them, and not the
-    other. -#}
+{#- Raise a compiler error if state and ledger do not end with the same chunks, for example because only one of them was
+    restored from a backup. -#}
 {% macro must_fit_the_ledger(marks) %}
     {%- set queries = ["select 'released_chunks' as mark_of, max(chunk_seq) as chunk_seq from " ~ lake_table('released_chunks')] -%}
     {%- for state in ('merchant_customers', 'customers_by_transactions', 'merchants') -%}
@@ -117,15 +120,15 @@
         {%- if not smallest <= (mark['chunk_seq'] or 0) <= marks.largest -%}
             {{ exceptions.raise_compiler_error(
                 "The table " ~ target.schema ~ "." ~ mark['mark_of'] ~ " ends with chunk " ~ (mark['chunk_seq'] or 0)
-                ~ "; by the ledger it must end between " ~ smallest ~ " and " ~ marks.largest
-                ~ ". Either was restored to another time. " ~ full_refresh_advice()
+                ~ "; according to the ledger, it must end between " ~ smallest ~ " and " ~ marks.largest
+                ~ ". The schema or the warehouse was restored from an older backup. " ~ full_refresh_advice()
             ) }}
         {%- endif -%}
     {%- endfor -%}
 {% endmacro %}
 
 
-{% macro full_refresh_advice() %}{{ return('Then make state anew from the rows that the ledger names: tallymark build --full-refresh') }}{% endmacro %}
+{% macro full_refresh_advice() %}{{ return('Rebuild state from the rows that the ledger names: tallymark build --full-refresh') }}{% endmacro %}
 
 
 {% macro create_lake(location) %}
@@ -145,7 +148,7 @@
 {% endmacro %}
 
 
-{#- The columns of the ledger that models and tests read, and the load of each chunk. -#}
+{#- The columns of the ledger that models and tests read, and the load_id of each chunk. -#}
 {% macro columns_of_chunks(with_types=false) %}
     {%- set columns = {
         'chunk_seq': 'bigint', 'chunk_key': 'string', 'state': 'string', 'importance_version': 'bigint',
@@ -158,7 +161,7 @@
 {% endmacro %}
 
 
-{#- Ledger rows that became final are added once, whichever client comes late. -#}
+{#- Add the ledger rows that a release made final. Safe to repeat, even by a client that runs late. -#}
 {% macro add_released_chunks(is_whole) %}
     {%- set table, query = lake_table('released_chunks'), "select " ~ columns_of_chunks() ~ " from " ~ build_table('released_ledger') -%}
     {%- if is_whole -%}
@@ -171,7 +174,8 @@
 {% endmacro %}
 
 
-{#- The sources `chunks`, `transactions` and `customer_importance`: the rows of the loads that the ledger names. -#}
+{#- Create the sources `chunks`, `transactions` and `customer_importance` as views of the rows whose load the ledger
+    names. -#}
 {% macro create_views_of_rows() %}
     {%- do run_query(
         "create view " ~ build_table('chunks') ~ " as select " ~ columns_of_chunks() ~ " from " ~ lake_table('released_chunks')
@@ -192,7 +196,7 @@
 {% endmacro %}
 
 
-{#- Schemas of builds before this one, and all that is in them. -#}
+{#- Drop the schemas of earlier builds with everything in them. -#}
 {% macro drop_schemas_of_builds() %}
     {%- set found = run_query("show schemas like '" ~ target.schema ~ "_build_*'") -%}
     {%- for row in found.rows -%}
@@ -208,9 +212,9 @@
 {% endmacro %}
 
 
-{#- Hand back what the warehouse needs of a build, as Delta tables of one commit in a folder of their own.
+{#- Hand back the results of a build that the warehouse needs, as Delta tables of one commit each.
 
-    Args: the folder; the last chunk_seq in the merchants that the warehouse has. -#}
+    Args: the folder for the tables; the last chunk_seq in the warehouse's copy of merchants. -#}
 {% macro hand_back_build(folder, merchants_after) %}
     {%- do hand_back(folder, 'batch_candidates', 'select * from ' ~ build_table('batch_candidates')) -%}
     {%- do hand_back(folder, 'batch_merchants', 'select distinct merchant from ' ~ build_table('batch_merchants')) -%}
@@ -225,7 +229,9 @@
 {% endmacro %}
 
 
-{#- Hand back a source or a model that outlives a build; all of it, or the rows from one chunk_seq to another. -#}
+{#- Hand back a source, or a model that outlives a build.
+
+    Args: the folder; the name; the first and the last chunk_seq to hand back (none: all rows). -#}
 {% macro hand_back_table(folder, name, chunks=none) %}
     {%- set table = build_table(name) if name in ('transactions', 'customer_importance') else lake_table(name) -%}
     {%- set condition = ' where chunk_seq between ' ~ chunks | join(' and ') if chunks else '' -%}
@@ -233,7 +239,7 @@
 {% endmacro %}
 
 
-{#- Hand back some rows of a query. -#}
+{#- Hand back at most `most` rows of a query. -#}
 {% macro hand_back_query(folder, query, most) %}
     {%- do hand_back(folder, 'query', 'select * from (' ~ query ~ ') as found limit ' ~ most) -%}
 {% endmacro %}

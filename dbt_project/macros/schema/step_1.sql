@@ -1,6 +1,6 @@
-{#- The tables that the load and the export write. Times are UTC. What an export released (`detections`,
-    `chunk_thresholds`) is in the schema of the models; evidence and thresholds are columns that the models bring: macro
-    keep_columns. Their keys prevent a fact from being released twice or under the number of another one. -#}
+{#- The tables that `load` and `export` write. Times are UTC. The released tables (`detections`, `chunk_thresholds`) are
+    in the schema of the models. The macro keep_columns adds their evidence and threshold columns. Their keys prevent
+    the same row or number from being released twice. -#}
 {% macro schema_step_1() %}
     {% set tables = {
         'raw.chunks': 'chunk_seq bigint, chunk_key varchar, etag varchar, content_bytes bigint, content_sha256 varchar,

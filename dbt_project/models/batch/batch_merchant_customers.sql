@@ -2,8 +2,8 @@ with batch as (
     select * from {{ ref('batch_chunks') }}
 ),
 
--- Cut down to the batch before anything else: DuckDB would group all raw rows first. Spark skips files by the first
--- condition only.
+-- Filtered to the batch first, because DuckDB would otherwise group all raw rows. The condition on the last released
+-- chunk lets Spark skip files.
 transactions as (
     select transactions.*
     from {{ ref('stg_transactions') }} as transactions
@@ -20,14 +20,14 @@ pairs as (
     from activity
 ),
 
--- The one look-up of a batch in the state: later models read only what it found.
+-- The only lookup of a batch in the state. Later models read its result.
 known as (
     select state.*
     from {{ merchant_customers_before_the_batch() }} as state
     inner join pairs on state.merchant = pairs.merchant and state.customer = pairs.customer
 ),
 
--- A build that was interrupted may have added the batch's first chunks to the state already.
+-- An interrupted build may already have added the first chunks of the batch to the state.
 state_mark as (
     select coalesce(max(state.last_chunk_seq), 0) as chunk_seq
     from {{ merchant_customers_before_the_batch() }} as state

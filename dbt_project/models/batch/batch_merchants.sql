@@ -10,7 +10,7 @@ batch as (
     select * from {{ ref('batch_chunks') }}
 ),
 
--- The state holds the whole batch already: what a later chunk of the batch added is taken off again.
+-- The state already includes the whole batch, so the changes of later chunks are subtracted.
 final as (
     select
         changes.chunk_seq,

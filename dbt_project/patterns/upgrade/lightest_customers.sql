@@ -17,8 +17,7 @@ lacking as (
         )
 ),
 
--- The state and the weights are read only for merchants that lack a set: both sides are cut down to them, so that
--- neither is read for nothing.
+-- State and weights are read only for merchants that need a new set.
 customers as (
     select * from {{ ref('merchant_customers') }}
     where merchant in (select merchant from lacking)
@@ -65,8 +64,8 @@ ranked as (
     from candidates
 ),
 
--- Twice as many as are in the bottom percent now, so that a set seldom has to be made anew. As of a chunk in the batch,
--- later newcomers were not there yet; a set reaches far enough without them.
+-- Twice as many as the bottom percent needs now, so that a set is rarely recounted. Newcomers are not counted here: at
+-- an earlier chunk of the batch, some of them are not customers yet, and the set must suffice without them.
 kept as (
     select * from ranked
     where

@@ -51,7 +51,7 @@ grown as (
     left join added on sets.importance_version = added.importance_version and sets.merchant = added.merchant
 ),
 
--- A set that reaches further than the bottom percent, whichever chunk of the batch it is looked at.
+-- Sets that are larger than the bottom percent at every chunk of the batch.
 sufficient as (
     select * from grown
     where

@@ -40,7 +40,7 @@ evaluated as (
     from candidates
 ),
 
--- Weights are ranked as of the end of the batch. As of a chunk before it, its later newcomers were not there yet.
+-- Weights are ranked at the end of the batch. For earlier chunks, newcomers of later chunks must be subtracted.
 later_newcomers as (
     select
         evaluated.chunk_seq,

@@ -34,7 +34,7 @@ lightest as (
     inner join fewest on lightest.merchant = fewest.merchant and lightest.transactions >= fewest.transactions
 ),
 
--- The state holds the whole batch already: what a later chunk of the batch added is taken off again.
+-- The state already includes the whole batch, so the transactions of later chunks are subtracted.
 so_far as (
     select
         merchants.chunk_seq,

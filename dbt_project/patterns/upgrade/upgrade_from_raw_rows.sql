@@ -37,7 +37,7 @@ customers as (
     group by merchant, customer
 ),
 
--- Every customer so far, at every chunk with a transaction at the merchant.
+-- All customers so far, for each chunk with a transaction at the merchant.
 so_far as (
     select
         merchant_chunks.chunk_seq,

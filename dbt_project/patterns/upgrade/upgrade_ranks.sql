@@ -18,8 +18,8 @@ state as (
     where customers > 0 and merchant in (select merchant from merchants)
 ),
 
--- How many customers of a merchant have just so many transactions, as of every chunk before `until_chunk_seq`:
--- those at the end of the batch, and each move of a customer from one number to the next taken back.
+-- Rows that add up to a merchant's histogram at the end of a chunk: the histogram at the end of the batch, and the
+-- moves of each later chunk taken back. A row counts for the chunks before its `until_chunk_seq`.
 moves as (
     select merchant, transactions, cast(null as bigint) as until_chunk_seq, customers
     from state

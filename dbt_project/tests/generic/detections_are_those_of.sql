@@ -1,11 +1,11 @@
-{#- Rows in which the released detections of a pattern differ from those of a second computation, which reads raw rows
-    and no state.
+{#- Differences between the released detections of a pattern and those recomputed from the raw rows.
 
     Args: a model with one row per chunk, merchant and customer for which the pattern's rule held at the end of the
-    chunk, under the thresholds in chunk_thresholds; the pattern; the columns of its evidence to compare.
+    chunk, with the thresholds in chunk_thresholds; the pattern; the evidence columns to compare.
 
-    Chunks before the first one in chunk_thresholds were evaluated by another warehouse, before this one was rebuilt:
-    what was detected there is taken as given. batch_detections gives a new warehouse the columns of the evidence. -#}
+    Chunks before the first one in chunk_thresholds were evaluated before this warehouse was rebuilt, so their
+    detections are not checked. The test depends on batch_detections because that model creates the evidence columns in
+    a new warehouse. -#}
 {% test detections_are_those_of(model, pattern, evidence) %}
 -- depends_on: {{ ref('batch_detections') }}
 {%- set columns = (['chunk_seq', 'merchant', 'customer'] + evidence) | join(', ') %}
