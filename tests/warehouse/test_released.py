@@ -226,7 +226,7 @@ def test_unknown_var_is_rejected(tmp_path, data, given):
 def test_manual_dbt_run_rejects_unknown_var(settings):
     messages = []
     wrong = settings.model_copy(update={"vars": {"child_min_transaction": 60}})
-    assert not invoke_dbt.invoke(wrong, ["run"], hears=messages.append).success
+    assert not invoke_dbt.invoke(wrong, ["run"], on_message=messages.append).success
     assert "unknown vars: child_min_transaction. " in "".join(messages)
     assert "child_min_transactions, dei_min_female_customers" in "".join(messages)
     assert invoke_dbt.invoke(settings.model_copy(update={"vars": VARS}), ["run"]).success

@@ -351,7 +351,7 @@ class OnSpark:
         folder = f"{self._build}/{macro}_{secrets.token_hex(4)}"
         given = json.dumps({"folder": f"{self._staging.uri}{folder}"} | arguments)
         said: list[str] = []
-        result = self.run(["run-operation", macro, "--args", given], hears=said.append)
+        result = self.run(["run-operation", macro, "--args", given], on_message=said.append)
         if not result.success:
             why = result.exception or "\n".join(said)
             raise LakeError(
@@ -359,11 +359,13 @@ class OnSpark:
             )
         return folder
 
-    def run(self, command: Sequence[str], hears: Callable[[str], None] | None = None, is_shown: bool = False) -> Any:
+    def run(
+        self, command: Sequence[str], on_message: Callable[[str], None] | None = None, is_shown: bool = False
+    ) -> Any:
         """Run a dbt command on Spark. Returns a dbtRunnerResult.
 
         Args:
-            hears: called with the text of each warning and error.
+            on_message: called with the text of each warning and error.
             is_shown: whether dbt prints its progress.
 
         Raises:
@@ -374,7 +376,7 @@ class OnSpark:
                 self._settings,
                 list(command),
                 self.manifest(),
-                hears=hears,
+                on_message=on_message,
                 target=self._settings.engine,
                 environment=self._environment,
                 is_shown=is_shown,

@@ -39,7 +39,7 @@ def update_schema(settings: Settings) -> None:
         DbtError: if that fails, or if a newer Tallymark wrote the warehouse.
     """
     messages: list[str] = []
-    result = invoke(settings, ["run-operation", "update_schema"], parse(settings), hears=messages.append)
+    result = invoke(settings, ["run-operation", "update_schema"], parse(settings), on_message=messages.append)
     if not result.success:
         why = result.exception or "\n".join(messages)
         raise _failed(settings, f"Failed to set up the warehouse {settings.warehouse}", why)
@@ -73,7 +73,7 @@ def invoke(
     settings: Settings,
     arguments: list[str],
     manifest: Any = None,
-    hears: Callable[[str], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
     and_then: Callable[[Any, Any], None] | None = None,
     target: str = "duckdb",
     environment: Mapping[str, str] = NO_VARIABLES,
@@ -85,7 +85,7 @@ def invoke(
 
     Args:
         manifest: the result of ``parse``; without it, the command must not open the warehouse.
-        hears: called with each warning and error of dbt. The errors of a run-operation appear nowhere else.
+        on_message: called with each warning and error of dbt. The errors of a run-operation appear nowhere else.
         and_then: called with the nodes' results and the open warehouse after a success.
         target: a target of the dbt profile; with any other than duckdb, the command must not open the warehouse.
         environment: variables that the project reads, in addition to those of the settings.
@@ -103,8 +103,8 @@ def invoke(
         *("--no-send-anonymous-usage-stats", "--no-write-json", "--no-static-parser"),
     ]
     callbacks: list[Callable] = []
-    if hears:
-        callbacks.append(lambda event: event.info.level in ("warn", "error") and hears(event.info.msg))
+    if on_message:
+        callbacks.append(lambda event: event.info.level in ("warn", "error") and on_message(event.info.msg))
     index = LedgerIndex(settings.warehouse, settings.limits)
     with (
         _own_environment(settings, environment),
