@@ -1,6 +1,6 @@
-"""Adds the page Detections to Airflow's navigation, and notes to the runs.
+"""Adds the Detections page to Airflow's navigation, and notes to the runs.
 
-Every task process loads this file, so that it imports nothing of the page: the app comes with its first request.
+Every task process loads this file, so it must not import the page. The first request does.
 """
 
 from typing import Any, ClassVar
@@ -10,14 +10,14 @@ from tallymark.on_airflow import run_note
 
 
 async def app(scope, receive, send) -> None:
-    """The page's ASGI app; every route of it asks for Airflow's login."""
+    """Pass a request to the page's ASGI app. All routes require an Airflow login."""
     from tallymark.page.app import app
 
     await app(scope, receive, send)
 
 
 class DetectionsPage(AirflowPlugin):
-    """The page, its entry in the navigation, and what listens to runs."""
+    """The page, its navigation entry, and the listener that writes run notes."""
 
     name = "tallymark"
     listeners: ClassVar[list[Any]] = [run_note]

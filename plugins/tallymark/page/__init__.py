@@ -1,1 +1,1 @@
-"""The page Detections: an app that Airflow's api-server mounts, over the published snapshot."""
+"""The Detections page: an app mounted by Airflow's api-server that reads the published snapshot."""

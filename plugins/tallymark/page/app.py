@@ -1,5 +1,9 @@
-"""The routes of the page: HTML, its files, a JSON endpoint behind each part, downloads. See docs/ui.md."""
+"""Routes of the Detections page: the HTML, its static files, one JSON endpoint per section, and downloads.
 
+See docs/ui.md.
+"""
+
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,6 +15,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from tallymark.backtest.report import folder
 from tallymark.outbox.detections import detection_key
@@ -18,6 +23,7 @@ from tallymark.outbox.safe_csv import as_csv
 from tallymark.page import runs
 from tallymark.page.backlog import Backlog
 from tallymark.page.backtests import Backtests
+from tallymark.page.login import ask_for_login
 from tallymark.page.reader import Reader
 from tallymark.patterns import PROJECT_ROOT, explain_evidence, patterns
 from tallymark.settings import Settings
@@ -26,8 +32,9 @@ from tallymark.store import BucketError, Store
 STATIC = Path(__file__).parent / "static"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 FILES = {path.name: TYPES[path.suffix] for path in STATIC.iterdir() if path.suffix in TYPES}
+PYPROJECT = PROJECT_ROOT / "pyproject.toml"
 MODELS = PROJECT_ROOT / "docs" / "models.html"
-FROM_HERE_ONLY = {
+SAME_ORIGIN_ONLY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "frame-ancestors 'self'",
     "Cache-Control": "no-cache",
@@ -45,7 +52,7 @@ MERCHANT_COUNT = "select count(*) from matching_merchants($merchant)"
 NEAREST = "from nearest cross join thresholds where merchant = $merchant order by pattern_id, distance, customer"
 CHUNKS = "from matching_chunks($state, $chunk) order by chunk_seq desc limit $limit offset $offset"
 CHUNK_COUNT = "select count(*) from matching_chunks($state, $chunk)"
-# What did not count, the latest first, as many as the snapshot has.
+# Newest first. The snapshot limits how many rows each list has.
 LISTS = {
     "open_issues": "from open_issues limit $limit",
     "conflicts": "from conflicts_with_etags limit $limit",
@@ -63,12 +70,13 @@ app = FastAPI(
     redoc_url=None,
     openapi_url=None,
     dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
+    exception_handlers={StarletteHTTPException: ask_for_login},
 )
 
 
 @lru_cache
 def settings() -> Settings:
-    """The settings, read once."""
+    """Return the settings, which are read once."""
     return Settings()
 
 
@@ -79,25 +87,31 @@ def _open_bucket() -> Store:
 
 
 @lru_cache
+def project() -> dict[str, Any]:
+    """Return the ``[project]`` table of pyproject.toml; empty if the file was not deployed."""
+    return tomllib.loads(PYPROJECT.read_text())["project"] if PYPROJECT.is_file() else {}
+
+
+@lru_cache
 def reader() -> Reader:
-    """The reader of the snapshot, shared by all requests."""
+    """Return the snapshot reader that all requests share."""
     return Reader(settings().output_prefix, _open_bucket)
 
 
 @lru_cache
 def backlog() -> Backlog:
-    """What is in the bucket and was not taken, shared by all requests."""
+    """Return the backlog that all requests share."""
     return Backlog(settings(), reader())
 
 
 @lru_cache
 def backtests() -> Backtests:
-    """The backtests in the bucket, shared by all requests."""
+    """Return the backtests that all requests share."""
     return Backtests(settings().output_prefix, reader())
 
 
 def newest_snapshot(shared: Annotated[Reader, Depends(reader)]) -> Reader:
-    """The reader, brought up to date for a request."""
+    """Return the shared reader after it has looked for a new snapshot."""
     shared.refresh()
     return shared
 
@@ -110,30 +124,45 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 @app.get("/")
 def page() -> FileResponse:
-    """The page itself."""
-    return FileResponse(STATIC / "index.html", headers=FROM_HERE_ONLY)
+    """Return the page's HTML."""
+    return FileResponse(STATIC / "index.html", headers=SAME_ORIGIN_ONLY)
 
 
 @app.get("/models")
 def models() -> FileResponse:
-    """The documentation of the dbt project, if ``make docs`` made it."""
+    """Return the dbt documentation that ``make docs`` writes; 404 without it."""
     if not MODELS.is_file():
-        raise HTTPException(404, "Run make docs first.")
+        raise HTTPException(404, "There is no dbt documentation. Run make docs to write it.")
     policy = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data:; frame-ancestors 'self'"
     return FileResponse(MODELS, headers={"Content-Security-Policy": policy})
 
 
 @app.get("/static/{name}")
 def static(name: str) -> FileResponse:
-    """Scripts, style, icons and the chart library."""
+    """Return a script, the style sheet or an icon."""
     if name not in FILES:
-        raise HTTPException(404, "There is no such file.")
+        raise HTTPException(404, f"The page has no file {name}.")
     return FileResponse(STATIC / name, media_type=FILES[name], headers={"Cache-Control": "no-cache"})
+
+
+@app.get("/api/about")
+def about() -> dict[str, Any]:
+    """Return Tallymark's version, links to its documentation, and where it expects input."""
+    links = dict(project().get("urls", {}))
+    if MODELS.is_file():
+        links["dbt documentation"] = "models"
+    bucket = f"s3://{settings().bucket}"
+    return {
+        "version": project().get("version"),
+        "documentation": [{"name": name, "address": address} for name, address in links.items()],
+        "transactions": f"{bucket}/{settings().transactions_prefix}",
+        "customers": f"{bucket}/{settings().customers_prefix}",
+    }
 
 
 @app.get("/api/keeping-up")
 def keeping_up(snapshot: Snapshot, chunks: Annotated[Backlog, Depends(backlog)]) -> dict[str, Any]:
-    """Chunks landed, loaded and waiting, landing-to-file times, and what Airflow says of the runs."""
+    """Return counts of landed, loaded and waiting chunks, landing-to-file times, and the state of the latest runs."""
     return {
         **_about(snapshot),
         **chunks.look(),
@@ -157,7 +186,7 @@ def detections(
     page: Page = 1,
     limit: Limit = 25,
 ) -> dict[str, Any]:
-    """Detections, newest first, with their evidence in words; counts by pattern, and over time."""
+    """Return detections, newest first, with their evidence in words, and counts by pattern and over time."""
     chosen = {"pattern": pattern, "merchant": merchant, "customer": customer}
     return {
         **_about(snapshot),
@@ -175,14 +204,17 @@ def detections(
 def detections_csv(
     snapshot: Snapshot, pattern: Text = "", merchant: Text = "", customer: Text = ""
 ) -> StreamingResponse:
-    """All detections that the filters leave, newest first."""
+    """Return all detections that match the filters, newest first, as CSV."""
     rows = snapshot.query(DETECTIONS, pattern=pattern, merchant=merchant, customer=customer, **_slice())
     return _csv("detections", DETECTION_COLUMNS, (list(_shown(row).values()) for row in rows))
 
 
 @app.get("/api/merchants")
 def merchants(snapshot: Snapshot, merchant: Text = "", page: Page = 1, limit: Limit = 10) -> dict[str, Any]:
-    """Merchants, those with most transactions first; if ``merchant`` is the name of one, who is nearest there."""
+    """Return merchants, those with the most transactions first.
+
+    If ``merchant`` equals a merchant's name, ``nearest`` lists who is closest to a detection there.
+    """
     return {
         **_about(snapshot),
         "found": snapshot.count(MERCHANT_COUNT, merchant=merchant),
@@ -197,7 +229,7 @@ def merchants(snapshot: Snapshot, merchant: Text = "", page: Page = 1, limit: Li
 
 @app.get("/api/chunks")
 def chunks(snapshot: Snapshot, state: Text = "", chunk: Text = "", page: Page = 1, limit: Limit = 25) -> dict[str, Any]:
-    """The ledger, newest first, open issues, and the latest of what did not count."""
+    """Return the ledger, newest first, with open issues, conflicts, rejected rows and importance versions."""
     chosen = {"state": state, "chunk": chunk}
     return {
         **_about(snapshot),
@@ -211,19 +243,19 @@ def chunks(snapshot: Snapshot, state: Text = "", chunk: Text = "", page: Page = 
 
 @app.get("/api/chunks.csv")
 def chunks_csv(snapshot: Snapshot, state: Text = "", chunk: Text = "") -> StreamingResponse:
-    """All chunks that the filters leave, newest first."""
+    """Return all chunks that match the filters, newest first, as CSV."""
     return _csv("chunks", *snapshot.table(CHUNKS, state=state, chunk=chunk, **_slice()))
 
 
 @app.get("/api/{listed}.csv")
 def list_csv(listed: Literal["open_issues", "conflicts", "rejected_rows"], snapshot: Snapshot) -> StreamingResponse:
-    """Open issues, conflicts or rejected rows, as many as the snapshot has; each chunk's file has all of its own."""
+    """Return the open issues, conflicts or rejected rows that the snapshot holds, newest first, as CSV."""
     return _csv(listed, *snapshot.table(LISTS[listed], limit=None))
 
 
 @app.get("/api/backtests")
 def list_backtests(shared: Annotated[Backtests, Depends(backtests)], limit: Limit = 10) -> dict[str, Any]:
-    """The latest backtests: thresholds side by side, and what they would change in all and by pattern."""
+    """Return the latest backtests with their thresholds and the changes in total and by pattern."""
     with _bucket_errors():
         found, rows = shared.latest(limit)
     return {"found": found, "rows": rows, "folder": folder(settings().output_prefix)}
@@ -240,11 +272,11 @@ def one_backtest(
     page: Page = 1,
     limit: Limit = 25,
 ) -> dict[str, Any]:
-    """One backtest and what it would change, a row for each detection; with ``other``, where the two differ."""
+    """Return one backtest, one row per detection; with ``other``, only the detections in which the two differ."""
     with _bucket_errors():
         summaries = [shared.summary(wanted) for wanted in (backtest, other) if wanted]
         if None in summaries:
-            raise HTTPException(404, "There is no such backtest in the bucket.")
+            raise HTTPException(404, "The bucket has no such backtest.")
         rows = shared.compared(backtest, other) if other else shared.detections(backtest)
     wanted = {"change": change, "pattern_id": pattern, "merchant": merchant}
     chosen = [row for row in rows if all(row[column] == value for column, value in wanted.items() if value)]
@@ -254,14 +286,14 @@ def one_backtest(
 
 @app.get("/files/{key:path}")
 def file(key: str, snapshot: Snapshot) -> Response:
-    """A file of detections, of rejected rows or of a backtest, as it is in the bucket."""
+    """Return a detection file, a rejection file or a backtest file from the bucket, unchanged."""
     prefix = settings().output_prefix
     if not key.startswith((f"{prefix}detections/", f"{prefix}rejected/", f"{prefix}backtests/")):
-        raise HTTPException(404, "Only files of detections, of rejected rows and of backtests can be had here.")
+        raise HTTPException(404, "Only detection files, rejection files and backtest files can be downloaded here.")
     with _bucket_errors():
         stored = snapshot.find(key)
         if stored is None:
-            raise HTTPException(404, "There is no such file in the bucket.")
+            raise HTTPException(404, f"The bucket has no object {key}.")
         content = snapshot.store.get(stored)
     return _download(iter([content]), key.rpartition("/")[2])
 
@@ -275,7 +307,7 @@ def _bucket_errors() -> Iterator[None]:
 
 
 def _slice(page: int = 1, limit: int | None = None) -> dict[str, int | None]:
-    """Parameters for one page of a query; without a limit, for all of it."""
+    """Return the parameters for one page of a query; without a limit, for all rows."""
     return {"limit": limit, "offset": (page - 1) * (limit or 0)}
 
 
@@ -293,20 +325,23 @@ def _detection_file(number: int | None) -> str | None:
 
 
 def _shown(detection: dict[str, Any]) -> dict[str, Any]:
-    """A detection as API and CSV have it."""
+    """Return a detection with the columns of the API and the CSV file."""
     row = detection | {"evidence": explain_evidence(detection)}
     return {name: row[name] for name in DETECTION_COLUMNS}
 
 
 def _patterns(snapshot: Reader) -> list[dict[str, Any]]:
-    """All patterns with their rule under the thresholds in force, and any other that was detected."""
+    """Return all patterns with their rules under the current thresholds.
+
+    Patterns that are no longer in the project but have detections are included, without a rule.
+    """
     counts = {row["pattern_id"]: row for row in snapshot.query("from detections_by_pattern")}
-    in_force = _first(snapshot.query("from thresholds"))
+    thresholds = _first(snapshot.query("from thresholds"))
     known = {
         pattern.id: {
             "pattern_id": pattern.id,
             "action_type": pattern.action,
-            "rule": pattern.explain_rule(in_force) if in_force else None,
+            "rule": pattern.explain_rule(thresholds) if thresholds else None,
             "detections": 0,
         }
         for pattern in patterns()

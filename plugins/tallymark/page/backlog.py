@@ -1,6 +1,6 @@
-"""Which chunks lie in the bucket and were not taken yet, from a listing that is kept for some seconds.
+"""The backlog: chunks in the bucket that are not in the published ledger, from a cached listing.
 
-It looks where new chunks are to be expected, as the load does.
+Only keys where new chunks can appear are listed, as in the load step.
 """
 
 import logging
@@ -23,7 +23,7 @@ NOTHING_TAKEN: dict[str, Any] = {"chunks": 0, "last_landed_at": None, "last_keys
 
 
 class Backlog:
-    """Lists at most ``MAX_KEYS`` objects, and at most once in ``LIST_AGAIN_SECONDS``."""
+    """Lists at most ``MAX_KEYS`` objects, at most once every ``LIST_AGAIN_SECONDS``."""
 
     def __init__(self, settings: Settings, reader: Reader):
         self._settings = settings
@@ -33,13 +33,16 @@ class Backlog:
         self._found: dict[str, Any] = {}
 
     def look(self) -> dict[str, Any]:
-        """How many chunks are waiting, and since when the oldest does; ``listing_problem`` if S3 does not say."""
+        """Return counts of landed and waiting chunks, and ages in seconds.
+
+        If the listing failed, the counts are None and ``listing_problem`` says why.
+        """
         with self._lock:
             if time.monotonic() - self._listed_at > LIST_AGAIN_SECONDS:
                 try:
                     self._found = self._list()
                 except Exception as error:
-                    log.exception("The bucket cannot be listed")
+                    log.exception("Failed to list the bucket")
                     self._found = {"landed": None, "waiting": None, "listing_problem": str(error)}
                 self._listed_at = time.monotonic()
             return self._found
@@ -67,7 +70,7 @@ class Backlog:
         }
 
     def _seen_as(self, chunks: list[Chunk]) -> list[tuple[ledger.State, bool]]:
-        """What the published ledger says of chunks, as ``ledger.seen_as`` does of the warehouse's."""
+        """Compare chunks with the published ledger, as ``ledger.seen_as`` does with the warehouse's ledger."""
         if not self._reader.is_published:
             return [("new", True)] * len(chunks)
         with self._reader.cursor() as cursor:

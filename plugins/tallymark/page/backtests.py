@@ -1,4 +1,4 @@
-"""The backtests in the bucket. A file of one never changes, so each is read once."""
+"""The backtests in the bucket. Their files never change, so each is read once."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from tallymark.backtest.report import SUMMARY, folder
 from tallymark.page.reader import Reader
 
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
-# So many detections of backtests are kept in memory, the last ones that somebody opened.
+# Backtests whose detections stay in memory: those opened last.
 KEPT = 4
 
 
 class Backtests:
-    """Reads them through the bucket of the snapshot's reader."""
+    """Reads backtests through the bucket of the snapshot reader."""
 
     def __init__(self, output_prefix: str, reader: Reader):
         self._prefix = folder(output_prefix)
@@ -22,20 +22,20 @@ class Backtests:
         self._detections: dict[str, list[dict[str, Any]]] = {}
 
     def latest(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
-        """How many there are, and the summaries of the latest ones, newest first, without their merchants."""
+        """Return the number of backtests, and the latest summaries, newest first, without their merchants."""
         parts = (stored.key.removeprefix(self._prefix).split("/") for stored in self._reader.store.list(self._prefix))
         names = sorted((name for name, *rest in parts if rest == [SUMMARY] and NAME.fullmatch(name)), reverse=True)
         found = [summary for name in names[:limit] if (summary := self.summary(name))]
         return len(names), [{key: value for key, value in one.items() if key != "merchants"} for one in found]
 
     def summary(self, name: str) -> dict[str, Any] | None:
-        """The summary of one; None: there is none with this name."""
+        """Return the summary of a backtest, or None if there is no backtest with this name."""
         if name not in self._summaries and (content := self._read(name, SUMMARY)) is not None:
             self._summaries[name] = content
         return self._summaries.get(name)
 
     def detections(self, name: str) -> list[dict[str, Any]]:
-        """What one changes: see ``tallymark.backtest.report``."""
+        """Return the detections of a backtest, one row each: see ``tallymark.backtest.report``."""
         if name not in self._detections:
             self._detections[name] = self._read(name, "detections.json") or []
             for oldest in list(self._detections)[:-KEPT]:
@@ -43,7 +43,7 @@ class Backtests:
         return self._detections[name]
 
     def compared(self, name: str, other: str) -> list[dict[str, Any]]:
-        """The detections that two backtests made at different chunks, or that only one of them made."""
+        """Return the detections that two backtests made at different chunks, or that only one of them made."""
 
         def key(row: dict[str, Any]) -> tuple[str, str, str]:
             return row["pattern_id"], row["merchant"], row["customer"]

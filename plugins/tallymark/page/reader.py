@@ -1,4 +1,4 @@
-"""The published snapshot, opened: an in-memory DuckDB that follows the object in the bucket."""
+"""The published snapshot as an in-memory DuckDB database that is reloaded when the object in the bucket changes."""
 
 import logging
 import tempfile
@@ -30,18 +30,18 @@ LOOK_AGAIN_SECONDS = 1.0
 
 
 class SnapshotError(UserError, RuntimeError):
-    """The snapshot cannot be read; the message says why and what to do."""
+    """The snapshot cannot be read. The message says why and what to do."""
 
 
 class Reader:
     """Answers queries from the newest snapshot.
 
-    It looks for a new one at most once in ``LOOK_AGAIN_SECONDS``, by its ETag, and fetches only parts it lacks. When
-    the bucket is away, or a snapshot cannot be read, it answers from what it has, and ``problem`` says why.
+    It checks the snapshot's ETag at most once every ``LOOK_AGAIN_SECONDS`` and downloads only missing parts. If S3 is
+    unreachable or a snapshot cannot be read, it keeps answering from the previous one, and ``problem`` says why.
 
     Args:
-        output_prefix: below which the snapshot is.
-        open_store: opens the bucket, once.
+        output_prefix: the prefix that the snapshot is below.
+        open_store: opens the bucket; called once.
     """
 
     def __init__(self, output_prefix: str, open_store: Callable[[], Store]):
@@ -65,28 +65,28 @@ class Reader:
         return self._etag is not None
 
     def refresh(self) -> None:
-        """Read the newest snapshot, unless that was tried a moment ago."""
+        """Load the newest snapshot, unless the last attempt was less than ``LOOK_AGAIN_SECONDS`` ago."""
         with self._lock:
             if time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
                 try:
                     self._look()
                     self.problem = None
                 except Exception as error:
-                    log.exception("The snapshot cannot be read")
+                    log.exception("Failed to read the snapshot")
                     self.problem = str(error)
                 self._looked_at = time.monotonic()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection to the tables and views of ``sql/snapshot.sql``."""
+        """Return a connection to the tables and views of ``sql/snapshot.sql``."""
         return self._database.cursor()
 
     def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Rows with times as ISO 8601 in UTC; none as long as there is no snapshot."""
+        """Return rows as dicts, with times as ISO 8601 in UTC; no rows if there is no snapshot yet."""
         columns, rows = self.table(sql, **parameters)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def table(self, sql: str, **parameters: Any) -> tuple[list[str], list[list[Any]]]:
-        """The same as names of columns and rows."""
+        """Return the names of the columns, and the rows as lists."""
         if not self.is_published:
             return [], []
         with self.cursor() as cursor:
@@ -94,12 +94,12 @@ class Reader:
             return [column[0] for column in found.description], [[*map(_shown, row)] for row in found.fetchall()]
 
     def count(self, sql: str, **parameters: Any) -> int:
-        """The number that a query counts; 0 as long as there is no snapshot."""
+        """Return the single number of a counting query; 0 if there is no snapshot yet."""
         _, rows = self.table(sql, **parameters)
         return rows[0][0] if rows else 0
 
     def find(self, key: str) -> StoredObject | None:
-        """An object of the bucket, if it is there."""
+        """Return the object with this key, or None if the bucket has none."""
         return next((found for found in self.store.list(key) if found.key == key), None)
 
     def _look(self) -> None:
@@ -112,7 +112,7 @@ class Reader:
             return
         except duckdb.Error as error:
             advice = (
-                "A newer DuckDB wrote it: run the same version of Tallymark here as where it was published."
+                "A newer DuckDB wrote it. Run the same version of Tallymark in the api-server and in the tasks."
                 if OF_A_NEWER_DUCKDB in str(error)
                 else "The next export replaces it."
             )
@@ -121,7 +121,7 @@ class Reader:
         self._etag = stored.etag
 
     def _load(self, current: bytes) -> None:
-        """Replace all tables in one transaction; queries that run meanwhile see those of before."""
+        """Replace all tables in one transaction. Concurrent queries see the previous snapshot."""
         known, self._parts = self._parts, []
         with tempfile.TemporaryDirectory() as folder, self._database.cursor() as cursor:
             path = Path(folder) / "current.duckdb"
@@ -143,12 +143,15 @@ class Reader:
         self._parts = list(parts)
 
     def _fetch(self, keys: Sequence[str], folder: Path) -> dict[str, str]:
-        """Download parts; returns their paths by their keys."""
+        """Download parts and return their paths by key."""
 
         def fetch(key: str) -> str:
             stored = self.find(key)
             if stored is None:
-                raise SnapshotError(f"The snapshot {self._key} names {key}, which is not in the bucket. Put it back.")
+                raise SnapshotError(
+                    f"The snapshot {self._key} refers to {key}, which is not in the bucket. Restore it from a backup, "
+                    "or run make rebuild."
+                )
             path = folder / key.rpartition("/")[2]
             path.write_bytes(self.store.get(stored))
             return str(path)

@@ -1,4 +1,4 @@
-"""What Airflow says of the last runs of detect_patterns. Read from its database, as this runs in the api-server."""
+"""The latest runs of detect_patterns, read from Airflow's database, which the api-server can access."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ DAG_ID = "detect_patterns"
 
 
 def last_runs() -> dict[str, Any]:
-    """The run that is going on and the last one that ended, each with its tasks' states; whether the DAG is paused."""
+    """Return the active run and the last one that ended, with their tasks' states, and whether the DAG is paused."""
     with create_session() as session:
         paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == DAG_ID))
         newest = select(DagRun).where(DagRun.dag_id == DAG_ID).order_by(DagRun.run_after.desc()).limit(1)

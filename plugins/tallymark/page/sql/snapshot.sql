@@ -1,5 +1,5 @@
--- Replaces what the page reads by the tables of the attached snapshot. Rows of its parts are in sealed_chunks and
--- sealed_detections, all others in latest_chunks and latest_detections. Times are UTC.
+-- Loads the tables of the attached snapshot. Rows of sealed parts are in sealed_chunks and sealed_detections, newer
+-- rows in latest_chunks and latest_detections. Times are UTC.
 create or replace table about as from published.about;
 create or replace table latest_chunks as from published.chunks;
 create or replace table latest_detections as from published.detections;
@@ -24,7 +24,7 @@ select * from sealed_detections
 union all by name
 select * from latest_detections;
 
--- As the warehouse has them, for the views of the ledger.
+-- Same names as in the warehouse, for the views of the ledger.
 create schema if not exists raw;
 create or replace view raw.chunks as from main.chunks;
 create or replace view raw.conflicts as from main.conflicts;
@@ -40,7 +40,7 @@ select
     (select count(*) from chunks) as chunks
 from about;
 
--- Where the pipeline is. Rows a minute are those of the ten minutes before the last chunk was loaded.
+-- One row: the progress of the pipeline. rows_a_minute covers the ten minutes before the last chunk was loaded.
 create or replace view progress as
 with accepted as (
     select * from chunks where state = 'accepted'
@@ -67,6 +67,7 @@ select
     (select quantile_cont(seconds, 0.5) from recent) as p50_seconds,
     (select quantile_cont(seconds, 0.95) from recent) as p95_seconds;
 
+-- One row per chunk: landing-to-file seconds of the last 200 exported chunks.
 create or replace view latency as
 select chunk_seq, chunk_key, seconds
 from chunks
@@ -74,7 +75,7 @@ where state = 'accepted' and out_at is not null
 qualify row_number() over (order by chunk_seq desc) <= 200
 order by chunk_seq;
 
--- What listings of the bucket are compared with: the last $last keys in the order in which they were taken.
+-- One row: what a listing of the bucket is compared with, including the $last keys that were taken last.
 create or replace macro taken(last) as table
 select
     count(distinct chunk_key) as chunks,
@@ -82,8 +83,8 @@ select
     coalesce(list(chunk_key order by chunk_seq)[-last:], []) as last_keys
 from chunks;
 
--- Detections that filters leave; '' leaves all. A merchant or customer that has some is meant exactly, any other text
--- is looked for in the names.
+-- Detections that match the filters; '' matches all. The name of a merchant or customer with detections matches only
+-- that name; any other text matches all names that contain it.
 create or replace macro matching_detections(pattern, wanted_merchant, wanted_customer) as table
 select detections.*
 from detections
@@ -106,7 +107,8 @@ where
         or (not is_customer and contains(lower(customer), lower(wanted_customer)))
     );
 
--- At most about 60 points: of a second, a minute, an hour or more, as the time between first and last asks for.
+-- One row per interval and pattern. The interval grows with the time range, from 1 second to 30 days, to keep the chart
+-- at about 60 points.
 create or replace macro detections_over_time(pattern, wanted_merchant, wanted_customer) as table
 with matching as (
     select detected_at, pattern_id from matching_detections(pattern, wanted_merchant, wanted_customer)
@@ -141,7 +143,8 @@ select
 from detections
 group by pattern_id, action_type;
 
--- A name that a merchant has is meant exactly, any other text is looked for in the names; '' leaves all.
+-- Merchants that match; '' matches all. The name of a merchant matches only that merchant; any other text matches all
+-- names that contain it.
 create or replace macro matching_merchants(wanted) as table
 with made as (
     select merchant, map_from_entries(list((pattern_id, made) order by pattern_id)) as detections
