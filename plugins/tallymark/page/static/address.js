@@ -1,4 +1,4 @@
-// The address of the page holds every filter.
+// All filters are in the address of the page, so that a view can be shared by its link.
 
 const address = new URLSearchParams(location.search);
 
@@ -6,7 +6,7 @@ export const chosen = (name) => address.get(name) ?? "";
 
 export const forget = (name) => address.delete(name);
 
-// The address with some filters changed; "" takes one away.
+// Returns the address with some filters changed; "" removes a filter.
 export function here(changes, part) {
   const query = new URLSearchParams(address);
   for (const [name, value] of Object.entries(changes)) {

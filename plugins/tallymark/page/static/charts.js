@@ -1,4 +1,4 @@
-// Charts by Chart.js, which index.html loads.
+// Charts, drawn with Chart.js, which index.html loads.
 
 import { $ } from "./elements.js";
 
@@ -6,8 +6,10 @@ const charts = {};
 
 export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-// Draws a chart, or replaces what is in it.
+// Draws a chart, or replaces its data. Without data, the figure is hidden.
 export function chart(id, label, type, labels, datasets, { stacked = false } = {}) {
+  $(id).closest("figure").hidden = !labels.length;
+  if (!labels.length && !charts[id]) return;
   $(id).setAttribute("aria-label", label);
   if (charts[id]) {
     charts[id].data = { labels, datasets };
@@ -29,7 +31,7 @@ export function chart(id, label, type, labels, datasets, { stacked = false } = {
   });
 }
 
-// The next call of `chart` draws it in the colors of now.
+// Makes the next call of `chart` draw in the current colors.
 export function forgetCharts() {
   for (const [id, drawn] of Object.entries(charts)) {
     drawn.destroy();

@@ -1,4 +1,4 @@
-// Elements of the page. Whatever comes from files is set as text, never as HTML.
+// Elements of the page. Data from files is set as text, never as HTML.
 
 import { chosen, here } from "./address.js";
 import { count } from "./text.js";
@@ -14,19 +14,22 @@ export function element(tag, attributes = {}, ...children) {
 
 export const link = (href, text, attributes = {}) => element("a", { href, ...attributes }, text);
 
+export const dagLink = (dag, text = dag) => link(`../dags/${dag}`, text, { target: "_top" });
+
 export function fileLink(key, text, label) {
   const path = key.split("/").map(encodeURIComponent).join("/");
   return link(`files/${path}`, text, { download: "", "aria-label": label });
 }
 
-// columns: [title, row => text or element, class]
-export function table(id, caption, columns, rows, empty) {
+// columns: [title, row => text or element, class]; empty: text and elements to show if there are no rows
+export function table(id, caption, columns, rows, ...empty) {
   const titles = columns.map(([title, , kind]) => element("th", { scope: "col", class: kind }, title));
   const cells = (row) =>
     columns.map(([title, cell, kind]) => element("td", { class: kind, "data-title": title }, cell(row) ?? "–"));
   const body = rows.map((row) => element("tr", {}, ...cells(row)));
   if (!rows.length) {
-    body.push(element("tr", {}, element("td", { colspan: columns.length, class: "muted" }, empty)));
+    $(id).replaceChildren(element("tbody", {}, element("tr", {}, element("td", { class: "muted" }, ...empty))));
+    return;
   }
   $(id).replaceChildren(
     element("caption", {}, caption),
@@ -35,15 +38,15 @@ export function table(id, caption, columns, rows, empty) {
   );
 }
 
-// facts: [name, value, note]
+// facts: [label, value, note]
 export function numbers(id, facts) {
-  const boxes = facts.map(([name, value, note]) =>
-    element("div", {}, element("dt", {}, name), element("dd", {}, value, note ? element("small", {}, note) : null)),
+  const boxes = facts.map(([label, value, note]) =>
+    element("div", {}, element("dt", {}, label), element("dd", {}, value, note ? element("small", {}, note) : null)),
   );
   $(id).replaceChildren(...boxes);
 }
 
-// Links to the other pages of a table.
+// Shows links to the other pages of a table.
 export function pages(name, found, limit, part) {
   const at = Math.max(1, Number(chosen(name)) || 1);
   const last = Math.max(1, Math.ceil(found / limit));

@@ -1,10 +1,10 @@
-// The part "What did it find?".
+// The section "What did it detect?".
 
 import { chosen, here } from "./address.js";
 import { getPage } from "./api.js";
 import { chart, color } from "./charts.js";
-import { $, element, fileLink, link, pages, table } from "./elements.js";
-import { clock, count, duration, many, showTimesIn, time } from "./text.js";
+import { $, dagLink, element, fileLink, link, pages, table } from "./elements.js";
+import { clock, count, duration, many, showTimesIn, time, WHOLE_MERCHANT } from "./text.js";
 
 const ROWS = 25;
 const COLORS = 4;
@@ -20,12 +20,12 @@ const COLUMNS = [
 ];
 
 function customer(row) {
-  if (!row.customer) return "the merchant itself";
+  if (!row.customer) return WHOLE_MERCHANT;
   return link(here({ customer: row.customer, page: "" }, "found"), row.customer);
 }
 
 function file(row) {
-  if (!row.file) return "waits for more";
+  if (!row.file) return "pending";
   return fileLink(row.file, `${row.file_number}`, `Download file ${row.file_number}`);
 }
 
@@ -49,19 +49,18 @@ function showPatterns(patterns, pattern) {
 function showTable(data, isFiltered) {
   const all = many(data.snapshot.detections ?? 0, "detection");
   const caption = isFiltered ? `${count(data.found)} of ${all}` : `${all}, newest first`;
-  let empty = "There are no results yet. They appear with the first run of the DAG detect_patterns that exports.";
+  let empty = ["No detections yet. They appear after the first export of ", dagLink("detect_patterns"), "."];
   if (isFiltered) {
-    empty = "No detection matches these filters.";
+    empty = ["No detections match these filters."];
   } else if (data.snapshot.published_at) {
-    empty =
-      "Nothing was detected yet. That is normal until customers reach the thresholds; " +
-      "see who is nearest under each merchant below.";
+    const close = link("#merchants", "Choose a merchant");
+    empty = ["No detections yet. ", close, " to see which customers are close to a threshold."];
   }
-  table("found-table", caption, COLUMNS, data.rows, empty);
+  table("found-table", caption, COLUMNS, data.rows, ...empty);
   pages("page", data.found, ROWS, "found");
 }
 
-// From the first moment to the last, those without a detection too.
+// All points in time from the first to the last, including those without detections.
 function moments(overTime, step) {
   const all = [];
   const last = overTime.at(-1)?.since;

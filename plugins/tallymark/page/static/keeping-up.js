@@ -1,8 +1,9 @@
-// The part "Is it keeping up?".
+// The section "Is it keeping up?".
 
+import { whereToUpload } from "./about.js";
 import { get } from "./api.js";
 import { chart, color } from "./charts.js";
-import { $, link, numbers } from "./elements.js";
+import { $, dagLink, link, numbers } from "./elements.js";
 import { count, duration, many, time } from "./text.js";
 
 const NOW = { wait_for_chunk: "waiting for a chunk", load: "loading", build: "building", export: "exporting" };
@@ -18,59 +19,59 @@ function nowDoing(running) {
   if (!running) return "idle";
   const task = taskThatIs("running", running);
   if (task) return NOW[task];
-  return taskThatIs("up_for_retry", running) ? "trying again" : "starting";
+  return taskThatIs("up_for_retry", running) ? "retrying" : "starting";
 }
 
-// good, warn or bad, and what to say: text and links.
+// Returns good, warn or bad, followed by the message as text and links.
 export function verdict(data) {
   const { limits } = data;
   const { running, ended } = data.runs;
   const failed = ended?.state === "failed" && taskThatIs("failed", ended);
   const retried = taskThatIs("up_for_retry", running);
   if (data.runs.is_paused) {
-    return ["bad", "Paused: the DAG detect_patterns is switched off in Airflow. Chunks wait until it is switched on."];
+    return ["bad", "Paused: chunks wait until somebody unpauses the DAG ", dagLink("detect_patterns"), "."];
   }
   if (data.listing_problem) return ["bad", data.listing_problem];
   if (failed === "build") {
-    const text = "Held back: a sanity test or a model failed, so nothing is exported until it passes. ";
-    return ["bad", text, runLink("Read which one", ended, "build")];
+    const text = "Held back: a model or sanity test failed. Nothing is exported until the build passes. ";
+    return ["bad", text, runLink("See which one failed", ended, "build")];
   }
   if (ended?.state === "failed") {
-    const text = `The last run failed${failed ? ` in ${failed}` : ""}. The next one continues where it stopped. `;
-    return ["bad", text, runLink("Read why", ended, failed)];
+    const text = `The last run failed${failed ? ` in ${failed}` : ""}. The next run continues where it stopped. `;
+    return ["bad", text, runLink("See the log", ended, failed)];
   }
   if (retried) {
-    const text = `${retried} failed and is tried again in a moment; nothing is exported until it passes. `;
-    return ["warn", text, runLink("Read why", running, retried)];
+    const text = `${retried} failed and will be retried. Nothing is exported until it passes. `;
+    return ["warn", text, runLink("See the log", running, retried)];
   }
   if (data.waiting && data.oldest_waits_seconds > limits.lag_seconds) {
     const waiting = many(data.waiting, "waiting chunk");
-    return ["bad", `Fallen behind: the oldest of ${waiting} landed ${duration(data.oldest_waits_seconds)} ago.`];
+    return ["bad", `Falling behind: ${waiting}; the oldest landed ${duration(data.oldest_waits_seconds)} ago.`];
   }
   if (data.landed === 0) {
-    return ["warn", "Nothing has landed yet. The first chunk shows here a few seconds after it lands in the bucket."];
+    return ["warn", `No chunks yet. Upload a file of transactions to ${whereToUpload("transactions")}.`];
   }
   if (data.nothing_landed_for_seconds > limits.standstill_seconds && !data.waiting) {
     const ago = duration(data.nothing_landed_for_seconds);
-    return ["warn", `The stream stands still: the last chunk landed ${ago} ago, and all chunks are done.`];
+    return ["warn", `No new chunks: the last one landed ${ago} ago. All chunks are processed.`];
   }
   if (data.p95_seconds > limits.lag_seconds) {
-    return ["warn", `Slow: one chunk in twenty took more than ${duration(data.p95_seconds)} from landing to file.`];
+    return ["warn", `Slow: 1 in 20 chunks took more than ${duration(data.p95_seconds)} from landing to file.`];
   }
   if (data.listing_is_cut && !data.waiting) {
     return [
       "warn",
-      "The bucket holds more chunks than this page lists, so the backlog is unknown. Landing-to-file times are below.",
+      "Backlog unknown: the bucket has more objects than this page lists. See the landing-to-file times below.",
     ];
   }
   if (data.waiting) return ["good", `Keeping up: ${many(data.waiting, "chunk")} in progress.`];
-  return ["good", "Keeping up: every chunk that landed is done."];
+  return ["good", "Keeping up: all chunks are processed."];
 }
 
 function showSign(data) {
   const [kind, ...parts] = verdict(data);
   const text = parts.map((part) => part.textContent ?? part).join("");
-  // Screen readers read it again when it is replaced.
+  // Screen readers announce every replacement.
   if ($("sign").textContent !== text) $("sign").replaceChildren(...parts);
   $("sign").className = `sign ${kind}`;
 }
@@ -85,13 +86,13 @@ function showNumbers(data) {
     [
       "Waiting",
       `${count(data.waiting)}${orMore}`,
-      data.waiting ? `the oldest for ${duration(data.oldest_waits_seconds)}` : "",
+      data.waiting ? `oldest for ${duration(data.oldest_waits_seconds)}` : "",
     ],
-    ["Rows a minute", count(data.rows_a_minute)],
-    ["Landing to file, last", duration(data.last_seconds)],
-    ["Median of 100 chunks", duration(data.p50_seconds)],
-    ["95 of 100 within", duration(data.p95_seconds)],
-    ["Last run", ended ? runLink(ended.state, ended) : "–", ended ? time(ended.ended_at) : "none has ended yet"],
+    ["Rows per minute", count(data.rows_a_minute)],
+    ["Landing-to-file time", duration(data.last_seconds), "latest chunk"],
+    ["Median", duration(data.p50_seconds), "last 100 chunks"],
+    ["95th percentile", duration(data.p95_seconds), "last 100 chunks"],
+    ["Last run", ended ? runLink(ended.state, ended) : "–", ended ? time(ended.ended_at) : "no run has ended yet"],
     ["Now", nowDoing(running)],
     ["Last export", time(data.last_export_at)],
   ]);
@@ -99,10 +100,10 @@ function showNumbers(data) {
 
 function showLatency(data) {
   const points = data.latency;
-  const figures = `median ${duration(data.p50_seconds)}, 95 of 100 within ${duration(data.p95_seconds)}`;
+  const figures = `median ${duration(data.p50_seconds)}, 95th percentile ${duration(data.p95_seconds)}`;
   chart(
     "latency",
-    `Seconds from landing to file of the last ${points.length} chunks: ${figures}.`,
+    `Landing-to-file time in seconds, ${many(points.length, "chunk")}: ${figures}.`,
     "line",
     points.map((point) => point.chunk_seq),
     [

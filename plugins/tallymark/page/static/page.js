@@ -1,10 +1,12 @@
-// The Detections page: fills its five parts, and again every few seconds.
+// The Detections page: fills its five sections, and refreshes them every few seconds.
 
+import { loadAbout } from "./about.js";
 import { chosen, here } from "./address.js";
 import { showArrived } from "./arrived.js";
 import { forgetCharts } from "./charts.js";
 import { $, link } from "./elements.js";
 import { showFound } from "./found.js";
+import { followLinksOutsideFrame } from "./frame.js";
 import { showKeepingUp } from "./keeping-up.js";
 import { showMerchants } from "./merchants.js";
 import { asOf, many } from "./text.js";
@@ -13,11 +15,11 @@ import { showWhatIf } from "./what-if.js";
 const REFRESH_MILLISECONDS = 5000;
 const FIRST_PAGES = { page: "", merchants_page: "", chunks_page: "" };
 
-// Screen readers read it again only when the number changes.
+// Replaced only when the number changes, because screen readers announce every replacement.
 function showOpenIssues(number) {
   const line = $("open-issues-line");
   const text = `${many(number, "open issue")}. `;
-  if (!line.textContent.startsWith(text)) line.replaceChildren(text, link("#open-issues", "See which, and what to do"));
+  if (!line.textContent.startsWith(text)) line.replaceChildren(text, link("#open-issues", "See what to do"));
   line.hidden = !number;
 }
 
@@ -28,10 +30,11 @@ function showProblem(text) {
 
 async function refresh() {
   try {
+    await loadAbout();
     const found = await showFound();
     const [arrived] = await Promise.all([showArrived(), showKeepingUp(), showMerchants(), showWhatIf()]);
     const { published_at: publishedAt, open_issues: openIssues, problem } = arrived.snapshot;
-    $("as-of").textContent = publishedAt ? asOf(publishedAt) : "No run has exported yet";
+    $("as-of").textContent = publishedAt ? asOf(publishedAt) : "No snapshot yet. The first export publishes one.";
     showOpenIssues(openIssues ?? 0);
     showProblem(problem ? `This page may be out of date: ${problem}` : "");
     document.body.dataset.ready = found.found;
@@ -57,12 +60,13 @@ function fillForms() {
 }
 
 fillForms();
+followLinksOutsideFrame();
 document.addEventListener("themechange", () => {
   forgetCharts();
   refresh();
 });
 await refresh();
-if (location.hash) document.querySelector(location.hash)?.scrollIntoView();
+$(location.hash.slice(1))?.scrollIntoView();
 setInterval(() => {
   if (!document.hidden) refresh();
 }, REFRESH_MILLISECONDS);

@@ -1,4 +1,7 @@
-// Numbers and times as text.
+// Formats numbers and times.
+
+// Shown instead of a customer in detections that are about a merchant.
+export const WHOLE_MERCHANT = "whole merchant";
 
 let zone = "UTC";
 
@@ -25,7 +28,7 @@ export function time(value) {
 
 export const asOf = (value) => `As of ${time(value)} (${zone})`;
 
-// A point of a chart whose points are so many seconds apart.
+// Labels a point of a chart; step: seconds between two points.
 export function clock(value, step) {
   const day = { day: "2-digit", month: "short", timeZone: zone };
   const second = step < 60 ? "2-digit" : undefined;

@@ -1,17 +1,18 @@
-// Follows the light or dark mode of Airflow. It runs before the page is drawn, so that no mode flashes up, and tells the
-// page of each change by the event "themechange".
+// Follows the light or dark mode of Airflow. Runs before the page is drawn, so that the wrong mode never flashes. Each
+// change fires a "themechange" event.
 (() => {
   const systemMode = matchMedia("(prefers-color-scheme: dark)");
   const classes = document.documentElement.classList;
 
-  // Airflow sets the class on its own document, around this one; alone, what it stored or the system decides.
+  // Inside Airflow's frame, the class of Airflow's document decides; otherwise the mode that Airflow stored, then the
+  // system.
   function isDark() {
     try {
       if (parent !== window) return parent.document.documentElement.classList.contains("dark");
       const stored = localStorage.getItem("theme");
       if (stored === "dark" || stored === "light") return stored === "dark";
     } catch {
-      // A document of another origin is around this one.
+      // The frame belongs to another origin.
     }
     return systemMode.matches;
   }
@@ -30,6 +31,6 @@
       new MutationObserver(follow).observe(parent.document.documentElement, { attributeFilter: ["class"] });
     }
   } catch {
-    // The same.
+    // The frame belongs to another origin.
   }
 })();

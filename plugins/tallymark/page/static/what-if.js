@@ -1,9 +1,9 @@
-// The part "What if the thresholds were different?": the latest backtests, one of them opened, or two compared.
+// The section "What if the thresholds were different?": the latest backtests, one opened backtest, or two compared.
 
 import { chosen, here } from "./address.js";
 import { get, getPage } from "./api.js";
-import { $, element, fileLink, link, pages, table } from "./elements.js";
-import { count, many, time } from "./text.js";
+import { $, dagLink, element, fileLink, link, pages, table } from "./elements.js";
+import { count, many, time, WHOLE_MERCHANT } from "./text.js";
 
 const ROWS = 25;
 const MERCHANTS = 10;
@@ -12,10 +12,10 @@ const OTHERS = { change: "", backtest_pattern: "", backtest_merchant: "", backte
 
 const list = (values) => values.join(", ");
 
-const tried = (summary) =>
+const changedThresholds = (summary) =>
   Object.entries(summary.vars)
     .map(([name, value]) => `${name} ${value}`)
-    .join(", ") || "those of the stream";
+    .join(", ") || "none";
 
 const title = (change) => change[0].toUpperCase() + change.slice(1);
 
@@ -28,17 +28,17 @@ function listed(opened) {
       (row) => link(here({ ...OTHERS, backtest: row.name, compared: "" }, "backtest"), time(row.made_at)),
       "short",
     ],
-    ["Thresholds that were tried", tried, "words"],
+    ["Changed thresholds", changedThresholds, "words"],
     ["Rows", (row) => count(row.rows), "number"],
     ...numbersOf((row) => row.totals),
-    ["Compare", (row) => action(row, opened), "short"],
+    ["Compare", (row) => compareLink(row, opened), "short"],
   ];
 }
 
-function action(row, opened) {
-  if (row.name === opened) return "is open";
+function compareLink(row, opened) {
+  if (row.name === opened) return "open";
   if (!opened) return "";
-  return link(here({ ...OTHERS, compared: row.name }, "backtest"), "with the open one", {
+  return link(here({ ...OTHERS, compared: row.name }, "backtest"), "Compare", {
     "aria-label": `Compare with the backtest of ${time(row.made_at)}`,
   });
 }
@@ -48,8 +48,8 @@ function showFiles(summary, folder) {
     fileLink(`${folder}${summary.name}/${file}`, file, `Download ${file}`),
   );
   $("backtest-files").replaceChildren(
-    `${many(summary.rows, "row")} of ${many(summary.chunks, "chunk")} in ${summary.seconds} s, `,
-    `compared from ${summary.first_chunk} to ${summary.last_chunk}. Download `,
+    `${many(summary.rows, "row")} in ${many(summary.chunks, "chunk")}; took ${summary.seconds} s. `,
+    `Compares ${summary.first_chunk} to ${summary.last_chunk}. Download: `,
     ...files.flatMap((file, index) => (index ? [", ", file] : [file])),
   );
 }
@@ -99,7 +99,7 @@ function showMerchants(summary) {
   const changed = summary.merchants.filter((row) => row.unchanged < Math.max(row.stream, row.backtest) || row.lost);
   const caption =
     changed.length > MERCHANTS
-      ? `The ${MERCHANTS} of ${many(changed.length, "merchant")} with most changes`
+      ? `${many(changed.length, "merchant")} with changes, the first ${MERCHANTS}`
       : "Merchants with changes";
   table(
     "backtest-merchants",
@@ -120,7 +120,7 @@ function showMerchants(summary) {
       ...numbersOf((row) => row),
     ],
     changed.slice(0, MERCHANTS),
-    "No merchant has other detections.",
+    "No merchants with changes.",
   );
 }
 
@@ -130,18 +130,18 @@ const side = (name) => (row) =>
 function showDetections(data, other) {
   table(
     "backtest-detections",
-    other ? "Detections that differ between the two" : "Detections",
+    other ? "Detections that differ" : "Detections",
     [
       ["Change", (row) => row.change, "short"],
       ["Pattern", (row) => `${row.pattern_id} ${row.action_type}`, "short"],
-      ["Customer", (row) => row.customer || "the merchant itself", "key"],
+      ["Customer", (row) => row.customer || WHOLE_MERCHANT, "key"],
       ["Merchant", (row) => row.merchant, "key"],
       ["Stream", side("stream"), "words"],
       ["Backtest", side("backtest"), "words"],
       ...(other ? [["Compared with", side("other"), "words"]] : []),
     ],
     data.rows,
-    other ? "Both detect the same, at the same chunks." : "No detection is of this kind.",
+    other ? "No differences: both made the same detections at the same chunks." : "No detections match this filter.",
   );
   pages("backtest_page", data.found, ROWS, "backtest");
 }
@@ -150,8 +150,9 @@ export async function showWhatIf() {
   const opened = chosen("backtest");
   const latest = await get("api/backtests");
   const caption = latest.found ? `${many(latest.found, "backtest")}, newest first` : "";
-  const none = "None yet. Trigger the DAG backtest_patterns; its form shows every threshold.";
-  table("backtests-table", caption, listed(opened), latest.rows, none);
+  const trigger = dagLink("backtest_patterns", "Trigger backtest_patterns");
+  const none = ["No backtests yet. ", trigger, " to start one; its form shows every threshold."];
+  table("backtests-table", caption, listed(opened), latest.rows, ...none);
   $("backtest").hidden = !opened;
   if (!opened) return;
   const filters = {
@@ -166,7 +167,7 @@ export async function showWhatIf() {
   });
   const [summary, other] = data.backtests;
   $("backtest-title").textContent =
-    `Backtest of ${time(summary.made_at)}${other ? `, and that of ${time(other.made_at)}` : ""}`;
+    `Backtest of ${time(summary.made_at)}${other ? `, compared with ${time(other.made_at)}` : ""}`;
   showFiles(summary, latest.folder);
   showThresholds(data.backtests);
   showPatterns(data.backtests);
