@@ -1,16 +1,21 @@
-"""The page Detections, without a browser and without Airflow: what the endpoints say."""
+"""The endpoints of the Detections page, without a browser and without a running Airflow."""
 
+import base64
 import csv
+import hashlib
 import io
 import re
 import statistics
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from fastapi import FastAPI, HTTPException
+from fastapi.testclient import TestClient
 from support.many_detections import ODD_CUSTOMER, make_warehouse
 from support.oracle import Row
 from support.site import NO_RUNS, Site, publish
@@ -27,7 +32,7 @@ BACKTEST = "20260101T000000Z-0000"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A published snapshot with one detection of each pattern, and a backtest that changes nothing."""
+    """A published snapshot with one detection per pattern, and a backtest without changes."""
     folder = tmp_path_factory.mktemp("small")
     settings = make_warehouse(folder)
     publish(settings, FolderStore(folder))
@@ -43,14 +48,14 @@ def site(page, folder):
 
 
 def paths(app) -> list[str]:
-    """Every route of the app, with something in the place of its parameters."""
+    """Return the path of every route, with values for its parameters."""
     assert all(route.methods <= {"GET", "HEAD"} for route in app.routes)
     file = "output/detections/detections-00000001.csv"
     known = {"name": "page.js", "listed": "conflicts", "backtest": BACKTEST, "key:path": file}
     return [re.sub("{(.*?)}", lambda found: known[found[1]], route.path) for route in app.routes]
 
 
-def test_nobody_gets_in_without_a_login(page, folder, tmp_path, monkeypatch):
+def test_every_route_requires_a_login(page, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "MODELS", tmp_path / "models.html")
     page.MODELS.write_text("<html>")
     site = Site(page, Settings(), folder)
@@ -59,19 +64,82 @@ def test_nobody_gets_in_without_a_login(page, folder, tmp_path, monkeypatch):
         site.get(path)
     page.app.dependency_overrides = {}
     for path in paths(page.app):
-        assert site.client.get(path).status_code == 401, path
+        answer = site.client.get(path)
+        assert (answer.status_code, answer.json()) == (401, {"detail": "Not authenticated"}), path
 
 
-def test_every_file_of_the_page_can_be_had_and_no_other(site):
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("root", ["", "/airflow"])
+def test_logged_out_browser_gets_the_login_page(page, root):
+    airflow = FastAPI(root_path=root)
+    airflow.mount("/tallymark", page.app)
+    for path in ("/tallymark/?page=2", "/tallymark/models", "/tallymark/files/output/detections/x.csv"):
+        answer = TestClient(airflow).get(f"{root}{path}", headers=BROWSER)
+        assert answer.status_code == 401
+        assert f'data-login="{root}/api/v2/auth/login"' in answer.text
+        script = re.search("<script>(.*?)</script>", answer.text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(("status", "detail"), [(401, "Token Expired"), (403, "Invalid JWT token")])
+def test_rejected_token_leads_to_the_login_page(page, site, status, detail):
+    def reject():
+        raise HTTPException(status, detail)
+
+    page.app.dependency_overrides |= {login.dependency: reject for login in page.app.router.dependencies}
+    answer = site.client.get("/", headers=BROWSER)
+    assert (answer.status_code, "data-login=" in answer.text) == (status, True)
+
+
+def test_other_errors_stay_json(page, site):
+    def forbid():
+        raise HTTPException(403, "Forbidden")
+
+    assert site.client.get("/static/x", headers=BROWSER).json() == {"detail": "The page has no file x."}
+    page.app.dependency_overrides |= {login.dependency: forbid for login in page.app.router.dependencies}
+    assert site.client.get("/", headers=BROWSER).json() == {"detail": "Forbidden"}
+
+
+def test_about_has_version_links_and_input(page, site, tmp_path, monkeypatch):
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    monkeypatch.setattr(page, "settings", lambda: Settings(bucket="my-bucket"))
+    monkeypatch.setattr(page, "MODELS", tmp_path / "models.html")
+    monkeypatch.setattr(page, "project", lambda: project | {"urls": {"Documentation": "https://example.com/docs"}})
+    about = site.json("/api/about")
+    assert about == {
+        "version": project["version"],
+        "documentation": [{"name": "Documentation", "address": "https://example.com/docs"}],
+        "transactions": "s3://my-bucket/input/transactions/",
+        "customers": "s3://my-bucket/input/customers/",
+    }
+    page.MODELS.write_text("<html>")
+    assert site.json("/api/about")["documentation"][-1] == {"name": "dbt documentation", "address": "models"}
+
+
+def test_version_is_optional(page, site, tmp_path, monkeypatch):
+    """Without pyproject.toml next to the code, the page has no version and still works."""
+    monkeypatch.setattr(page, "PYPROJECT", tmp_path / "pyproject.toml")
+    page.project.cache_clear()
+    try:
+        assert site.json("/api/about")["version"] is None
+    finally:
+        page.project.cache_clear()
+
+
+def test_only_files_of_the_page_are_served(site):
     files = {file.name for file in (PROJECT_ROOT / "plugins/tallymark/page/static").iterdir()}
-    for name in files - {"index.html", "chart.LICENSE.md"}:
+    for name in files - {"index.html", "login.html", "chart.LICENSE.md"}:
         assert site.get(f"/static/{name}").headers["Content-Type"].split(";")[0].count("/") == 1
     for path in ("/static/index.html", "/static/..%2Fapp.py", "/files/input/transactions/chunk_1", "/files/output/x"):
         assert site.client.get(path).status_code == 404, path
     assert site.client.get("/files/output/detections/../../input/transactions/chunk_1").status_code == 404
 
 
-def test_each_detection_with_its_evidence_in_words(site):
+def test_detections_have_evidence_in_words(site):
     found = site.json("/api/detections")
     assert [(row["pattern_id"], row["merchant"], row["customer"], row["evidence"]) for row in found["rows"]] == [
         (
@@ -132,7 +200,7 @@ def test_filters(site, query, patterns):
         assert lines[0][:5] == ["detection_id", "pattern_id", "action_type", "customer", "merchant"]
 
 
-def test_an_exact_name_is_not_a_part_of_another(page, tmp_path):
+def test_exact_name_matches_only_itself(page, tmp_path):
     settings = make_warehouse(tmp_path, detections=100, chunks=1)
     publish(settings, FolderStore(tmp_path))
     site = Site(page, settings, tmp_path)
@@ -141,7 +209,7 @@ def test_an_exact_name_is_not_a_part_of_another(page, tmp_path):
     assert len({row["merchant"] for row in site.json("/api/detections?merchant=m1")["rows"]}) == 11
 
 
-def test_downloads_run_no_formula(page, tmp_path):
+def test_csv_downloads_escape_formulas(page, tmp_path):
     write_chunk(tmp_path, "chunk_1", [Row("=1+1", "M", "F", "1")] * 80)
     replay(tmp_path, tmp_path)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
@@ -153,7 +221,7 @@ def test_downloads_run_no_formula(page, tmp_path):
     assert site.json("/api/detections")["rows"][0]["customer"] == "=1+1"
 
 
-def test_a_merchant(site):
+def test_merchant_shows_who_is_closest(site):
     found = site.json("/api/merchants")
     assert [(row["merchant"], row["transactions"], row["customers"]) for row in found["rows"]] == [
         ("M1", 34, 8),
@@ -173,7 +241,7 @@ def test_a_merchant(site):
     assert [row["merchant"] for row in site.json("/api/merchants?merchant=m")["rows"]] == ["M1", "M2"]
 
 
-def test_what_came_in_and_what_was_refused(site):
+def test_chunks_and_rejected_rows(site):
     found = site.json("/api/chunks")
     assert [(row["chunk_seq"], row["state"], row["rows_rejected"]) for row in found["rows"]] == [
         (3, "rejected", 0),
@@ -198,7 +266,7 @@ def test_what_came_in_and_what_was_refused(site):
     ]
 
 
-def test_what_waits_in_the_bucket(page, tmp_path):
+def test_waiting_chunks_are_counted(page, tmp_path):
     settings = make_warehouse(tmp_path)
     publish(settings, FolderStore(tmp_path))
     (tmp_path / "input/transactions/chunk_4").write_text("new\n")
@@ -210,8 +278,8 @@ def test_what_waits_in_the_bucket(page, tmp_path):
     assert found["runs"] == NO_RUNS
 
 
-def test_a_bucket_with_more_keys_than_are_listed(page, folder, monkeypatch):
-    """It lists no further, and does not claim to know."""
+def test_listing_stops_at_the_key_limit(page, folder, monkeypatch):
+    """Beyond the limit the backlog is unknown, and the answer says so."""
     monkeypatch.setattr("tallymark.page.backlog.MAX_KEYS", 2)
     monkeypatch.setattr("tallymark.page.backlog.LIST_AGAIN_SECONDS", 600)
     listed = []
@@ -231,8 +299,8 @@ def test_a_bucket_with_more_keys_than_are_listed(page, folder, monkeypatch):
     assert sum("transactions/" in key for key in listed) == 2
 
 
-def test_behind_many_chunks_only_new_ones_are_listed(page, tmp_path, monkeypatch):
-    """What waits is known however many chunks there were."""
+def test_only_new_keys_are_listed(page, tmp_path, monkeypatch):
+    """The backlog stays exact, however many chunks the ledger has."""
     monkeypatch.setattr("tallymark.intake.listing.KEYS_PER_CALL", 3)
     monkeypatch.setattr("tallymark.page.backlog.MAX_KEYS", 4)
     for number in range(1, 6):
@@ -247,17 +315,17 @@ def test_behind_many_chunks_only_new_ones_are_listed(page, tmp_path, monkeypatch
     assert found["nothing_landed_for_seconds"] >= 0
 
 
-def test_with_nothing_there(page, tmp_path):
+def test_empty_bucket(page, tmp_path):
     site = Site(page, Settings(), tmp_path)
     for path in paths(page.app):
-        if path.startswith("/api/") and not path.endswith(".csv") and "backtests" not in path:
+        if path.startswith("/api/") and not path.endswith(".csv") and not re.search("about|backtests", path):
             assert site.json(path)["snapshot"]["published_at"] is None
     assert site.json("/api/keeping-up")["landed"] == 0
     assert site.json("/api/backtests")["found"] == 0
     assert site.get("/api/detections.csv").text.count("\n") == 1
 
 
-def test_a_new_snapshot_is_seen_and_an_outage_survived(page, tmp_path, monkeypatch):
+def test_new_snapshot_is_shown_and_outage_survived(page, tmp_path, monkeypatch):
     monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 2)
     settings = make_warehouse(tmp_path)
@@ -274,17 +342,17 @@ def test_a_new_snapshot_is_seen_and_an_outage_survived(page, tmp_path, monkeypat
     publish(settings, site.store)
     assert [row["merchant"] for row in site.json("/api/detections")["rows"]] == ["M9", "M1", "M1", "M1"]
 
-    def away(prefix):
-        raise BucketError("S3 is away")
+    def fail(prefix):
+        raise BucketError("S3 is unreachable")
 
-    site.reader.store = type("Away", (), {"list": staticmethod(away)})()
+    site.reader.store = type("Unreachable", (), {"list": staticmethod(fail)})()
     after = site.json("/api/detections")
-    assert (after["found"], after["snapshot"]["problem"]) == (4, "S3 is away")
-    refused = site.client.get(f"/files/{after['rows'][0]['file']}")
-    assert (refused.status_code, refused.json()["detail"]) == (503, "S3 is away")
+    assert (after["found"], after["snapshot"]["problem"]) == (4, "S3 is unreachable")
+    failed = site.client.get(f"/files/{after['rows'][0]['file']}")
+    assert (failed.status_code, failed.json()["detail"]) == (503, "S3 is unreachable")
 
 
-def test_a_new_pattern_brings_columns_that_older_parts_lack(page, tmp_path, monkeypatch):
+def test_new_pattern_adds_columns_to_older_parts(page, tmp_path, monkeypatch):
     monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 1)
     settings = make_warehouse(tmp_path)
@@ -309,7 +377,7 @@ def damaged(body: bytes) -> bytes:
 
 
 def newer(body: bytes) -> bytes:
-    """With a storage version that no DuckDB knows yet, and the checksum of the header that goes with it."""
+    """Set a storage version that no DuckDB supports yet, with a matching header checksum."""
     header = [int.from_bytes(body[at : at + 8], "little") for at in range(0, 16, 8)]
     version = int.from_bytes(body[8:12] + (9_999).to_bytes(4, "little"), "little")
     checksum = header[0] ^ (header[1] * 0xBF58476D1CE4E5B9) % 2**64 ^ (version * 0xBF58476D1CE4E5B9) % 2**64
@@ -320,11 +388,11 @@ def newer(body: bytes) -> bytes:
     ("change", "advice"),
     [
         (damaged, "The next export replaces it."),
-        (newer, "A newer DuckDB wrote it: run the same version of Tallymark here as where it was published."),
+        (newer, "A newer DuckDB wrote it. Run the same version of Tallymark in the api-server and in the tasks."),
     ],
 )
-def test_a_snapshot_that_cannot_be_read(page, tmp_path, monkeypatch, change, advice):
-    """The page says why, shows what it has, and goes on with the next snapshot."""
+def test_unreadable_snapshot_is_reported(page, tmp_path, monkeypatch, change, advice):
+    """The page keeps the previous snapshot, says why, and recovers with the next one."""
     monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
     settings = make_warehouse(tmp_path)
     site = Site(page, settings, tmp_path)
@@ -340,7 +408,7 @@ def test_a_snapshot_that_cannot_be_read(page, tmp_path, monkeypatch, change, adv
     assert site.json("/api/detections")["snapshot"]["problem"] is None
 
 
-def test_a_part_that_is_missing_is_named(page, tmp_path, monkeypatch):
+def test_missing_part_is_reported(page, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "ROWS_PER_PART", 2)
     settings = make_warehouse(tmp_path)
     publish(settings, FolderStore(tmp_path))
@@ -348,13 +416,13 @@ def test_a_part_that_is_missing_is_named(page, tmp_path, monkeypatch):
     part.unlink()
     answer = Site(page, settings, tmp_path).json("/api/detections")
     assert answer["snapshot"]["problem"] == (
-        f"The snapshot output/snapshot/current.duckdb names output/snapshot/{part.name}, which is not in the bucket. "
-        "Put it back."
+        f"The snapshot output/snapshot/current.duckdb refers to output/snapshot/{part.name}, which is not in the "
+        "bucket. Restore it from a backup, or run make rebuild."
     )
 
 
 @pytest.mark.system
-def test_each_part_in_300_milliseconds_with_100_000_detections(page, tmp_path):
+def test_large_snapshot_answers_in_300_ms(page, tmp_path):
     settings = make_warehouse(tmp_path, detections=100_000, chunks=12_000)
     publish(settings, FolderStore(tmp_path))
     site = Site(page, settings, tmp_path)
@@ -377,8 +445,8 @@ def test_each_part_in_300_milliseconds_with_100_000_detections(page, tmp_path):
     assert slow == {}
 
 
-def test_the_plugin_is_cheap_for_tasks():
-    """Every task loads it; it must bring neither FastAPI nor DuckDB nor boto3 with it."""
+def test_plugin_import_is_cheap():
+    """Every task loads the plugin, so it must not import FastAPI, DuckDB or boto3."""
     code = (
         "import sys; from airflow.plugins_manager import AirflowPlugin; before = set(sys.modules); "
         "import detections_page; print(*sorted(set(sys.modules) - before))"

@@ -1,4 +1,4 @@
-"""The part of the page about backtests."""
+"""The backtests section of the Detections page."""
 
 import pytest
 from support.many_detections import ODD_CUSTOMER, make_warehouse
@@ -18,7 +18,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def names(settings) -> list[str]:
-    """Two backtests: of more children, and of none."""
+    """Two backtests: one with more CHILD detections, one with none."""
     store = FolderStore(settings.warehouse.parent)
     tried = ({"child_min_transactions": 1}, {"child_min_transactions": 99})
     return [backtest(settings, store, plan(settings, vars))["name"] for vars in tried]
@@ -42,7 +42,7 @@ def test_latest_backtests_are_listed(site, names):
     assert len(site.json("/api/backtests?limit=1")["rows"]) == 1
 
 
-def test_one_that_is_opened(site, names):
+def test_one_backtest(site, names):
     more, none = names
     opened = site.json(f"/api/backtests/{none}")
     [summary] = opened["backtests"]
@@ -60,7 +60,7 @@ def test_one_that_is_opened(site, names):
     assert (second["found"], len(second["rows"])) == (4, 1)
 
 
-def test_two_that_are_compared(site, names):
+def test_two_backtests_compared(site, names):
     more, none = names
     both = site.json(f"/api/backtests/{more}?other={none}")
     assert [one["name"] for one in both["backtests"]] == [more, none]
@@ -73,7 +73,7 @@ def test_two_that_are_compared(site, names):
     assert site.json(f"/api/backtests/{more}?other={more}")["found"] == 0
 
 
-def test_files_can_be_had(site, names):
+def test_backtest_files_are_served(site, names):
     folder = site.json("/api/backtests")["folder"]
     lines = site.get(f"/files/{folder}{names[1]}/detections.csv").text.splitlines()
     assert lines[0].startswith("change,pattern_id,action_type,merchant,customer,stream_chunk_seq")
@@ -81,12 +81,12 @@ def test_files_can_be_had(site, names):
 
 
 @pytest.mark.parametrize("name", ["20260101T000000Z-0000", "nothing", "..%2Fdetections", "%2E%2E"])
-def test_no_other_object_can_be_read(site, names, name):
+def test_unknown_backtest_is_not_found(site, names, name):
     assert site.client.get(f"/api/backtests/{name}").status_code == 404
     assert site.client.get(f"/api/backtests/{names[0]}?other={name}").status_code == 404
 
 
-def test_a_backtest_that_did_not_end_is_not_listed(site, settings, names):
+def test_unfinished_backtest_is_not_listed(site, settings, names):
     store = FolderStore(settings.warehouse.parent)
     store.put("output/backtests/20991231T000000Z-aaaa/detections.csv", b"change")
     assert site.json("/api/backtests")["found"] == 2

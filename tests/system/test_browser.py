@@ -180,7 +180,7 @@ def picture(page, name: str) -> None:
         page.screenshot(path=PICTURES / f"{name}.png")
 
 
-def test_before_anything_has_landed(site, open_page):
+def test_empty_states(site, open_page):
     page, _ = open_page("/tallymark/")
     assert "Nothing has landed yet" in page.locator("#sign").inner_text()
     assert "There are no results yet" in page.locator("#found-table").inner_text()
@@ -192,7 +192,7 @@ def test_before_anything_has_landed(site, open_page):
     assert refused.value.code == 401
 
 
-def test_from_the_navigation_to_understanding_one_detection(stream, open_page):
+def test_from_navigation_to_one_detection(stream, open_page):
     """As somebody would who has read nothing: from Airflow's start page on, in words that say why."""
     page, inside = open_page("/plugin/detections")
     assert [inside.locator("h2").nth(n).inner_text() for n in range(len(PARTS))] == PARTS
@@ -222,7 +222,7 @@ def test_from_the_navigation_to_understanding_one_detection(stream, open_page):
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_part_in_both_modes_and_widths(stream, open_page, theme, size):
+def test_all_sections_in_both_modes_and_widths(stream, open_page, theme, size):
     merchant = stream.api("/tallymark/api/merchants")["rows"][0]["merchant"]
     page, _ = open_page(f"/tallymark/?merchant={merchant}", theme, size)
     assert page.locator("html").evaluate("element => element.classList.contains('dark')") == (theme == "dark")
@@ -271,7 +271,7 @@ SIGNS = {
 }
 
 
-def test_the_sign_says_what_is_wrong(stream, open_page):
+def test_status_line_names_the_problem(stream, open_page):
     page, _ = open_page("/tallymark/")
     answer = stream.api("/tallymark/api/keeping-up")
     for case, (said, expected) in SIGNS.items():
@@ -289,14 +289,14 @@ def test_the_sign_says_what_is_wrong(stream, open_page):
             assert link.startswith("../dags/detect_patterns/runs/r%201/tasks/"), case
 
 
-def test_it_follows_airflows_mode(stream, open_page):
+def test_page_follows_airflows_mode(stream, open_page):
     page, inside = open_page("/plugin/detections", "dark", PHONE)
     assert inside.locator("html").get_attribute("class") == "dark"
     page.evaluate("document.documentElement.classList.replace('dark', 'light')")
     wait_for(lambda: inside.locator("html").get_attribute("class") == "", "the light mode")
 
 
-def test_what_came_from_files_is_text(stream, open_page):
+def test_data_is_shown_as_text(stream, open_page):
     page, _ = open_page("/tallymark/?customer=script&chunk=chunk_7")
     assert page.locator("#found-table tbody tr").count() == 1
     assert page.locator("#found-table tbody td").nth(2).inner_text() == ODD_CUSTOMER
@@ -309,7 +309,7 @@ def test_what_came_from_files_is_text(stream, open_page):
     assert page.locator("#found-table caption").inner_text().startswith("1 of ")
 
 
-def test_what_was_refused_and_downloads(stream, open_page):
+def test_rejections_and_downloads(stream, open_page):
     page, _ = open_page("/tallymark/?state=rejected#arrived")
     assert "chunk_11" in page.locator("#chunks-table tbody").inner_text()
     assert "header lacks gender, amount" in page.locator("#chunks-table tbody").inner_text()
@@ -352,14 +352,14 @@ def test_open_issues_are_in_sight_in_every_part(stream, open_page, size):
     assert "header lacks gender, amount" in Path(download.value.path()).read_text()
 
 
-def test_a_page_behind_the_end_shows_the_first(stream, open_page):
+def test_page_past_the_end_shows_the_first(stream, open_page):
     page, _ = open_page("/tallymark/?page=900&merchants_page=900&chunks_page=900")
     for name, table in {"page": "found", "merchants_page": "merchants", "chunks_page": "chunks"}.items():
         assert "Page 1 of" in page.locator(f"[data-pages={name}]").inner_text()
         assert page.locator(f"#{table}-table tbody tr").count() > 1
 
 
-def test_with_the_keyboard_alone(stream, open_page):
+def test_keyboard_only(stream, open_page):
     page, _ = open_page("/tallymark/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -373,7 +373,7 @@ def test_with_the_keyboard_alone(stream, open_page):
     page.wait_for_url("**/?customer=C#found")
 
 
-def test_what_airflow_shows_of_runs(stream):
+def test_run_notes_and_asset_events(stream):
     runs = stream.api("/api/v2/dags/detect_patterns/dagRuns?limit=100")["dag_runs"]
     notes = [run["note"] for run in runs if run["note"]]
     assert sum(int(re.match(r"(\d+) chunk", note)[1]) for note in notes) == CHUNKS
@@ -386,20 +386,20 @@ def test_what_airflow_shows_of_runs(stream):
     assert sorted(files) == [f"output/detections/detections-{number:08d}.csv" for number in numbers]
 
 
-def test_alerts_came_from_the_real_tasks(stream):
+def test_tasks_sent_alerts(stream):
     texts = "".join(stream.mailbox.texts())
     assert texts.count("REJECTED CHUNK: input/transactions/chunk_11: header lacks") == 1
     assert texts.count("CONFLICT: input/transactions/chunk_3: was accepted before") == 1
 
 
-def test_the_trigger_form_refuses_what_makes_no_sense(stream):
+def test_trigger_form_rejects_invalid_values(stream):
     path = "/api/v2/dags/detect_patterns/dagRuns"
     with pytest.raises(urllib.error.HTTPError) as refused:
         stream.api(path, json.dumps({"logical_date": None, "conf": {"max_chunks": 0}}).encode())
     assert refused.value.code in (400, 422)
 
 
-def test_backtest_from_the_form_to_the_page(stream, open_page, browser, login):
+def test_backtest_from_form_to_page(stream, open_page, browser, login):
     page, _ = open_page("/tallymark/")
     assert "None yet." in page.locator("#backtests-table").inner_text()
     page.get_by_role("link", name="Try other thresholds").click()
@@ -447,7 +447,7 @@ def test_backtest_from_the_form_to_the_page(stream, open_page, browser, login):
     assert "not detected" in page.locator("#backtest-detections tbody").inner_text()
 
 
-def test_a_run_that_failed_and_what_its_log_ends_with(stream, browser, login):
+def test_failed_run_and_its_log(stream, browser, login):
     """The last test, as it takes the S3 server away. The grid shows runs with a note by a corner in another green."""
     stream.processes["s3"].kill()
     failed = []
