@@ -1,6 +1,6 @@
-"""The page Detections in a browser, inside the UI of a real Airflow with a real S3 server behind it.
+"""The Detections page in a browser, inside the UI of a real Airflow with a real S3 server.
 
-``TALLYMARK_SCREENSHOTS=1`` writes the pictures of the documentation on the way.
+With ``TALLYMARK_SCREENSHOTS=1`` the tests also write the pictures of the documentation.
 """
 
 import gzip
@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -28,24 +29,24 @@ OPTIONS += ["--disable-component-update", "--disable-sync"]
 THRESHOLDS = {"upgrade_min_merchant_transactions": 8000, "child_min_transactions": 25, "dei_min_female_customers": 40}
 CHUNKS, CHUNK_ROWS = 10, 4000
 ODD_CUSTOMER = "<script>pwned = 1</script>"
-PARTS = [
+SECTIONS = [
     "Is it keeping up?",
-    "What did it find?",
-    "What about this merchant?",
+    "What did it detect?",
+    "Who is close to a threshold?",
     "What if the thresholds were different?",
-    "What came in, and what was rejected?",
+    "What arrived, and what was rejected?",
 ]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 780}
 PICTURES = PROJECT_ROOT / "docs" / "images" if os.environ.get("TALLYMARK_SCREENSHOTS") else None
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.skipif(not CHROMIUM, reason="There is no browser: install Debian's package chromium"),
+    pytest.mark.skipif(not CHROMIUM, reason="No browser found: install Chromium, on Debian with apt install chromium"),
 ]
 
 
 class Site:
-    """A running stack, somebody who is logged in, and the mails that alerts sent."""
+    """A running stack, an API token, and the e-mails that alerts sent."""
 
     def __init__(self, stack: local_stack.Stack, processes: dict[str, subprocess.Popen], mailbox: Mailbox):
         self.stack, self.processes, self.mailbox = stack, processes, mailbox
@@ -70,7 +71,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A stack to which nothing has landed yet."""
+    """A stack without any chunks yet."""
     root = tmp_path_factory.mktemp("site")
     (root / "source").mkdir()
     (root / "source/transactions.csv").write_text(HEADER + "\n")
@@ -99,15 +100,19 @@ def browser():
         running.close()
 
 
-@pytest.fixture(scope="module")
-def login(site, browser):
-    """Cookies of somebody who logged in through the form."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(site.stack.ui_url)
+def log_in(page, site) -> None:
     page.fill("input[name=username]", "admin")
     page.fill("input[name=password]", site.stack.password)
     page.keyboard.press("Enter")
+
+
+@pytest.fixture(scope="module")
+def login(site, browser):
+    """Browser state after a login through Airflow's form."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(site.stack.ui_url)
+    log_in(page, site)
     page.get_by_role("link", name="Detections", exact=True).wait_for()
     yield context.storage_state()
     context.close()
@@ -115,7 +120,7 @@ def login(site, browser):
 
 @pytest.fixture
 def open_page(site, browser, login):
-    """Opens the page, alone or inside Airflow; gives the page and what the detections are in. No script may fail."""
+    """Opens an address; returns the browser page and the page or frame with the detections. Fails on script errors."""
     contexts, errors = [], []
 
     def opened(path: str, theme: str = "light", size: dict = DESKTOP):
@@ -139,7 +144,7 @@ def open_page(site, browser, login):
 
 @pytest.fixture(scope="module")
 def stream(site, tmp_path_factory) -> Site:
-    """The site after a stream of good chunks, one with bad rows, one that is bad, and one that came back changed."""
+    """The site after a stream with good chunks, a chunk with bad rows, a rejected chunk and a conflict."""
     source = tmp_path_factory.mktemp("source")
     generate(source, rows=CHUNKS * CHUNK_ROWS)
     client, bucket = site.stack.bucket.client, site.stack.settings.bucket
@@ -158,7 +163,7 @@ def stream(site, tmp_path_factory) -> Site:
     site.put("chunk_11", "customer,merchant\nC1,M1\n")
     site.put("chunk_3", "\n".join([header, *lines[:5]]))
     wait_for(lambda: site.api("/tallymark/api/chunks")["conflicts"], "the conflict")
-    wait_for(lambda: site.chunks_done() == CHUNKS + 1, "the bad chunk")
+    wait_for(lambda: site.chunks_done() == CHUNKS + 1, "the rejected chunk")
     return site
 
 
@@ -173,6 +178,17 @@ def fits(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def tables(page) -> dict[str, dict]:
+    """Return, for each visible table by label, whether it fits its box, and whether the box scrolls and shows that."""
+    return page.locator(".table").evaluate_all(
+        """boxes => Object.fromEntries(boxes.filter((box) => box.clientWidth).map((box) => {
+            const { overflowX, backgroundImage } = getComputedStyle(box);
+            const scrolls = overflowX === "auto" && backgroundImage.includes("gradient");
+            return [box.getAttribute("aria-label"), { fits: box.scrollWidth <= box.clientWidth, scrolls }];
+        }))"""
+    )
+
+
 def picture(page, name: str) -> None:
     if PICTURES:
         PICTURES.mkdir(parents=True, exist_ok=True)
@@ -182,21 +198,61 @@ def picture(page, name: str) -> None:
 
 def test_empty_states(site, open_page):
     page, _ = open_page("/tallymark/")
-    assert "Nothing has landed yet" in page.locator("#sign").inner_text()
-    assert "There are no results yet" in page.locator("#found-table").inner_text()
+    upload = f"No chunks yet. Upload a file of transactions to s3://{site.stack.settings.bucket}/input/transactions/."
+    for part, text in {
+        "as-of": "No snapshot yet. The first export publishes one.",
+        "sign": upload,
+        "found-table": "No detections yet. They appear after the first export of detect_patterns.",
+        "merchants-table": "No merchants yet. They appear after the first export of accepted transactions.",
+        "backtests-table": "No backtests yet. Trigger backtest_patterns to start one; its form shows every threshold.",
+        "chunks-table": upload,
+        "open-issues-table": "No open issues.",
+        "rejected-table": "No rejected rows.",
+    }.items():
+        assert page.locator(f"#{part}").inner_text().strip() == text
+    assert page.locator("#importance-table").inner_text().strip().endswith("/input/customers/.")
     assert page.locator("#open-issues-line").is_hidden()
-    assert "No chunk has been taken yet." in page.locator("#chunks-table").inner_text()
+    assert page.locator("canvas:visible").count() == 0
+    assert [label for label, table in tables(page).items() if not table["fits"]] == []
     axe_finds_nothing(page)
-    with pytest.raises(urllib.error.HTTPError) as refused:
+    with pytest.raises(urllib.error.HTTPError) as failed:
         urllib.request.urlopen(f"{site.stack.ui_url}/tallymark/api/detections", timeout=10)
-    assert refused.value.code == 401
+    assert failed.value.code == 401
+
+
+def test_footer_has_version_and_documentation(site, open_page):
+    _, inside = open_page("/plugin/detections")
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    assert inside.locator("footer").inner_text().startswith(f"Tallymark {project['version']}")
+    has_models = (PROJECT_ROOT / "docs/models.html").exists()
+    links = [*project.get("urls", {}), *(["dbt documentation"] if has_models else [])]
+    assert inside.locator("footer a").all_inner_texts() == links
+
+
+@pytest.mark.parametrize("path", ["/plugin/detections/tallymark/", "/tallymark/"], ids=["in Airflow", "alone"])
+def test_deep_link_survives_the_login(stream, browser, path):
+    """A logged-out user who opens the address of a view gets the login form, then that view."""
+    address = f"{stream.stack.ui_url}{path}?state=with+rejected+rows&customer=%3Cscript%3E#arrived"
+    context = browser.new_context(viewport=DESKTOP, locale="en-GB")
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_url(lambda url: "/auth/login?next=" in url)
+    log_in(page, stream)
+    page.wait_for_url(lambda url: url == address)
+    inside = page if path == "/tallymark/" else page.frame_locator("iframe[title=Detections]")
+    inside.locator("body[data-ready]").wait_for(timeout=30_000)
+    assert inside.locator("[data-part=arrived] select").input_value() == "with rejected rows"
+    assert inside.locator("[data-part=found] [name=customer]").input_value() == "<script>"
+    assert 0 <= inside.locator("#arrived-title").bounding_box()["y"] < DESKTOP["height"] / 2
+    context.close()
 
 
 def test_from_navigation_to_one_detection(stream, open_page):
-    """As somebody would who has read nothing: from Airflow's start page on, in words that say why."""
+    """The path of a new user: from Airflow's navigation to a detection and the reason for it."""
     page, inside = open_page("/plugin/detections")
-    assert [inside.locator("h2").nth(n).inner_text() for n in range(len(PARTS))] == PARTS
+    assert inside.locator("h2").all_inner_texts() == SECTIONS
     assert inside.locator("#sign").inner_text().startswith(("Keeping up", "Slow"))
+    assert [label for label, table in tables(inside).items() if not table["fits"]] == []
     picture(page, "keeping-up")
     inside.locator("[data-part=found] select").select_option("PatId1")
     inside.locator("[data-part=found] button").click()
@@ -212,7 +268,7 @@ def test_from_navigation_to_one_detection(stream, open_page):
     inside.locator("#found-table tbody tr").first.locator("td").nth(3).locator("a").click()
     page.wait_for_url("**merchant=M*#merchants")
     inside.locator("body[data-ready]").wait_for()
-    assert "Nearest to a detection" in inside.locator("#merchant").inner_text()
+    assert "Close to a threshold" in inside.locator("#merchant").inner_text()
     assert "(top 1 percent required)" in inside.locator("#nearest-table tbody tr").first.inner_text()
     sent, again = open_page(page.url.removeprefix(stream.stack.ui_url))
     assert again.locator("#found-table caption").inner_text() == inside.locator("#found-table caption").inner_text()
@@ -227,6 +283,9 @@ def test_all_sections_in_both_modes_and_widths(stream, open_page, theme, size):
     page, _ = open_page(f"/tallymark/?merchant={merchant}", theme, size)
     assert page.locator("html").evaluate("element => element.classList.contains('dark')") == (theme == "dark")
     assert fits(page)
+    wide = {label: table["scrolls"] for label, table in tables(page).items() if not table["fits"]}
+    assert all(wide.values())
+    assert set(wide) <= ({"Merchants", "Chunks", "Backtests"} if size is PHONE else set())
     why = page.locator("#found-table td.words").first.bounding_box()
     assert why["x"] + why["width"] <= size["width"]
     for chart in ("latency", "over-time"):
@@ -251,23 +310,24 @@ QUIET = {"is_paused": False, "running": None, "ended": ENDED}
 SIGNS = {
     "held back": ({"runs": QUIET | {"ended": ENDED | {"state": "failed", "tasks": {"build": "failed"}}}}, "Held back"),
     "failed": ({"runs": QUIET | {"ended": ENDED | {"state": "failed", "tasks": {"load": "failed"}}}}, "failed in load"),
-    "tried again": (
+    "retried": (
         {"runs": QUIET | {"running": ENDED | {"tasks": {"build": "up_for_retry"}}}},
-        "nothing is exported until it passes",
+        "Nothing is exported until it passes",
     ),
     "paused": ({"runs": QUIET | {"is_paused": True}}, "Paused"),
+    "none": ({"runs": QUIET, "waiting": 0, "landed": 0}, "No chunks yet. Upload a file of transactions to s3://"),
     "behind": (
         {"runs": QUIET, "waiting": 1, "oldest_waits_seconds": 300},
-        "Fallen behind: the oldest of 1 waiting chunk",
+        "Falling behind: 1 waiting chunk; the oldest landed 5 min ago.",
     ),
-    "still": (
+    "standstill": (
         {"runs": QUIET, "waiting": 0, "nothing_landed_for_seconds": 4000},
-        "stands still: the last chunk landed 67",
+        "No new chunks: the last one landed 67",
     ),
-    "slow": ({"runs": QUIET, "p95_seconds": 200}, "Slow: one chunk in twenty took more than 3 min"),
-    "S3 away": ({"runs": QUIET, "listing_problem": "Could not list input"}, "Could not list input"),
-    "too many": ({"runs": QUIET, "waiting": 0, "listing_is_cut": True}, "the backlog is unknown"),
-    "well": ({"runs": QUIET, "waiting": 0, "nothing_landed_for_seconds": 5, "p95_seconds": 9}, "Keeping up"),
+    "slow": ({"runs": QUIET, "p95_seconds": 200}, "Slow: 1 in 20 chunks took more than 3 min"),
+    "S3 unreachable": ({"runs": QUIET, "listing_problem": "Could not list input"}, "Could not list input"),
+    "cut listing": ({"runs": QUIET, "waiting": 0, "listing_is_cut": True}, "Backlog unknown"),
+    "keeping up": ({"runs": QUIET, "waiting": 0, "nothing_landed_for_seconds": 5, "p95_seconds": 9}, "Keeping up"),
 }
 
 
@@ -285,8 +345,8 @@ def test_status_line_names_the_problem(stream, open_page):
             answer | said,
         )
         assert expected in words, case
-        for link in links:
-            assert link.startswith("../dags/detect_patterns/runs/r%201/tasks/"), case
+        expected_link = "../dags/detect_patterns" if case == "paused" else "../dags/detect_patterns/runs/r%201/tasks/"
+        assert all(link.startswith(expected_link) for link in links), case
 
 
 def test_page_follows_airflows_mode(stream, open_page):
@@ -332,22 +392,22 @@ def test_rejections_and_downloads(stream, open_page):
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_open_issues_are_in_sight_in_every_part(stream, open_page, size):
+def test_open_issues_stay_visible_in_all_sections(stream, open_page, size):
     page, _ = open_page("/tallymark/", size=size)
     line = page.locator("#open-issues-line")
-    assert line.inner_text() == "2 open issues. See which, and what to do"
-    for part in PARTS:
-        page.get_by_role("heading", name=part).evaluate("element => element.scrollIntoView()")
+    assert line.inner_text() == "2 open issues. See what to do"
+    for section in SECTIONS:
+        page.get_by_role("heading", name=section).evaluate("element => element.scrollIntoView()")
         shown = line.bounding_box()
         assert shown["y"] >= 0 and shown["y"] + shown["height"] <= size["height"]
-        assert page.get_by_role("heading", name=part).bounding_box()["y"] >= shown["y"] + shown["height"]
+        assert page.get_by_role("heading", name=section).bounding_box()["y"] >= shown["y"] + shown["height"]
     line.get_by_role("link").click()
     heading = page.get_by_role("heading", name="Open issues").bounding_box()
     assert line.bounding_box()["y"] < heading["y"] < size["height"]
     rows = page.locator("#open-issues-table tbody").inner_text()
     assert "chunk_11" in rows and "header lacks gender, amount" in rows and "chunk_3" in rows
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the reason why input/transactions/chunk_11 was rejected").click()
+        page.get_by_role("link", name="Download the rejection reason of input/transactions/chunk_11").click()
     assert download.value.suggested_filename == "chunk_11.csv"
     assert "header lacks gender, amount" in Path(download.value.path()).read_text()
 
@@ -394,15 +454,16 @@ def test_tasks_sent_alerts(stream):
 
 def test_trigger_form_rejects_invalid_values(stream):
     path = "/api/v2/dags/detect_patterns/dagRuns"
-    with pytest.raises(urllib.error.HTTPError) as refused:
+    with pytest.raises(urllib.error.HTTPError) as rejected:
         stream.api(path, json.dumps({"logical_date": None, "conf": {"max_chunks": 0}}).encode())
-    assert refused.value.code in (400, 422)
+    assert rejected.value.code in (400, 422)
 
 
 def test_backtest_from_form_to_page(stream, open_page, browser, login):
-    page, _ = open_page("/tallymark/")
-    assert "None yet." in page.locator("#backtests-table").inner_text()
-    page.get_by_role("link", name="Try other thresholds").click()
+    page, inside = open_page("/plugin/detections")
+    assert "No backtests yet." in inside.locator("#backtests-table").inner_text()
+    inside.get_by_role("link", name="Try other thresholds").click()
+    page.wait_for_url(f"{stream.stack.ui_url}/dags/backtest_patterns**")
     page.set_viewport_size({"width": 1280, "height": 1100})
     for value in (15, 20):
         page.goto(f"{stream.stack.ui_url}/dags/backtest_patterns")
@@ -443,12 +504,12 @@ def test_backtest_from_form_to_page(stream, open_page, browser, login):
     page.get_by_role("link", name="Compare with the backtest of").click()
     page.wait_for_url(f"**compared={latest['name']}**")
     page.locator("body[data-ready]").wait_for()
-    assert "Detections that differ between the two" in page.locator("#backtest-detections caption").inner_text()
+    assert "Detections that differ" in page.locator("#backtest-detections caption").inner_text()
     assert "not detected" in page.locator("#backtest-detections tbody").inner_text()
 
 
 def test_failed_run_and_its_log(stream, browser, login):
-    """The last test, as it takes the S3 server away. The grid shows runs with a note by a corner in another green."""
+    """The last test, because it stops the S3 server. In the grid, runs with a note have a corner in another green."""
     stream.processes["s3"].kill()
     failed = []
 
@@ -465,7 +526,7 @@ def test_failed_run_and_its_log(stream, browser, login):
     picture(page, "grid")
     page.set_viewport_size({"width": 1500, "height": 550})
     page.goto(f"{stream.stack.ui_url}/dags/detect_patterns/runs/{failed[0]['dag_run_id']}/tasks/wait_for_chunk")
-    # How the lines are wrapped depends on the port of the server.
+    # The end of the message: line breaks before it depend on the port of the server.
     last = page.get_by_text("and the network.").last
     last.wait_for()
     page.wait_for_timeout(1_000)

@@ -29,7 +29,7 @@ export function verdict(data) {
   const failed = ended?.state === "failed" && taskThatIs("failed", ended);
   const retried = taskThatIs("up_for_retry", running);
   if (data.runs.is_paused) {
-    return ["bad", "Paused: chunks wait until somebody unpauses the DAG ", dagLink("detect_patterns"), "."];
+    return ["bad", "Paused. Unpause ", dagLink("detect_patterns"), " in Airflow to process new chunks."];
   }
   if (data.listing_problem) return ["bad", data.listing_problem];
   if (failed === "build") {
