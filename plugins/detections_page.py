@@ -1,4 +1,4 @@
-"""Adds the Detections page to Airflow's navigation, and notes to the runs.
+"""Adds the Detections page to Airflow's navigation, and notes to runs.
 
 Every task process loads this file, so it must not import the page. The first request does.
 """

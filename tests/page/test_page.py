@@ -279,7 +279,7 @@ def test_waiting_chunks_are_counted(page, tmp_path):
 
 
 def test_listing_stops_at_the_key_limit(page, folder, monkeypatch):
-    """Beyond the limit the backlog is unknown, and the answer says so."""
+    """Beyond the limit the backlog is unknown, and the response says so."""
     monkeypatch.setattr("tallymark.page.backlog.MAX_KEYS", 2)
     monkeypatch.setattr("tallymark.page.backlog.LIST_AGAIN_SECONDS", 600)
     listed = []

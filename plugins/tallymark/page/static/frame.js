@@ -1,4 +1,4 @@
-// Airflow shows the page in a sandboxed frame. Its own links can neither replace Airflow's page nor open a tab, but links
+// Airflow shows the page in a sandboxed frame. Links in the frame can neither replace Airflow's page nor open a tab. Links
 // of Airflow's document can.
 
 export function followLinksOutsideFrame() {

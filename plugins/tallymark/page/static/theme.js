@@ -4,7 +4,7 @@
   const systemMode = matchMedia("(prefers-color-scheme: dark)");
   const classes = document.documentElement.classList;
 
-  // Inside Airflow's frame, the class of Airflow's document decides; otherwise the mode that Airflow stored, then the
+  // In Airflow's frame, the class of Airflow's document decides. Otherwise the mode that Airflow stored does, then the
   // system.
   function isDark() {
     try {
