@@ -61,7 +61,7 @@ function keyAndEtag(row) {
 
 function rejectedFile(row) {
   const isWhole = row.state === "rejected";
-  const text = isWhole ? "whole chunk" : count(row.rows_rejected);
+  const text = isWhole ? "all" : count(row.rows_rejected);
   if (!row.rejected_file) return text;
   const rows = many(row.rows_rejected, "rejected row");
   const what = isWhole ? `the rejection reason of chunk ${row.chunk_seq}` : `${rows} of chunk ${row.chunk_seq}`;

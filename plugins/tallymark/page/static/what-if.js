@@ -49,7 +49,7 @@ function showFiles(summary, folder) {
   );
   $("backtest-files").replaceChildren(
     `${many(summary.rows, "row")} in ${many(summary.chunks, "chunk")}; took ${summary.seconds} s. `,
-    `Compares ${summary.first_chunk} to ${summary.last_chunk}. Download: `,
+    `Detections are compared from ${summary.first_chunk} to ${summary.last_chunk}. Download: `,
     ...files.flatMap((file, index) => (index ? [", ", file] : [file])),
   );
 }
