@@ -15,4 +15,6 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation -e .
 COPY dbt_project dbt_project
 # Containers are read-only, so each task would compile the code again.
 RUN python -m compileall -q dags plugins
+LABEL org.opencontainers.image.title=Tallymark org.opencontainers.image.version=0.1.0 \
+    org.opencontainers.image.licenses=Apache-2.0
 USER tallymark

@@ -13,7 +13,7 @@ $(foreach name,DATA OUT BATCH VARS SHUFFLE KILLS SEED WITHOUT_MISSING,$(eval exp
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
 COMMANDS := demo up down doctor replay verify rebuild certify
-.PHONY: help $(COMMANDS) spark-demo secrets backup restore test test-system test-all test-spark test-compose test-faults fuzz outages bench bench-quick bench-spark screenshots audit-dependencies docs lint clean
+.PHONY: help $(COMMANDS) spark-demo secrets backup restore test test-system test-all test-spark test-compose test-faults fuzz outages bench bench-quick bench-spark screenshots audit-dependencies docs site lint clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 20
@@ -82,6 +82,10 @@ docs: .venv/installed  ## write docs/settings.md and docs/models.html (dbt docum
 	@cp .local/docs/static_index.html docs/models.html
 	@$(BIN)/tallymark settings >docs/settings.md
 	@echo "docs/models.html docs/settings.md"
+
+site: docs .venv/installed-dev  ## write the documentation site to .local/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "Wrote .local/site. To read it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory .local/site 8000"
 
 lint: .venv/installed-dev  ## run all linters and type checks
 	@$(BIN)/ruff check .

@@ -138,6 +138,7 @@ def stream(data, out) -> Settings:
     return settings_of(out, vars=THRESHOLDS)
 
 
+@pytest.mark.system
 def test_range_of_chunks_equals_replay_with_change(stream, store, tmp_path):
     """A backtest from chunk 3 to 5 equals a replay of five chunks whose thresholds change at chunk 3."""
     others = THRESHOLDS | {"child_min_transactions": 3, "upgrade_top_percent": 20}

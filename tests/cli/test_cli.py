@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.oracle import Row
 from support.streams import HEADER, write_chunk
-from tallymark import machine
+from tallymark import __version__, machine
 from tallymark.cli import main
 from tallymark.cli.options import SECTIONS, tallymark
 from tallymark.errors import UserError
@@ -115,6 +115,11 @@ def test_wrong_usage_has_its_own_exit_code(folder, capsys, arguments):
     before = sorted(folder.rglob("*"))
     assert error_of(capsys, arguments, 2).startswith(USAGE[arguments])
     assert sorted(folder.rglob("*")) == before
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tallymark, version {__version__}\n"
 
 
 def test_every_command_has_help_with_an_example(capsys):

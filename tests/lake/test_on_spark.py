@@ -128,6 +128,7 @@ def test_killed_between_warehouse_and_spark(tmp_path, processes):
     stream.must_be_as_if_undisturbed()
 
 
+@pytest.mark.system
 def test_duckdb_engine_rejects_warehouse_with_rows_on_spark(data, tmp_path, monkeypatch):
     out = tmp_path / "spark"
     replay(data, out, vars=THRESHOLDS)
@@ -138,6 +139,7 @@ def test_duckdb_engine_rejects_warehouse_with_rows_on_spark(data, tmp_path, monk
     assert replay(data, out, vars=THRESHOLDS)["detections"] == 1
 
 
+@pytest.mark.system
 def test_spark_engine_rejects_warehouse_with_own_rows(data, tmp_path, expected):
     write_chunk(data, "chunk_4", [Row("C0", "M9", "F", "1")] * 5)
     with pytest.raises(LakeError, match="holds its raw rows and state itself"):

@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +19,7 @@ from support.many_detections import ODD_CUSTOMER, make_warehouse
 from support.oracle import Row
 from support.site import NO_RUNS, Site, publish
 from support.streams import write_chunk
+from tallymark import __version__
 from tallymark.local.replay import replay
 from tallymark.publish import snapshot
 from tallymark.settings import PROJECT_ROOT, Settings
@@ -105,13 +105,12 @@ def test_other_errors_stay_json(page, site):
 
 
 def test_about_has_version_links_and_input(page, site, tmp_path, monkeypatch):
-    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
     monkeypatch.setattr(page, "settings", lambda: Settings(bucket="my-bucket"))
     monkeypatch.setattr(page, "MODELS", tmp_path / "models.html")
-    monkeypatch.setattr(page, "project", lambda: project | {"urls": {"Documentation": "https://example.com/docs"}})
+    monkeypatch.setattr(page, "project_urls", lambda: {"Documentation": "https://example.com/docs"})
     about = site.json("/api/about")
     assert about == {
-        "version": project["version"],
+        "version": __version__,
         "documentation": [{"name": "Documentation", "address": "https://example.com/docs"}],
         "transactions": "s3://my-bucket/input/transactions/",
         "customers": "s3://my-bucket/input/customers/",
@@ -120,14 +119,15 @@ def test_about_has_version_links_and_input(page, site, tmp_path, monkeypatch):
     assert site.json("/api/about")["documentation"][-1] == {"name": "dbt documentation", "address": "models"}
 
 
-def test_version_is_optional(page, site, tmp_path, monkeypatch):
-    """Without pyproject.toml next to the code, the page has no version and still works."""
+def test_links_are_optional(page, site, tmp_path, monkeypatch):
+    """The page works without pyproject.toml next to the code."""
     monkeypatch.setattr(page, "PYPROJECT", tmp_path / "pyproject.toml")
-    page.project.cache_clear()
+    monkeypatch.setattr(page, "MODELS", tmp_path / "models.html")
+    page.project_urls.cache_clear()
     try:
-        assert site.json("/api/about")["version"] is None
+        assert site.json("/api/about")["documentation"] == []
     finally:
-        page.project.cache_clear()
+        page.project_urls.cache_clear()
 
 
 def test_only_files_of_the_page_are_served(site):

@@ -84,7 +84,7 @@ def test_folder_without_marker_is_an_open_issue(settings, bucket, caplog):
     load_chunks(settings, bucket)
     assert issues(settings) == [("incomplete folder", f"{PREFIX}chunk_2/")]
     [warning] = [text for text in caplog.messages if text.startswith("IGNORED")]
-    assert "chunk_2/: has 1 part but no _SUCCESS marker since" in warning
+    assert "chunk_2/: has had 1 part but no _SUCCESS marker since" in warning
     put(bucket, "chunk_2/_SUCCESS", "")
     assert load_chunks(settings, bucket)["chunks_accepted"] == 1
     assert issues(settings) == []

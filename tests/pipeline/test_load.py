@@ -468,7 +468,7 @@ def test_too_large_object_is_rejected(settings, bucket):
     put(bucket, "chunk_1", GOOD)
     load.load_chunks(settings.model_copy(update={"max_object_bytes": 10}), bucket)
     [(reason,)] = query(settings, "select reason from raw.chunks")
-    assert reason.startswith(f"has {len(GOOD)} bytes, more than 10")
+    assert reason.startswith(f"has {len(GOOD)} bytes, more than the limit of 10")
 
 
 def test_load_after_failed_commit(settings, bucket, monkeypatch):

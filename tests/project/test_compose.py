@@ -16,6 +16,7 @@ import yaml
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
 from support.waiting import wait_for
+from tallymark import __version__
 from tallymark.cli import env_file
 from tallymark.on_airflow import database, health
 from tallymark.settings import PROJECT_ROOT, Settings
@@ -238,6 +239,10 @@ def test_secrets_are_not_in_git_or_the_image():
     sources = copied.replace("${REQUIREMENTS}", engines).split()
     assert sorted(f"!{source}" for source in sources) == sorted(line for line in only if line.startswith("!"))
     assert all((PROJECT_ROOT / source).exists() for source in sources)
+
+
+def test_image_has_the_version():
+    assert f"org.opencontainers.image.version={__version__} " in (PROJECT_ROOT / "Dockerfile").read_text()
 
 
 HEALTHY, UNHEALTHY = {"status": "healthy"}, {"status": "unhealthy"}

@@ -18,6 +18,7 @@ import pytest
 from support.servers import Mailbox, SmtpServer
 from support.streams import HEADER
 from support.waiting import wait_for
+from tallymark import __version__
 from tallymark.local import stack as local_stack
 from tallymark.local.generate import generate
 from tallymark.local.processes import stop
@@ -223,7 +224,7 @@ def test_empty_states(site, open_page):
 def test_footer_has_version_and_documentation(site, open_page):
     _, inside = open_page("/plugin/detections")
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
-    assert inside.locator("footer").inner_text().startswith(f"Tallymark {project['version']}")
+    assert inside.locator("footer").inner_text().startswith(f"Tallymark {__version__}")
     has_models = (PROJECT_ROOT / "docs/models.html").exists()
     links = [*project.get("urls", {}), *(["dbt documentation"] if has_models else [])]
     assert inside.locator("footer a").all_inner_texts() == links

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tallymark import __version__
 from tallymark.errors import UserError
 
 EXIT_CODES = "Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted."
@@ -27,6 +28,7 @@ class Sections(click.Group):
 
 
 @click.group(cls=Sections, context_settings={"max_content_width": 120}, epilog=EXIT_CODES)
+@click.version_option(__version__)
 def tallymark() -> None:
     """Watch customer transactions landing in S3 and tell merchants, exactly once, whom to act on."""
 

@@ -17,6 +17,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from tallymark import __version__
 from tallymark.backtest.report import folder
 from tallymark.outbox.detections import detection_key
 from tallymark.outbox.safe_csv import as_csv
@@ -87,9 +88,9 @@ def _open_bucket() -> Store:
 
 
 @lru_cache
-def project() -> dict[str, Any]:
-    """Return the ``[project]`` table of pyproject.toml; empty if the file was not deployed."""
-    return tomllib.loads(PYPROJECT.read_text())["project"] if PYPROJECT.is_file() else {}
+def project_urls() -> dict[str, str]:
+    """Return the links in pyproject.toml; none if the file was not deployed."""
+    return tomllib.loads(PYPROJECT.read_text())["project"].get("urls", {}) if PYPROJECT.is_file() else {}
 
 
 @lru_cache
@@ -148,12 +149,12 @@ def static(name: str) -> FileResponse:
 @app.get("/api/about")
 def about() -> dict[str, Any]:
     """Return Tallymark's version, links to its documentation, and where it expects input."""
-    links = dict(project().get("urls", {}))
+    links = dict(project_urls())
     if MODELS.is_file():
         links["dbt documentation"] = "models"
     bucket = f"s3://{settings().bucket}"
     return {
-        "version": project().get("version"),
+        "version": __version__,
         "documentation": [{"name": name, "address": address} for name, address in links.items()],
         "transactions": f"{bucket}/{settings().transactions_prefix}",
         "customers": f"{bucket}/{settings().customers_prefix}",
