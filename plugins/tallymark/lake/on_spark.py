@@ -36,7 +36,8 @@ SPARK_CONNECT_PORT = 15002
 RETRIES = 8
 # Rows per Parquet file, approximately: a chunk is never split.
 ROWS_PER_LOAD = 5_000_000
-EXACT = {"spark.sql.ansi.enabled": "true"}
+# Settings of each session. Errors are shown to people, so they come without the server's Java stack trace.
+SESSION = {"spark.sql.ansi.enabled": "true", "spark.sql.connect.serverStacktrace.enabled": "false"}
 IN_WAREHOUSE = "tag:in_warehouse"
 # Without "empty", dbt would also select tests by the tags of the models that they read.
 AUDIT = ("test", "--indirect-selection", "empty", "--select")
@@ -405,7 +406,7 @@ def _fit_session() -> Iterator[None]:
 
     def keep_on(self: Any) -> None:
         turn_off(self)
-        self.server_side_parameters.update(EXACT)
+        self.server_side_parameters.update(SESSION)
 
     with patch.object(SparkCredentials, "__post_init__", keep_on):
         yield
