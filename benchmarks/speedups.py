@@ -49,7 +49,7 @@ def _dbt(name: str) -> Callable[[], AbstractContextManager]:
 
 
 def _parsing() -> AbstractContextManager:
-    return patch.object(speedups, "make_fit_for_another_command", lambda manifest: False)
+    return patch.object(speedups, "make_reusable", lambda manifest: False)
 
 
 _parsed: dict = {}

@@ -15,7 +15,7 @@ from support import servers
 from support.bucket import Bucket, names
 from support.faulty_s3 import faulty_s3
 from support.four_chunks import VARS
-from support.loading import Refusing
+from support.loading import DenyingStore
 from support.site import NO_RUNS
 from tallymark.local import stack as local_stack
 from tallymark.publish import snapshot
@@ -86,9 +86,9 @@ def bucket(moto, brief_pauses) -> Iterator[Bucket]:
 
 
 @pytest.fixture
-def refusing(tmp_path) -> Refusing:
+def denying(tmp_path) -> DenyingStore:
     """A folder store that denies objects as S3 does, according to its ``codes``."""
-    bucket = Refusing(tmp_path)
+    bucket = DenyingStore(tmp_path)
     bucket.codes = {}
     return bucket
 

@@ -18,7 +18,7 @@ from tallymark.patterns import PROJECT_ROOT, faults
 # DuckDB names the database after the file, without its suffix, and resolves that name before the names of schemas.
 RESERVED_NAMES = ("raw", "lake", "output", "snapshot", "main", "temp", "system", "information_schema", "pg_catalog")
 # Variables of the tests and benchmarks.
-NOT_SETTINGS = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_KILLS", "SCREENSHOTS"}
+TEST_VARIABLES = {"BANKSIM", "FIGURES", "MUTANTS", "FUZZ_SEED", "KILLS", "AIRFLOW_KILLS", "SCREENSHOTS"}
 # Variables that Kubernetes and Docker set for a service named tallymark.
 SERVICE_VARIABLE = re.compile(r"(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_\d+_.*)?|NAME|ENV_.*")
 
@@ -45,7 +45,7 @@ class Limit(NamedTuple):
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.bytes} (setting {self.setting})"
+        return f"{self.bytes} ({variable(self.setting)})"
 
 
 class Limits(NamedTuple):
@@ -202,8 +202,8 @@ class Settings(BaseSettings):
         gt=0,
         description="Landing-to-file time, in seconds, above which the pipeline counts as lagging.",
     )
-    standstill_seconds: float = Field(
-        900, gt=0, description="Seconds without a new chunk after which the stream counts as standing still."
+    stalled_seconds: float = Field(
+        900, gt=0, description="Seconds without a new chunk after which the stream counts as stalled."
     )
 
     alert_email: str = Field("", description="E-mail addresses for alerts, separated by commas. Empty: no e-mail.")
@@ -239,7 +239,7 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(problems))
 
     @property
-    def apart(self) -> tuple[str, ...]:
+    def reserved_prefixes(self) -> tuple[str, ...]:
         """Prefixes below the transactions prefix that do not hold transactions."""
         others = (self.customers_prefix, self.output_prefix)
         return tuple(prefix for prefix in others if prefix and prefix.startswith(self.transactions_prefix))
@@ -368,7 +368,7 @@ class Settings(BaseSettings):
 def _unknown_variables() -> Iterator[str]:
     prefix = Settings.model_config["env_prefix"]
     names = {name.upper().removeprefix(prefix) for name in os.environ if name.upper().startswith(prefix)}
-    names -= {name.upper() for name in Settings.model_fields} | NOT_SETTINGS
+    names -= {name.upper() for name in Settings.model_fields} | TEST_VARIABLES
     unknown = sorted(f"{prefix}{name}" for name in names if not SERVICE_VARIABLE.fullmatch(name))
     if unknown:
         settings = "setting" if len(unknown) == 1 else "settings"

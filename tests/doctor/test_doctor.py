@@ -71,8 +71,8 @@ def test_only_the_probe_is_written(bucket):
 
 
 FALLS_BACK = {
-    "no_conditional_put": ("PUT", "put new", "the server has no conditional writes (NotImplemented)"),
-    "no_conditional_put_400": ("PUT", "put new", "the server has no conditional writes (InvalidArgument)"),
+    "no_conditional_put": ("PUT", "put new", "the server does not support conditional writes (NotImplemented)"),
+    "no_conditional_put_400": ("PUT", "put new", "the server does not support conditional writes (InvalidArgument)"),
     "ignores_if_none_match": ("PUT", "put new", "the server ignores If-None-Match"),
     "ignores_if_match": ("GET", "If-Match", "the server ignores If-Match"),
     "other_etag": (f"GET .*{PROBE}", "If-Match", "the server's GET response and its listing have different ETags"),

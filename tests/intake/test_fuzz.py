@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 from support import figures
-from support.fuzz import REJECTED_WHOLE, Mutant, Verdict, judge, mutant
+from support.fuzz import REJECTED_WHOLE, Mutant, Verdict, expected_verdict, mutant
 from support.loading import CASES
 from tallymark.intake import csv_lines, rows
 from tallymark.pipeline.load import load_chunks
@@ -71,7 +71,7 @@ def test_damaged_chunks(tmp_path, monkeypatch):
             (folder / f"chunk_{number}{ending}").write_bytes(body)
         load_chunks(settings, bucket, max_chunks=BATCH)
         for number, found in enumerate(verdicts(settings, first, mutants), start=first):
-            expected = judge(mutants[number - first])
+            expected = expected_verdict(mutants[number - first])
             assert found == expected, f"mutant {number} of seed {SEED}: {mutants[number - first]}"
             count(expected)
     assert TRIED["chunks damaged"] == MUTANTS

@@ -1,7 +1,7 @@
 """Open issues are the same in alerts, on the page and in the notes of runs."""
 
 import pytest
-from support.loading import FIRST, GOOD, Refusing, put
+from support.loading import FIRST, GOOD, DenyingStore, put
 from support.site import Site, publish
 from tallymark.on_airflow.run_note import summary
 from tallymark.pipeline import export
@@ -15,18 +15,18 @@ IMPORTANCE = "Source,Target,Weight\nC1,M1,1\n"
 
 
 @pytest.fixture
-def stream(page, tmp_path, refusing, monkeypatch):
+def stream(page, tmp_path, denying, monkeypatch):
     """A bucket with one good chunk, and the page that shows the runs over it."""
     monkeypatch.setattr("tallymark.page.reader.LOOK_AGAIN_SECONDS", 0)
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb")
-    put(refusing, "all.csv", IMPORTANCE, "input/customers")
-    put(refusing, "chunk_0", GOOD)
-    yield Stream(settings, refusing, Site(page, settings, tmp_path))
+    put(denying, "all.csv", IMPORTANCE, "input/customers")
+    put(denying, "chunk_0", GOOD)
+    yield Stream(settings, denying, Site(page, settings, tmp_path))
     page.app.dependency_overrides = {}
 
 
 class Stream:
-    def __init__(self, settings: Settings, bucket: Refusing, site: Site):
+    def __init__(self, settings: Settings, bucket: DenyingStore, site: Site):
         self.settings, self.bucket, self.site = settings, bucket, site
 
     def issues(self) -> list[tuple[str, str]]:

@@ -46,7 +46,7 @@ def without_load_id(tmp_path, monkeypatch) -> None:
     """Use a copy of the dbt project in which rows count regardless of their load_id."""
     project = tmp_path / "project"
     shutil.copytree(DBT_PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
-    macros = project / "macros/lake/hand_over.sql"
+    macros = project / "macros/lake/prepare_build.sql"
     condition = " and loaded.load_id = chunks.load_id"
     assert condition in macros.read_text()
     macros.write_text(macros.read_text().replace(condition, ""))
@@ -97,7 +97,7 @@ def test_late_statement_of_earlier_build_is_harmless(data, tmp_path, monkeypatch
     late = f"create or replace table {table} using delta as select * from {schema}.old_candidates"
     write_chunk(data, "chunk_4", [Row("C0", "M9", "F", "1")] * 5)
     with monkeypatch.context() as watched:
-        spark.watch(watched, lambda sql: spark.run_late(late) if "from" in sql and "hand_back" in sql else None)
+        spark.watch(watched, lambda sql: spark.run_late(late) if "from" in sql and "collect_" in sql else None)
         found = replay(data, out, vars=THRESHOLDS)["detections"]
     assert found == (0 if is_shared else 1)
 

@@ -221,7 +221,7 @@ def test_alerts_of_failed_run_and_idle_stream(airflow_home, tmp_path, monkeypatc
     LedgerIndex(settings.warehouse, settings.limits).begin()
     monkeypatch.setitem(globals(), "DESCRIBE", CALLBACKS)
     before = settings.warehouse.read_bytes()
-    returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STANDSTILL_SECONDS="0.01")
+    returned = described(airflow_home, TALLYMARK_WAREHOUSE=str(settings.warehouse), TALLYMARK_STALLED_SECONDS="0.01")
     assert returned is None
     assert settings.warehouse.read_bytes() == before
     kept, *_ = json.loads(Path(f"{settings.warehouse}.alerts.json").read_text())

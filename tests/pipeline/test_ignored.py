@@ -135,7 +135,7 @@ def test_stalled_stream_alert_before_first_chunk(settings, tmp_path, monkeypatch
     alerts.Alerts(settings, send).nothing_landed()
     assert sent == []
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + settings.standstill_seconds + 60)
+    monkeypatch.setattr(time, "time", lambda: now + settings.stalled_seconds + 60)
     alerts.Alerts(settings, send).nothing_landed()
     [line] = sent
     assert line.startswith("STREAM STALLED: input/transactions/: No chunk has landed for 16 minutes.")

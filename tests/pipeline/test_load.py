@@ -262,7 +262,7 @@ def test_changed_limit_revalidates_rejected_input(settings, bucket):
     packed = gzip.compress(GOOD.encode())
     put(bucket, "chunk_1", GOOD)
     put(bucket, "chunk_2.csv.gz", packed)
-    put(bucket, "chunk_3", "more than 5 (setting max_object_bytes)")
+    put(bucket, "chunk_3", "more than 5 (TALLYMARK_MAX_OBJECT_BYTES)")
     put(bucket, "all.csv", "Source,Target,Weight\n" + "C1,M1,1\n" * 20, "input/customers")
     for changed, expected in (
         ({"max_object_bytes": 100}, (0, 3)),
@@ -506,7 +506,7 @@ def test_parts_together_exceed_unpacked_limit(settings, bucket):
     limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) * 10})
     assert load.load_chunks(limited, bucket)["chunks_rejected"] == 1
     [(reason,)] = query(settings, "select reason from raw.chunks")
-    assert "max_unpacked_bytes" in reason
+    assert "TALLYMARK_MAX_UNPACKED_BYTES" in reason
 
 
 @pytest.mark.parametrize("rest", [-2, -1, -100])
@@ -520,7 +520,7 @@ def test_plain_parts_count_toward_unpacked_limit(settings, bucket, rest):
     taken = load.load_chunks(limited, bucket)
     assert (taken["chunks_rejected"], taken["chunks_accepted"]) == (1, 1)
     [(reason,)] = query(settings, "select reason from raw.chunks where state = 'rejected'")
-    assert "max_unpacked_bytes" in reason
+    assert "TALLYMARK_MAX_UNPACKED_BYTES" in reason
 
 
 def test_gzip_bomb_memory_is_bounded(tmp_path):

@@ -23,7 +23,7 @@ from tallymark.warehouse.ledger_index import LedgerIndex
 from tenacity import wait_none
 
 WEIGHTS = "Source,Target,Weight\n'C1','M1',{}\n"
-KINDS = ["refused_403", "missing_404", "error_500", "cut", "shortened", "archived_403", "reset"]
+KINDS = ["denied_403", "missing_404", "error_500", "cut", "shortened", "archived_403", "reset"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ class Bucket:
         LedgerIndex(self.settings.warehouse, self.settings.limits).discard()
 
 
-@pytest.mark.parametrize("kind", in_gate(KINDS, "refused_403", "cut"))
+@pytest.mark.parametrize("kind", in_gate(KINDS, "denied_403", "cut"))
 def test_unreadable_chunk_does_not_block_others(bucket, kind, caplog):
     for number in (1, 2, 3):
         bucket.put(f"transactions/chunk_{number}", GOOD)

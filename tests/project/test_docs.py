@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tallymark.settings import NOT_SETTINGS, PROJECT_ROOT, Settings
+from tallymark.settings import PROJECT_ROOT, TEST_VARIABLES, Settings
 
 FILES = subprocess.check_output(["git", "ls-files", "-z"], cwd=PROJECT_ROOT, text=True).split("\0")[:-1]
 PAGES = [name for name in FILES if name.endswith(".md")]
-SETTINGS = {f"TALLYMARK_{name}".upper() for name in (*Settings.model_fields, *NOT_SETTINGS)}
+SETTINGS = {f"TALLYMARK_{name}".upper() for name in (*Settings.model_fields, *TEST_VARIABLES)}
 TARGETS = set(re.findall(r"^([a-z-]+)\b.*:", (PROJECT_ROOT / "Makefile").read_text(), re.MULTILINE))
 # Written by a command, or copied by an administrator, so that git does not have them.
 GENERATED = {".env", "docs/models.html"}

@@ -155,7 +155,7 @@ def test_stalled_stream(settings, mailbox):
     put(settings, "delete from raw.chunks where chunk_seq = 3")
     alerts.Alerts(settings, send).nothing_landed()
     assert mailbox.texts() == []
-    impatient = settings.model_copy(update={"standstill_seconds": 0.01})
+    impatient = settings.model_copy(update={"stalled_seconds": 0.01})
     for _ in range(2):
         alerts.Alerts(impatient, send).nothing_landed()
     (text,) = mailbox.texts()

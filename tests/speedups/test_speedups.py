@@ -58,8 +58,8 @@ def test_speedup_of_changed_library_is_skipped(caplog, missing):
 def test_changed_manifest_nodes_are_not_reused(caplog):
     node = SimpleNamespace(is_ephemeral_model=False, extra_ctes=["a"])
     manifest = SimpleNamespace(nodes={"node": node})
-    assert not speedups.make_fit_for_another_command(manifest)
+    assert not speedups.make_reusable(manifest)
     assert "dbt parses the project for each command" in caplog.text
     node.extra_ctes_injected = True
-    assert speedups.make_fit_for_another_command(manifest)
+    assert speedups.make_reusable(manifest)
     assert (node.extra_ctes, node.extra_ctes_injected) == ([], False)

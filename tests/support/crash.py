@@ -40,10 +40,10 @@ POINTS: dict[str, tuple[object, str, str]] = {
 ON_SPARK: dict[str, tuple[object, str, str]] = {
     "rows staged, not on Spark": (Staging, "put", "after"),
     "rows on Spark, not in the ledger": (OnSpark, "_operate", "after"),
-    "handed over, not built": (OnSpark, "_hand_over", "after"),
-    "built, not handed back": (OnSpark, "_hand_back", "before"),
-    "handed back, not committed": (on_spark, "run_sql", "after"),
-    "handed back, no detections yet": (OnSpark, "_hand_back", "after"),
+    "prepared, not built": (OnSpark, "_prepare", "after"),
+    "built, not collected": (OnSpark, "_collect_build", "before"),
+    "collected, not committed": (on_spark, "run_sql", "after"),
+    "collected, no detections yet": (OnSpark, "_collect_build", "after"),
 }
 # Calls while a warehouse is created: the function, as object and attribute, and which call of it.
 MAKING = [

@@ -107,7 +107,7 @@ class _Handler(Manners):
     def _error_503(self, body: bytes) -> None:
         self._send_error(503, "SlowDown")
 
-    def _refused_403(self, body: bytes) -> None:
+    def _denied_403(self, body: bytes) -> None:
         self._send_error(403, "AccessDenied")
 
     def _archived_403(self, body: bytes) -> None:

@@ -153,7 +153,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         accepted: customer, merchant, gender (None: empty) and amount by line number; None: the chunk is rejected whole,
-            also if all of its rows are rejected.
+            even if only because all of its rows are rejected.
         rejected: line numbers of rejected rows.
     """
 
@@ -164,7 +164,7 @@ class Verdict(NamedTuple):
 REJECTED_WHOLE = Verdict(None, [])
 
 
-def judge(chunk: Mutant) -> Verdict:
+def expected_verdict(chunk: Mutant) -> Verdict:
     """Validate a chunk by the rules of docs/what-counts-as-input.md."""
     body = chunk.body
     if chunk.ending.endswith(".gz") or body.startswith(b"\x1f\x8b"):

@@ -27,7 +27,7 @@ def query(settings: Settings, sql: str) -> list[tuple]:
         return warehouse.execute(sql).fetchall()
 
 
-class Refusing(FolderStore):
+class DenyingStore(FolderStore):
     """A folder store that denies some objects as S3 does.
 
     ``codes`` maps keys to error codes; the key "" stands for all objects.
@@ -35,10 +35,10 @@ class Refusing(FolderStore):
 
     def get(self, stored):
         code = self.codes.get(stored.key) or self.codes.get("")
-        return S3Store(RefusingClient(code), "bucket").get(stored) if code else super().get(stored)
+        return S3Store(DenyingClient(code), "bucket").get(stored) if code else super().get(stored)
 
 
-class RefusingClient:
+class DenyingClient:
     meta = SimpleNamespace(endpoint_url="http://s3", events=SimpleNamespace(register=lambda *_, **__: None))
 
     def __init__(self, code: str):

@@ -11,7 +11,7 @@ SECONDS_SLOW = 3600
 
 
 class Answer(NamedTuple):
-    """A response of the S3 server."""
+    """A response from the S3 server."""
 
     status: int
     headers: list[tuple[str, str]]

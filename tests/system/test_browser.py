@@ -321,7 +321,7 @@ SIGNS = {
         {"runs": QUIET, "waiting": 1, "oldest_waits_seconds": 300},
         "Falling behind: 1 waiting chunk; the oldest landed 5 min ago.",
     ),
-    "standstill": (
+    "stalled": (
         {"runs": QUIET, "waiting": 0, "nothing_landed_for_seconds": 4000},
         "No new chunks: the last one landed 67",
     ),
@@ -375,7 +375,7 @@ def test_rejections_and_downloads(stream, open_page):
     assert "chunk_11" in page.locator("#chunks-table tbody").inner_text()
     assert "header lacks gender, amount" in page.locator("#chunks-table tbody").inner_text()
     assert "chunk_3" in page.locator("#conflicts-table tbody").inner_text()
-    picture(page, "refused")
+    picture(page, "rejected")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download conflicts").click()
     assert "input/transactions/chunk_3" in Path(download.value.path()).read_text()

@@ -193,12 +193,12 @@ def test_denied_chunks(bucket, settings, monkeypatch):
     """If S3 denies all chunks, the run fails and names the connection. If it denies one, only that chunk waits."""
     monkeypatch.setattr(ledger, "FIRST_RETRY_SECONDS", 0)
     expected = put_three_chunks(bucket)
-    bucket.proxy.faults = [Fault("refused_403", CHUNKS)]
+    bucket.proxy.faults = [Fault("denied_403", CHUNKS)]
     with pytest.raises(BucketError, match="Check the Airflow connection my_s3") as raised:
         load_chunks(settings, bucket.store)
     for named in ("bucket bucket", bucket.proxy.url, "my_s3"):
         assert named in str(raised.value)
-    bucket.proxy.faults = [Fault("refused_403", CHUNKS + "chunk_2")]
+    bucket.proxy.faults = [Fault("denied_403", CHUNKS + "chunk_2")]
     assert load_chunks(settings, bucket.store)["chunks_accepted"] == 2
     bucket.proxy.faults = []
     assert load_chunks(settings, bucket.store)["chunks_accepted"] == 1
@@ -333,7 +333,7 @@ def sensor_says(bucket: Bucket, tmp_path: Path, **config: float) -> dict:
 @pytest.mark.system
 def test_sensor_fails_when_denied(bucket, tmp_path):
     """It does not skip the run, which would look like a minute without a chunk."""
-    bucket.proxy.faults = [Fault("refused_403")]
+    bucket.proxy.faults = [Fault("denied_403")]
     says = sensor_says(bucket, tmp_path)
     assert says["waits"] == [[5, 10, 3], [5, 20, 4]]
     assert says["ends"].startswith("BucketError: Could not list input/transactions/")

@@ -166,8 +166,8 @@ def _check_conditional_put(settings: Settings, store: S3Store) -> Iterator[Findi
             yield Finding(
                 Verdict.FALLS_BACK,
                 about,
-                f"the server has no conditional writes ({code(error)}). {falls_back} and reads the object back. "
-                f"{only_one}",
+                f"the server does not support conditional writes ({code(error)}). {falls_back} and reads the object "
+                f"back. {only_one}",
             )
         else:
             yield Finding(Verdict.FAILS, about, f"a PUT with If-None-Match failed: {error}")

@@ -111,11 +111,11 @@ def find_chunks(objects: Iterable[StoredObject], prefix: str, settled: datetime 
     return [chunk for chunk in in_order if first is None or natural_order(chunk.key) < first]
 
 
-def find_ignored(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
+def find_ignored(objects: Iterable[StoredObject], prefix: str, reserved: tuple[str, ...] = ()) -> list[Ignored]:
     """Return folders and objects below the prefix that are not chunks and are older than ``GRACE_SECONDS``.
 
     Args:
-        apart: prefixes below it that have another use, such as the output.
+        reserved: prefixes below it that have another use, such as the output.
     """
     before = settled_before(GRACE_SECONDS)
     _, folders, others = _grouped(objects, prefix)
@@ -124,12 +124,12 @@ def find_ignored(objects: Iterable[StoredObject], prefix: str, apart: tuple[str,
         for key, members in sorted(folders.items())
         if not markers_of(key, members) and parts_of(key, members) and _newest(members) <= before
     ]
-    return found + find_misnamed((stored for stored in others if stored.last_modified <= before), prefix, apart)
+    return found + find_misnamed((stored for stored in others if stored.last_modified <= before), prefix, reserved)
 
 
-def find_misnamed(objects: Iterable[StoredObject], prefix: str, apart: tuple[str, ...] = ()) -> list[Ignored]:
-    """Return objects below the prefix, but not below those in ``apart``, that are not named like a chunk."""
-    _, _, others = _grouped((stored for stored in objects if not stored.key.startswith(apart)), prefix)
+def find_misnamed(objects: Iterable[StoredObject], prefix: str, reserved: tuple[str, ...] = ()) -> list[Ignored]:
+    """Return objects below the prefix, but not below those in ``reserved``, that are not named like a chunk."""
+    _, _, others = _grouped((stored for stored in objects if not stored.key.startswith(reserved)), prefix)
     names = sorted({_first_segment(stored.key.removeprefix(prefix)) for stored in others})
     if not names:
         return []

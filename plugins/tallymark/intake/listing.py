@@ -98,7 +98,7 @@ def waiting_chunks(settings: Settings, objects: Iterable[StoredObject]) -> list[
 
 def has_newly_ignored(settings: Settings, objects: Iterable[StoredObject]) -> bool:
     """Return whether the listed objects include ignored ones that no run has recorded yet."""
-    found = find_ignored(objects, settings.transactions_prefix, settings.apart)
+    found = find_ignored(objects, settings.transactions_prefix, settings.reserved_prefixes)
     known = LedgerIndex(settings.warehouse, settings.limits).ignored()
     return bool({(ignored.kind, ignored.about) for ignored in found} - known)
 

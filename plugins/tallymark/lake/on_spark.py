@@ -43,7 +43,7 @@ IN_WAREHOUSE = "tag:in_warehouse"
 AUDIT = ("test", "--indirect-selection", "empty", "--select")
 SOURCES = ("released_ledger", "batch_ledger", "rejected_rows", "importance_versions", "near_pairs")
 AUDIT_SOURCES = ("rejected_rows", "detections", "chunk_thresholds")
-HANDED_BACK = ("batch_candidates", "batch_merchants", "batch_merchant_customers", "merchants")
+RESULTS = ("batch_candidates", "batch_merchants", "batch_merchant_customers", "merchants")
 # Tables that are on Spark instead of in the warehouse.
 MOVED = ("raw.transactions", "raw.customer_importance", "merchant_customers", "customer_weights")
 NEAR_PAIRS = "create or replace temp view near_pairs as select distinct merchant, customer from snapshot.nearest"
@@ -71,13 +71,13 @@ class OnSpark:
 
     def build(self, command: Sequence[str], full_refresh: bool, record: Record) -> tuple[Any, list[Any]]:
         with connect(self._settings) as warehouse:
-            self._hand_over(warehouse, full_refresh)
+            self._prepare(warehouse, full_refresh)
         result = self.run([*command, IN_WAREHOUSE, *["--full-refresh"] * full_refresh])
         nodes = list(result.result or [])
         if not result.success:
             return result, nodes
         with connect(self._settings) as warehouse:
-            self._hand_back(warehouse, full_refresh)
+            self._collect_build(warehouse, full_refresh)
         rest = invoke(
             self._settings,
             [*command, "--select", IN_WAREHOUSE, "batch_chunks"],
@@ -97,7 +97,7 @@ class OnSpark:
                 )
             self._create_views(warehouse, synced=0, rejected_after=0, last=last)
             sources = self._stage(warehouse, AUDIT_SOURCES)
-        self._operate("hand_over_sources", sources=sources)
+        self._operate("create_sources", sources=sources, replace=True)
         result = self.run([*AUDIT, "tag:audit", "--exclude", IN_WAREHOUSE])
         rest = invoke(
             self._settings,
@@ -110,7 +110,7 @@ class OnSpark:
     def failing_rows(self, node: Any, most: int) -> list[dict[str, Any]]:
         if "in_warehouse" in node.tags:
             return InWarehouse(self._settings).failing_rows(node, most)
-        with duckdb.connect() as database, self._handed_back("query", query=node.compiled_code, most=most) as files:
+        with duckdb.connect() as database, self._collected("query", query=node.compiled_code, most=most) as files:
             return as_dicts(database.execute("from read_parquet(?)", [files]))
 
     def check(self) -> None:
@@ -124,7 +124,7 @@ class OnSpark:
             # The open connection keeps other builds out.
             return self.run(arguments, is_shown=True)
 
-    def take_rows_back(self, warehouse: duckdb.DuckDBPyConnection) -> str:
+    def detach(self, warehouse: duckdb.DuckDBPyConnection) -> str:
         """Copy the raw rows from Spark into the warehouse, and detach it from Spark.
 
         Returns:
@@ -133,11 +133,11 @@ class OnSpark:
         self.use_last_build(warehouse)
         with ExitStack() as open_files:
             files = {
-                name: open_files.enter_context(self._handed_back("table", name=name))
+                name: open_files.enter_context(self._collected("table", name=name))
                 for name in ("transactions", "customer_importance")
             }
-            warehouse.execute("set variable handed_back = $files", {"files": files})
-            run_sql(warehouse, "lake/take_back")
+            warehouse.execute("set variable files = $files", {"files": files})
+            run_sql(warehouse, "lake/detach")
         return self._environment["LAKE_SCHEMA"]
 
     def fetch(
@@ -146,12 +146,12 @@ class OnSpark:
         if table not in MOVED:
             return rows_of(warehouse, table, chunks)
         self.use_last_build(warehouse)
-        with self._handed_back("table", name=table.removeprefix("raw."), chunks=chunks) as files:
+        with self._collected("table", name=table.removeprefix("raw."), chunks=chunks) as files:
             warehouse.execute("set variable files = $files", {"files": files})
             warehouse.execute("create or replace temp table fetched as from read_parquet(getvariable('files'))")
         return warehouse.table("fetched")
 
-    def _hand_over(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
+    def _prepare(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
         """Move the rows of new chunks and new customer importance to Spark, and create the sources of a new build."""
         build = f"build_{secrets.token_hex(4)}"
         schema = self._schema(warehouse)
@@ -194,7 +194,7 @@ class OnSpark:
             self._create_views(warehouse, 0 if is_whole else synced, released, largest)
             marks = {"told": synced, "smallest": smallest, "largest": largest}
             self._operate(
-                "hand_over",
+                "prepare_build",
                 build=build,
                 previous=[] if is_whole else known,
                 marks=marks if is_finished and not is_whole else None,
@@ -298,7 +298,7 @@ class OnSpark:
         return {"table": table, "load_id": load_id, "folder": folder}
 
     def _create_views(self, warehouse: duckdb.DuckDBPyConnection, synced: int, rejected_after: int, last: int) -> None:
-        """Create the views of hand_over.sql, and ``near_pairs``.
+        """Create the views of sources.sql, and ``near_pairs``.
 
         Args:
             synced: the last released chunk_seq that Spark already has.
@@ -306,9 +306,9 @@ class OnSpark:
             last: the last chunk_seq of the build.
         """
         released = int(self._environment["LAKE_RELEASED"])
-        variables = {"released": released, "synced": synced, "rejected_after": rejected_after, "last": last}
-        warehouse.execute("set variable hand_over = $variables", {"variables": variables})
-        run_sql(warehouse, "lake/hand_over")
+        bounds = {"released": released, "synced": synced, "rejected_after": rejected_after, "last": last}
+        warehouse.execute("set variable bounds = $bounds", {"bounds": bounds})
+        run_sql(warehouse, "lake/sources")
         nearest = "from duckdb_tables() where schema_name = 'snapshot' and table_name = 'nearest'"
         warehouse.execute(NEAR_PAIRS if warehouse.execute(nearest).fetchone() else NO_NEAR_PAIRS)
 
@@ -322,15 +322,15 @@ class OnSpark:
             for table in tables
         }
 
-    def _hand_back(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
+    def _collect_build(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
         """Copy the results of the build into the warehouse, in one transaction."""
         after = 0
         if not full_refresh and warehouse.execute("from duckdb_tables() where table_name = 'merchants'").fetchone():
             (after,) = fetch_row(warehouse, "select coalesce(max(last_chunk_seq), 0) from merchants")
-        folder = self._operate("hand_back_build", merchants_after=after)
+        folder = self._collect("build", merchants_after=after)
         with ExitStack() as open_files:
-            files = {name: open_files.enter_context(self._staging.files(f"{folder}/{name}")) for name in HANDED_BACK}
-            warehouse.execute("set variable handed_back = $files", {"files": files})
+            files = {name: open_files.enter_context(self._staging.files(f"{folder}/{name}")) for name in RESULTS}
+            warehouse.execute("set variable files = $files", {"files": files})
             with transaction(warehouse):
                 (last,) = fetch_row(warehouse, "select arg_max(build, build_number) from lake.builds")
                 if last != self._build:
@@ -338,27 +338,35 @@ class OnSpark:
                         "Another build of this warehouse has started, so the results of this one were discarded. There "
                         "is nothing to do: the other build takes the same chunks."
                     )
-                run_sql(warehouse, "lake/hand_back")
+                run_sql(warehouse, "lake/collect")
                 warehouse.execute("update lake.builds set is_finished = true where build = ?", [self._build])
 
     @contextmanager
-    def _handed_back(self, what: str, **arguments: Any) -> Iterator[list[str]]:
-        folder = self._operate(f"hand_back_{what}", **arguments)
+    def _collected(self, what: str, **arguments: Any) -> Iterator[list[str]]:
+        folder = self._collect(what, **arguments)
         with self._staging.files(f"{folder}/{what}") as files:
             yield files
 
-    def _operate(self, macro: str, **arguments: Any) -> str:
-        """Run a macro of dbt_project/macros/lake. Returns the name of the folder that the macro may write to."""
-        folder = f"{self._build}/{macro}_{secrets.token_hex(4)}"
-        given = json.dumps({"folder": f"{self._staging.uri}{folder}"} | arguments)
-        said: list[str] = []
-        result = self.run(["run-operation", macro, "--args", given], on_message=said.append)
+    def _collect(self, what: str, **arguments: Any) -> str:
+        """Let Spark write results to a new folder of the build, with a macro of dbt_project/macros/lake/collect.sql.
+
+        Returns:
+            The folder below the staging area.
+        """
+        folder = f"{self._build}/collect_{what}_{secrets.token_hex(4)}"
+        self._operate(f"collect_{what}", folder=f"{self._staging.uri}{folder}", **arguments)
+        return folder
+
+    def _operate(self, macro: str, **arguments: Any) -> None:
+        """Run a macro of dbt_project/macros/lake."""
+        messages: list[str] = []
+        command = ["run-operation", macro, "--args", json.dumps(arguments)]
+        result = self.run(command, on_message=messages.append)
         if not result.success:
-            why = result.exception or "\n".join(said)
+            why = result.exception or "\n".join(messages)
             raise LakeError(
                 machine.explain(why, self._settings.warehouse) or f"A statement failed on Spark (macro {macro}): {why}"
             )
-        return folder
 
     def run(
         self, command: Sequence[str], on_message: Callable[[str], None] | None = None, is_shown: bool = False

@@ -173,7 +173,7 @@ def keeping_up(snapshot: Snapshot, chunks: Annotated[Backlog, Depends(backlog)])
         "has_models": MODELS.is_file(),
         "limits": {
             "lag_seconds": settings().lag_limit_seconds,
-            "standstill_seconds": settings().standstill_seconds,
+            "stalled_seconds": settings().stalled_seconds,
         },
     }
 

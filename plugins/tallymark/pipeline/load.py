@@ -218,12 +218,12 @@ class _Load:
 
         Objects whose names can never be those of chunks are logged immediately.
         """
-        prefix, apart = self._settings.transactions_prefix, self._settings.apart
-        found = find_ignored(objects, prefix, apart)
+        prefix, reserved = self._settings.transactions_prefix, self._settings.reserved_prefixes
+        found = find_ignored(objects, prefix, reserved)
         found_importance = ignored_importance(importance)
         known = ledger.record_ignored(self._warehouse, [*found, *found_importance])
         misnamed = find_misnamed(
-            (stored for stored in objects if is_input(stored.key.removeprefix(prefix))), prefix, apart
+            (stored for stored in objects if is_input(stored.key.removeprefix(prefix))), prefix, reserved
         )
         by_name = {(ignored.kind, ignored.about): ignored for ignored in [*misnamed, *found, *found_importance]}
         for ignored in (ignored for name, ignored in by_name.items() if name not in known):

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 300
 MAX_UNSENT = 100
-FAILED_RUN, STANDSTILL = "failed run", "stream stalled"
+FAILED_RUN, STALLED_STREAM = "failed run", "stream stalled"
 
 
 # Sends lines to all recipients. Returns false if it reached none of them; never raises.
@@ -95,7 +95,7 @@ class Alerts:
     def nothing_landed(self) -> None:
         """Update the conditions after a run without work.
 
-        The stream counts as stalled when no chunk was taken for ``standstill_seconds``.
+        The stream counts as stalled when no chunk was taken for ``stalled_seconds``.
         """
         settings = self._settings
         if not settings.warehouse.exists():
@@ -113,8 +113,8 @@ class Alerts:
                 f" Tallymark has never seen a chunk. Check the feed, the bucket {settings.bucket} (TALLYMARK_BUCKET) "
                 f"and the prefix {settings.transactions_prefix} (TALLYMARK_TRANSACTIONS_PREFIX)."
             )
-        standstill = Condition(STANDSTILL, settings.transactions_prefix, message)
-        found = [standstill] if idle > settings.standstill_seconds else []
+        stalled = Condition(STALLED_STREAM, settings.transactions_prefix, message)
+        found = [stalled] if idle > settings.stalled_seconds else []
         self._update(found, lambda kind: kind == FAILED_RUN and not index.has_unfinished_work())
 
     def _update(self, found: Iterable[Condition], can_end: Callable[[str], bool]) -> None:

@@ -54,7 +54,7 @@ def migrate_engine(settings: Settings, store: Store, engine: str, show: Show = i
         moved = new.model_copy(update={"engine": engine})
         if schema:
             with connect(new) as warehouse:
-                OnSpark(new, store).take_rows_back(warehouse)
+                OnSpark(new, store).detach(warehouse)
         else:
             InWarehouse(new).drop_models()
         show(1, 3, "Building state")

@@ -56,7 +56,7 @@ def no_plugins() -> AbstractContextManager:
     return patch.object(PluginManager, "get_prefixed_modules", dict)
 
 
-def make_fit_for_another_command(manifest: Any) -> bool:
+def make_reusable(manifest: Any) -> bool:
     """Reset a manifest after a command, so that another command can use it. Returns False if that is impossible.
 
     Without the reset, dbt compiles each node again, but assumes that its ephemeral models are already injected.

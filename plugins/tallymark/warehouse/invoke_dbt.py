@@ -55,7 +55,7 @@ def parse(settings: Settings, target: str = "duckdb", environment: Mapping[str, 
         DbtError: if dbt cannot read the project.
     """
     cache_key = json.dumps([settings.vars, target, *environment.items()], sort_keys=True), settings.warehouse.stem
-    if settings.speedups and cache_key in _parsed and speedups.make_fit_for_another_command(_parsed[cache_key]):
+    if settings.speedups and cache_key in _parsed and speedups.make_reusable(_parsed[cache_key]):
         return _parsed[cache_key]
     result = invoke(settings, ["parse"], target=target, environment=environment)
     if not result.success:
@@ -118,7 +118,7 @@ def invoke(
         from dbt.cli.main import dbtRunner
 
         if manifest:
-            speedups.make_fit_for_another_command(manifest)
+            speedups.make_reusable(manifest)
         if writes_warehouse:
             index.discard_unless_valid()
         try:

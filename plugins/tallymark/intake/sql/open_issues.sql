@@ -8,7 +8,7 @@ with rejected_chunks as (
         chunk_key as about,
         arg_max(
             reason || '. Put a corrected object under the same key'
-            || coalesce(', or change the setting ' || limit_setting, '') || '.',
+            || coalesce(', or change TALLYMARK_' || upper(limit_setting), '') || '.',
             chunk_seq
         ) as message,
         max(loaded_at) as seen_at,

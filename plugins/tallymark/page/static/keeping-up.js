@@ -51,7 +51,7 @@ export function verdict(data) {
   if (data.landed === 0) {
     return ["warn", `No chunks yet. Upload a file of transactions to ${whereToUpload("transactions")}.`];
   }
-  if (data.nothing_landed_for_seconds > limits.standstill_seconds && !data.waiting) {
+  if (data.nothing_landed_for_seconds > limits.stalled_seconds && !data.waiting) {
     const ago = duration(data.nothing_landed_for_seconds);
     return ["warn", `No new chunks: the last one landed ${ago} ago. All chunks are processed.`];
   }

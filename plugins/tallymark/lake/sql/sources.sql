@@ -1,4 +1,4 @@
--- The sources of a build on Spark, one view per table. The variable hand_over is a struct of chunk numbers: `released`,
+-- The sources of a build on Spark, one view per table. The variable bounds is a struct of chunk numbers: `released`,
 -- the last released chunk; `synced`, the last released chunk that Spark already has; `rejected_after`, where
 -- rejected_rows starts; `last`, the last chunk of the build.
 create or replace temp view ledger as
@@ -18,15 +18,15 @@ order by chunks.chunk_seq;
 
 create or replace temp view batch_ledger as
 from ledger
-where chunk_seq > getvariable('hand_over').released;
+where chunk_seq > getvariable('bounds').released;
 
 create or replace temp view released_ledger as
 from ledger
-where chunk_seq > getvariable('hand_over').synced and chunk_seq <= getvariable('hand_over').released;
+where chunk_seq > getvariable('bounds').synced and chunk_seq <= getvariable('bounds').released;
 
 create or replace temp view rejected_rows as
 select chunk_seq from raw.rejected_rows
-where chunk_seq > getvariable('hand_over').rejected_after and chunk_seq <= getvariable('hand_over').last;
+where chunk_seq > getvariable('bounds').rejected_after and chunk_seq <= getvariable('bounds').last;
 
 create or replace temp view importance_versions as
 select
