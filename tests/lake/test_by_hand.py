@@ -21,6 +21,13 @@ def test_doctor_checks_spark(engine, tmp_path, monkeypatch):
     assert "FAILS        spark        Spark does not answer at SPARK_REMOTE=sc://127.0.0.1:1/ (" in str(finding)
 
 
+def test_doctor_reports_unreachable_databricks(tmp_path, monkeypatch):
+    monkeypatch.setenv("TALLYMARK_ENGINE", "databricks")
+    monkeypatch.setenv("DATABRICKS_HOST", "127.0.0.1:1")
+    [finding] = check_lake(Settings(warehouse=tmp_path / "warehouse.duckdb"))
+    assert "Databricks does not answer at 127.0.0.1:1 (" in str(finding)
+
+
 @pytest.mark.system
 def test_chunks_are_loaded_while_spark_is_down(data, tmp_path, monkeypatch):
     out = tmp_path / "out"

@@ -17,6 +17,7 @@ from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import duckdb
+import requests
 
 from tallymark import machine
 from tallymark.errors import UserError
@@ -381,6 +382,8 @@ class OnSpark:
             LakeError: when the packages for Spark are missing or the server does not answer.
         """
         with _fit_session():
+            if host := self._settings.engine == "databricks" and os.environ.get("DATABRICKS_HOST"):
+                _must_answer(host)
             return invoke(
                 self._settings,
                 list(command),
@@ -418,6 +421,16 @@ def _fit_session() -> Iterator[None]:
 
     with patch.object(SparkCredentials, "__post_init__", keep_on):
         yield
+
+
+def _must_answer(host: str) -> None:
+    """Raise a LakeError unless Databricks answers over HTTPS. Its own client would retry for many minutes."""
+    try:
+        requests.head(f"https://{host}", timeout=10)
+    except requests.RequestException as error:
+        raise LakeError(
+            f"Databricks does not answer at {host} ({error}). Correct the address, or check the network; {CONTINUES}"
+        ) from error
 
 
 def _connect(remote: str) -> None:
