@@ -139,7 +139,7 @@ def test_folder_of_empty_parts_is_rejected(settings, bucket):
         (
             "part-1.csv",
             " " * 2000,
-            "part-1.csv: unpacks, together with the parts before it, to more bytes than the limit of 2000 (setting",
+            "part-1.csv: unpacks, together with the parts before it, to more bytes than the limit of 2000 (TALLYMARK_",
         ),
     ],
 )

@@ -82,6 +82,7 @@ def bucket(data, settings) -> FolderStore:
     return FolderStore(data, target=settings.warehouse.parent)
 
 
+@pytest.mark.system
 def test_by_hand_with_unit_tests_on_an_empty_warehouse(tmp_path):
     """Unit tests with `input: this` need existing tables, hence the empty run first."""
     warehouse = tmp_path / "warehouse.duckdb"
