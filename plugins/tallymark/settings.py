@@ -49,10 +49,10 @@ class Limit(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The configured size limits, in bytes, of a chunk's objects and of their unpacked content."""
+    """The configured size limits, in bytes, of a chunk's objects and of their decompressed content."""
 
     max_object_bytes: int
-    max_unpacked_bytes: int
+    max_decompressed_bytes: int
 
 
 class Settings(BaseSettings):
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         description="Maximum total size, in bytes, of the objects of a chunk or of the customer importance. Larger "
         "input is rejected without being read.",
     )
-    max_unpacked_bytes: int = Field(
+    max_decompressed_bytes: int = Field(
         128 * 2**20,
         ge=1,
         description="The same after decompression, in bytes. Larger input is rejected.",
@@ -246,7 +246,7 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.max_object_bytes, self.max_unpacked_bytes)
+        return Limits(self.max_object_bytes, self.max_decompressed_bytes)
 
     @property
     def missing_values(self) -> list[str]:

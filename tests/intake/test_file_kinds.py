@@ -1,4 +1,4 @@
-"""Files that are not comma-separated UTF-8 CSV are rejected whole, with the file type in the reason."""
+"""Files that are not comma-separated UTF-8 CSV are rejected as a whole, with the file type in the reason."""
 
 import bz2
 import gzip

@@ -42,7 +42,7 @@ def named_cases() -> dict[str, int]:
     some = sum("rejected" in case for case in CASES)
     return {
         "named cases (tests/support/bad_input.yaml)": len(CASES),
-        "named cases: rejected whole": whole,
+        "named cases: rejected as a whole": whole,
         "named cases: some rows rejected": some,
         "named cases: odd, and accepted": len(CASES) - whole - some,
     }
@@ -80,7 +80,7 @@ def test_damaged_chunks(tmp_path, monkeypatch):
 
 def count(verdict: Verdict) -> None:
     TRIED["chunks damaged"] += 1
-    TRIED["chunks rejected whole"] += verdict.accepted is None
+    TRIED["chunks rejected as a whole"] += verdict.accepted is None
     TRIED["chunks with rejected rows"] += bool(verdict.rejected)
     TRIED["rows accepted"] += len(verdict.accepted or ())
     TRIED["rows rejected"] += len(verdict.rejected)

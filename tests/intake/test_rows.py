@@ -139,7 +139,7 @@ def test_folder_of_empty_parts_is_rejected(settings, bucket):
         (
             "part-1.csv",
             " " * 2000,
-            "part-1.csv: unpacks, together with the parts before it, to more bytes than the limit of 2000 (TALLYMARK_",
+            "part-1.csv: has, together with the parts before it, more bytes after decompression than the limit of 2000",
         ),
     ],
 )
@@ -148,7 +148,7 @@ def test_reason_names_the_part(settings, bucket, name, content, reason):
         put(bucket, "0", good, folder)
         put(bucket, name, content, folder)
     put(bucket, "chunk_1/_SUCCESS", "")
-    load.load_chunks(settings.model_copy(update={"max_unpacked_bytes": 2000}), bucket)
+    load.load_chunks(settings.model_copy(update={"max_decompressed_bytes": 2000}), bucket)
     with connect(settings, read_only=True) as warehouse:
         for table in ("chunks", "importance_versions"):
             [(found,)] = warehouse.execute(f"select reason from raw.{table}").fetchall()

@@ -17,7 +17,7 @@ CHUNKS = 8
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory) -> tuple[Path, list[Way]]:
-    """Chunks and their replays. One more chunk, chunk_7, is rejected whole, and is named like the next chunk_7.csv."""
+    """Chunks and their replays. Also chunk_7, which is rejected as a whole, and is named like the next chunk_7.csv."""
     data, chance = tmp_path_factory.mktemp("certify"), random.Random(1)
     customers = [(f"C{number}", "FMM"[number % 3]) for number in range(40)]
     pairs = [(name, gender, merchant) for name, gender in customers for merchant in ("M1", "M2", "M3")]
@@ -28,7 +28,7 @@ def certified(tmp_path_factory) -> tuple[Path, list[Way]]:
             for name, gender, merchant in chance.choices(pairs, k=90)
         ]
         write_chunk(data, "chunk_7.csv" if number == 7 else f"chunk_{number}", [*rows, Row("broken", "M1", "F", "x")])
-    (data / "input/transactions/chunk_7").write_text("rejected whole\n")
+    (data / "input/transactions/chunk_7").write_text("rejected as a whole\n")
     return data, list(replay_in_every_way(data, data / "out", THRESHOLDS, kills=0, seed=1))
 
 

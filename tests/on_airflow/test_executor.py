@@ -1,4 +1,4 @@
-"""The executor: rests of the scheduler, shutdown, and the locked queue."""
+"""The executor: pauses of the scheduler, shutdown, and the locked queue."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ HANGS = (
 
 @pytest.fixture
 def executor():
-    from tallymark.on_airflow.executor import RestingLocalExecutor
+    from tallymark.on_airflow.executor import PausingLocalExecutor
 
-    made = RestingLocalExecutor(parallelism=2)
+    made = PausingLocalExecutor(parallelism=2)
     # Otherwise, the workers would start together with the executor.
     made.is_mp_using_fork = False
     made.start()
@@ -36,8 +36,8 @@ def executor():
 
 
 @pytest.fixture
-def rests(monkeypatch):
-    """The rest of each call of sync, in seconds. Nothing waits."""
+def pauses(monkeypatch):
+    """The pause that each call of sync asks for, in seconds. Nothing waits."""
     from tallymark.on_airflow import executor
 
     requested = []
@@ -50,25 +50,25 @@ def let_a_day_pass(executor) -> None:
     executor._noted_at -= 86_400
 
 
-def test_rest_grows_with_quiet_time():
-    from tallymark.on_airflow.executor import LONGEST_REST_SECONDS, SHORTEST_REST_SECONDS, rest_seconds
+def test_pause_grows_with_quiet_time():
+    from tallymark.on_airflow.executor import LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, pause_seconds
 
-    assert [rest_seconds(quiet, ended=True) for quiet in (0, 0.1)] == [0, 0]
-    assert rest_seconds(0, ended=False) == rest_seconds(0.2, ended=True) == SHORTEST_REST_SECONDS
-    assert SHORTEST_REST_SECONDS < rest_seconds(2, ended=False) < rest_seconds(3, ended=True) < LONGEST_REST_SECONDS
-    assert rest_seconds(60, ended=False) == rest_seconds(86_400, ended=True) == LONGEST_REST_SECONDS
+    assert [pause_seconds(quiet, ended=True) for quiet in (0, 0.1)] == [0, 0]
+    assert pause_seconds(0, ended=False) == pause_seconds(0.2, ended=True) == SHORTEST_PAUSE_SECONDS
+    assert SHORTEST_PAUSE_SECONDS < pause_seconds(2, ended=False) < pause_seconds(3, ended=True) < LONGEST_PAUSE_SECONDS
+    assert pause_seconds(60, ended=False) == pause_seconds(86_400, ended=True) == LONGEST_PAUSE_SECONDS
 
 
-def test_rest_is_short_after_task_start(executor, rests):
+def test_pause_is_short_after_task_start(executor, pauses):
     let_a_day_pass(executor)
     executor.sync()
     executor._process_workloads([])
     executor.sync()
-    quiet, after = rests
+    quiet, after = pauses
     assert quiet > after > 0
 
 
-def test_end_of_task_interrupts_rest(executor, monkeypatch):
+def test_end_of_task_interrupts_pause(executor, monkeypatch):
     from tallymark.on_airflow import executor as module
 
     naps = []
@@ -82,7 +82,7 @@ def test_end_of_task_interrupts_rest(executor, monkeypatch):
     assert len(naps) == 1
 
 
-def test_scheduler_is_awake_after_task_end(executor, rests, monkeypatch):
+def test_scheduler_is_awake_after_task_end(executor, pauses, monkeypatch):
     from tallymark.on_airflow import executor as module
 
     monkeypatch.setattr(module, "AWAKE_SECONDS", 3600)
@@ -93,7 +93,7 @@ def test_scheduler_is_awake_after_task_end(executor, rests, monkeypatch):
     executor.sync()
     executor._process_workloads([])
     executor.sync()
-    quiet, woken, started = rests
+    quiet, woken, started = pauses
     assert quiet > started > woken == 0
 
 

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from support.loading import CASES, FIRST, GOOD, body_of, put, query
 from tallymark.intake import ledger, listing
-from tallymark.intake.gzipped import RejectedError, unpack
+from tallymark.intake.gzipped import RejectedError, decompress
 from tallymark.intake.listing import waiting_chunks
 from tallymark.intake.rejected import RejectedFiles
 from tallymark.outbox import planned_files
@@ -44,7 +44,7 @@ def test_bad_input(settings, bucket):
         put(bucket, f"chunk_{number:03d}a good", GOOD)
         put(bucket, f"chunk_{number:03d}b{case.get('key', '')}", body_of(case))
     put(bucket, "chunk_999", GOOD)
-    small = settings.model_copy(update={"max_unpacked_bytes": 4_000_000, "max_object_bytes": 3_000_000})
+    small = settings.model_copy(update={"max_decompressed_bytes": 4_000_000, "max_object_bytes": 3_000_000})
     taken = load.load_chunks(small, bucket, max_chunks=1000)
     rows = query(
         settings,
@@ -92,7 +92,7 @@ def test_bad_input(settings, bucket):
 
 
 def rejected_file(settings: Settings, bucket: FolderStore, chunk_seq: int) -> list[list[str]]:
-    """The rows of the file with a chunk's rejected rows, or with the reason why it was rejected whole."""
+    """The rows of the file with a chunk's rejected rows, or with the reason why it was rejected as a whole."""
     [(key,)] = query(settings, f"select file_key from output.files where chunk_seq = {chunk_seq}")
     with (bucket.root / key).open(newline="") as file:
         header, *rows = csv.reader(file)
@@ -166,7 +166,7 @@ def test_rejected_chunk_has_a_file_with_the_reason(settings, bucket, caplog, tog
 
 
 def test_each_attempt_has_its_own_rejected_file(settings, bucket):
-    """The chunk is rejected whole twice, for the same reason, and then accepted with a rejected row."""
+    """The chunk is rejected as a whole twice, for the same reason, and then accepted with a rejected row."""
     for content in ("", "\n", GOOD + "bad\n"):
         put(bucket, "chunk_1", content)
         load.load_chunks(settings, bucket)
@@ -268,7 +268,7 @@ def test_changed_limit_revalidates_rejected_input(settings, bucket):
         ({"max_object_bytes": 100}, (0, 3)),
         ({"max_object_bytes": 100}, (0, 0)),
         ({"max_object_bytes": len(packed)}, (1, 1)),
-        ({"max_unpacked_bytes": 5}, (0, 1)),
+        ({"max_decompressed_bytes": 5}, (0, 1)),
         ({}, (1, 0)),
         ({"max_object_bytes": 5}, (0, 0)),
     ):
@@ -482,10 +482,10 @@ def test_load_after_failed_commit(settings, bucket, monkeypatch):
     assert load.load_chunks(settings, bucket)["rows_accepted"] == 1
 
 
-def test_a_gzip_bomb_is_not_unpacked():
+def test_a_gzip_bomb_is_not_decompressed():
     bomb = gzip.compress(bytes(50_000_000))
-    with pytest.raises(RejectedError, match="unpacks to more bytes than"):
-        unpack("chunk_1.csv.gz", bomb, 1000)
+    with pytest.raises(RejectedError, match="has more bytes after decompression than"):
+        decompress("chunk_1.csv.gz", bomb, 1000)
 
 
 def test_too_large_object_is_never_fetched(settings, bucket, monkeypatch):
@@ -499,28 +499,28 @@ def test_too_large_object_is_never_fetched(settings, bucket, monkeypatch):
     assert load.load_chunks(limited, bucket)["chunks_rejected"] == 2
 
 
-def test_parts_together_exceed_unpacked_limit(settings, bucket):
+def test_parts_together_exceed_decompressed_limit(settings, bucket):
     for name in ("part-0.csv.gz", "part-1.csv.gz"):
         put(bucket, f"chunk_1/{name}", gzip.compress(GOOD.encode() * 6))
     put(bucket, "chunk_1/_SUCCESS", "")
-    limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) * 10})
+    limited = settings.model_copy(update={"max_decompressed_bytes": len(GOOD) * 10})
     assert load.load_chunks(limited, bucket)["chunks_rejected"] == 1
     [(reason,)] = query(settings, "select reason from raw.chunks")
-    assert "TALLYMARK_MAX_UNPACKED_BYTES" in reason
+    assert "TALLYMARK_MAX_DECOMPRESSED_BYTES" in reason
 
 
 @pytest.mark.parametrize("rest", [-2, -1, -100])
-def test_plain_parts_count_toward_unpacked_limit(settings, bucket, rest):
+def test_plain_parts_count_toward_decompressed_limit(settings, bucket, rest):
     """A plain part alone exceeds the limit by ``-rest`` bytes; a gzip part follows it."""
     put(bucket, "chunk_1/part-0.csv", GOOD)
     put(bucket, "chunk_1/part-1.csv.gz", gzip.compress(GOOD.encode()))
     put(bucket, "chunk_1/_SUCCESS", "")
     put(bucket, "chunk_2", "customer,merchant,gender,amount\n")
-    limited = settings.model_copy(update={"max_unpacked_bytes": len(GOOD) + rest})
+    limited = settings.model_copy(update={"max_decompressed_bytes": len(GOOD) + rest})
     taken = load.load_chunks(limited, bucket)
     assert (taken["chunks_rejected"], taken["chunks_accepted"]) == (1, 1)
     [(reason,)] = query(settings, "select reason from raw.chunks where state = 'rejected'")
-    assert "TALLYMARK_MAX_UNPACKED_BYTES" in reason
+    assert "TALLYMARK_MAX_DECOMPRESSED_BYTES" in reason
 
 
 def test_gzip_bomb_memory_is_bounded(tmp_path):
@@ -531,9 +531,10 @@ def test_gzip_bomb_memory_is_bounded(tmp_path):
             file.write(bytes(2**26))
     assert bomb.stat().st_size < 2_000_000
     script = (
-        "import resource, sys; from pathlib import Path; from tallymark.intake.gzipped import RejectedError, unpack\n"
+        "import resource, sys; from pathlib import Path\n"
+        "from tallymark.intake.gzipped import RejectedError, decompress\n"
         "body, before = Path(sys.argv[1]).read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: unpack('bomb.gz', body, 2**25)\n"
+        "try: decompress('bomb.gz', body, 2**25)\n"
         "except RejectedError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT / "plugins")}

@@ -189,7 +189,7 @@ def test_missing_chunks_are_named_and_can_be_skipped(data, out):
 
 
 def rejected_twice(data: Path, out: Path) -> None:
-    """A chunk is rejected whole, then replaced under the same key and accepted with a rejected row."""
+    """A chunk is rejected as a whole, then replaced under the same key and accepted with a rejected row."""
     (data / "input/transactions/chunk_5").write_text("no header\n")
     replay(data, out, vars=VARS)
     write_chunk(data, "chunk_5", rows_of(5))
@@ -376,5 +376,5 @@ def test_verify_detects_tampering(out, name):
 def test_lowered_limits_do_not_stop_the_rebuild(data, out):
     before = contents(out)
     lose_warehouse(out)
-    rebuild(settings(out, max_object_bytes=1, max_unpacked_bytes=1), FolderStore(data, target=out))
+    rebuild(settings(out, max_object_bytes=1, max_decompressed_bytes=1), FolderStore(data, target=out))
     assert contents(out) == before

@@ -152,8 +152,8 @@ class Verdict(NamedTuple):
     """The expected result of loading a chunk.
 
     Attributes:
-        accepted: customer, merchant, gender (None: empty) and amount by line number; None: the chunk is rejected whole,
-            even if only because all of its rows are rejected.
+        accepted: customer, merchant, gender (None: empty) and amount by line number; None: the chunk is rejected as a
+            whole, even if only because all of its rows are rejected.
         rejected: line numbers of rejected rows.
     """
 
@@ -168,7 +168,7 @@ def expected_verdict(chunk: Mutant) -> Verdict:
     """Validate a chunk by the rules of docs/what-counts-as-input.md."""
     body = chunk.body
     if chunk.ending.endswith(".gz") or body.startswith(b"\x1f\x8b"):
-        body = _unpacked(body)
+        body = _decompressed(body)
         if body is None:
             return REJECTED_WHOLE
     lines = [_without_marks(line) for line in re.split(b"\r\n|\r|\n", body)]
@@ -199,7 +199,7 @@ def _without_marks(line: bytes) -> bytes:
     return line
 
 
-def _unpacked(body: bytes) -> bytes | None:
+def _decompressed(body: bytes) -> bytes | None:
     """Return the content of all members of a gzip file, or None if it is broken; zeros may follow a member."""
     content = b""
     while body:

@@ -10,7 +10,7 @@ import duckdb
 from tallymark.intake import file_kinds
 from tallymark.intake.characters import define_csv_macros, visible
 from tallymark.intake.errors import RejectedError
-from tallymark.intake.gzipped import unpack
+from tallymark.intake.gzipped import decompress
 from tallymark.warehouse.connection import fetch_row
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -64,26 +64,26 @@ class Columns:
 
 
 def read_csv_objects(
-    key: str, objects: Iterable[tuple[str, bytes]], columns: Columns, max_unpacked_bytes: int
+    key: str, objects: Iterable[tuple[str, bytes]], columns: Columns, max_decompressed_bytes: int
 ) -> list[CsvObject]:
     """Decode the objects of a chunk or of the customer importance; empty objects are skipped.
 
     Args:
         key: their common prefix, or the whole key of a single object. Reasons name an object by the rest of its key.
         objects: their keys and bytes.
-        max_unpacked_bytes: the setting; limits the total of all objects.
+        max_decompressed_bytes: the setting; limits the total of all objects.
 
     Raises:
-        RejectedError: when all objects are empty, they exceed the limit, or one of them cannot be unpacked or has no
-            usable header. The reason names that object.
+        RejectedError: when all objects are empty, they exceed the limit, or one of them cannot be decompressed or has
+            no usable header. The reason names that object.
     """
-    files, unpacked = [], 0
+    files, decompressed = [], 0
     for object_key, body in objects:
         try:
-            content = unpack(object_key, body, max_unpacked_bytes, unpacked)
+            content = decompress(object_key, body, max_decompressed_bytes, decompressed)
             if not content:
                 continue
-            unpacked += len(content)
+            decompressed += len(content)
             text, undecodable, header_line, width, positions = read_layout(content, columns)
         except RejectedError as error:
             name = object_key.removeprefix(key)

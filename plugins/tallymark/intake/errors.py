@@ -4,7 +4,7 @@ from tallymark.settings import Limit
 
 
 class RejectedError(ValueError):
-    """An object is rejected whole. The message is the reason, for the producer.
+    """An object is rejected as a whole. The message is the reason, for the producer.
 
     Args:
         limit: the limit that the object exceeds, if that is the reason.

@@ -57,7 +57,7 @@ def describe(content: bytes, header: str, is_utf8: bool, lacking: Callable[[Sequ
     """Return a rejection reason with the type that a file seems to have, or None if it seems to be CSV.
 
     Args:
-        content: the unpacked content of the file.
+        content: the decompressed content of the file.
         header: the first line that is not empty.
         is_utf8: whether that line is UTF-8.
         lacking: returns the required columns that are not among the given lower-case names.

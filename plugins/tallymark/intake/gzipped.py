@@ -1,4 +1,4 @@
-"""Unpacking of gzip objects, within a size limit."""
+"""Decompression of gzip objects, within a size limit."""
 
 import gzip
 import io
@@ -12,20 +12,20 @@ from tallymark.settings import Limit
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
-    """Return the content of an object, unpacked if it is a gzip file.
+def decompress(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
+    """Return the content of an object, decompressed if it is a gzip file.
 
     Args:
         max_bytes: maximum size of the content, gzip file or not.
-        before: bytes already unpacked from earlier objects that count toward the same limit.
+        before: bytes already decompressed from earlier objects that count toward the same limit.
 
     Raises:
         RejectedError: when a gzip file is damaged or truncated, or when the content exceeds ``max_bytes``.
     """
-    unpacked = body
+    decompressed = body
     if body.startswith(GZIP_MAGIC):
         try:
-            unpacked = b"".join(_pieces(gzip.GzipFile(fileobj=io.BytesIO(body)), max_bytes - before))
+            decompressed = b"".join(_pieces(gzip.GzipFile(fileobj=io.BytesIO(body)), max_bytes - before))
         except EOFError as error:
             raise RejectedError("broken gzip: the file is truncated") from error
         except (OSError, zlib.error) as error:
@@ -34,11 +34,11 @@ def unpack(key: str, body: bytes, max_bytes: int, before: int = 0) -> bytes:
         kind = file_kinds.signature(body)
         found = kind or "not gzip"
         raise RejectedError(f"broken gzip: the name ends in .gz, but the content is {found}. {file_kinds.EXPECTED}")
-    if before + len(unpacked) > max_bytes:
+    if before + len(decompressed) > max_bytes:
         together = ", together with the parts before it," if before else ""
-        limit = Limit("max_unpacked_bytes", max_bytes)
-        raise RejectedError(f"unpacks{together} to more bytes than the limit of {limit}", limit)
-    return unpacked
+        limit = Limit("max_decompressed_bytes", max_bytes)
+        raise RejectedError(f"has{together} more bytes after decompression than the limit of {limit}", limit)
+    return decompressed
 
 
 def _pieces(file: gzip.GzipFile, max_bytes: int) -> Iterator[bytes]:

@@ -271,7 +271,7 @@ class ImportanceLoader:
         warehouse, files = self._warehouse, []
         if content:
             try:
-                files = content.as_csv(IMPORTANCE, self._settings.max_unpacked_bytes)
+                files = content.as_csv(IMPORTANCE, self._settings.max_decompressed_bytes)
             except RejectedError as error:
                 rejected = error
         reason, limit = (str(rejected), rejected.limit) if rejected else (None, None)

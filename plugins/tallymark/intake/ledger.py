@@ -33,7 +33,7 @@ class Entry:
         content_bytes: stored size of the objects that count; None if they were not read.
         content_sha256: SHA-256 of their content; None if they were not read.
         rows_in_file: rows counted in the text, before validation; None if the chunk was rejected before that.
-        reason: why the chunk is rejected whole; None if it is not.
+        reason: why the chunk is rejected as a whole; None if it is not.
         limit: the limit that the chunk exceeds, if that is the reason.
     """
 
@@ -53,7 +53,7 @@ State = Literal["known", "compare", "conflict", "new"]
 
 
 class Outcome(NamedTuple):
-    """Row counts of a chunk that was taken, and the reason if it was rejected whole."""
+    """Row counts of a chunk that was taken, and the reason if it was rejected as a whole."""
 
     accepted: int
     rejected: int
@@ -104,7 +104,7 @@ def compare(
 
 
 def rejected(warehouse: duckdb.DuckDBPyConnection, since: int) -> list[tuple[str, str]]:
-    """Return keys and open issue messages of chunks that were rejected whole, in order of ``chunk_seq``.
+    """Return keys and open issue messages of chunks that were rejected as a whole, in order of ``chunk_seq``.
 
     Args:
         since: the lowest ``chunk_seq`` to include.
@@ -166,7 +166,7 @@ def next_chunk_seq(warehouse: duckdb.DuckDBPyConnection) -> int:
 def record(warehouse: duckdb.DuckDBPyConnection, first_chunk_seq: int, entries: Sequence[Entry]) -> list[Outcome]:
     """Write the ledger rows of chunks whose rows are in the warehouse, and return their outcomes.
 
-    A chunk that has rows but no valid one is rejected whole.
+    A chunk that has rows but no valid one is rejected as a whole.
     """
     counted = warehouse.execute(
         """

@@ -53,14 +53,14 @@ class Content:
             digest.update(len(body).to_bytes(8) + body)
         return digest.hexdigest()
 
-    def as_csv(self, columns: Columns, max_unpacked_bytes: int) -> list[CsvObject]:
-        """Unpack the objects and parse their headers.
+    def as_csv(self, columns: Columns, max_decompressed_bytes: int) -> list[CsvObject]:
+        """Decompress the objects and parse their headers.
 
         Raises:
             RejectedError: when an object is not CSV with these columns, or they exceed the limit.
         """
         bodies = ((part.key, self.bodies.get(part, b"")) for part in self.parts)
-        return read_csv_objects(self.key, bodies, columns, max_unpacked_bytes)
+        return read_csv_objects(self.key, bodies, columns, max_decompressed_bytes)
 
 
 def fetch(get: Get, key: str, parts: Sequence[StoredObject], max_bytes: int) -> Content:
@@ -97,7 +97,7 @@ class Attempts:
     """Reads objects. If an object cannot be read, reads others to find out whether S3 is down altogether.
 
     Args:
-        others: returns objects that S3 should serve, the most likely ones first.
+        others: returns other objects that should be readable, the most likely ones first.
     """
 
     def __init__(self, store: Store, others: Callable[[], Iterable[StoredObject]]):
@@ -149,7 +149,7 @@ class Attempts:
 
 @dataclass(frozen=True)
 class ReadChunk:
-    """A chunk that was read; without files if it is rejected whole."""
+    """A chunk that was read; without files if it is rejected as a whole."""
 
     entry: Entry
     files: Sequence[CsvObject]
@@ -184,7 +184,7 @@ class ChunkReader:
                     if content is None:
                         continue
                     entry = dataclasses.replace(entry, content_bytes=content.size, content_sha256=content.sha256)
-                    files = content.as_csv(TRANSACTIONS, self._limits.max_unpacked_bytes)
+                    files = content.as_csv(TRANSACTIONS, self._limits.max_decompressed_bytes)
                 except RejectedError as error:
                     yield ReadChunk(dataclasses.replace(entry, reason=str(error), limit=error.limit), [])
                 except ObjectChangedError as error:

@@ -22,7 +22,7 @@ class RejectedFiles:
         self._warehouse = warehouse
 
     def plan_chunks(self, since: int) -> None:
-        """Plan a file for each chunk that has rejected rows or was rejected whole, in order of ``chunk_seq``.
+        """Plan a file for each chunk that has rejected rows or was rejected as a whole, in order of ``chunk_seq``.
 
         Args:
             since: the lowest ``chunk_seq`` to include.

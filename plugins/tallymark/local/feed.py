@@ -90,7 +90,7 @@ def check_source(source: Path) -> None:
     """Check that a file of transactions can be replayed.
 
     Raises:
-        SourceError: when the file cannot be unpacked, lacks a column or has no rows.
+        SourceError: when the file cannot be decompressed, lacks a column or has no rows.
     """
     try:
         with open_source(source) as file:
@@ -105,7 +105,7 @@ def check_source(source: Path) -> None:
 
 
 def open_source(source: Path) -> BufferedIOBase:
-    """Open a file of transactions for reading bytes; unpack it if its name ends in ``.gz``."""
+    """Open a file of transactions for reading bytes; decompress it if its name ends in ``.gz``."""
     return gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
 
 

@@ -1,4 +1,4 @@
-"""A LocalExecutor that lets an idle scheduler rest, and stops in bounded time: docs/decisions/quick-tasks.md.
+"""A LocalExecutor that lets an idle scheduler pause, and stops in bounded time: docs/decisions/quick-tasks.md.
 
 It overrides only methods that Airflow intends for subclasses, and reads only public attributes of LocalExecutor.
 """
@@ -15,10 +15,10 @@ from airflow.executors.local_executor import LocalExecutor
 
 # After a task has ended, the scheduler may need several loops to start the next one.
 AWAKE_SECONDS = 0.15
-SHORTEST_REST_SECONDS = 0.2
-LONGEST_REST_SECONDS = 2
-REST_SHARE = 0.25
-CHECKS_PER_REST = 20
+SHORTEST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 2
+PAUSE_SHARE = 0.25
+CHECKS_PER_PAUSE = 20
 
 # Must be less than the scheduler's stop_grace_period in docker-compose.yaml.
 END_SECONDS = 10
@@ -29,8 +29,8 @@ class StuckError(RuntimeError):
     """Workers are idle, but none of them takes the next task."""
 
 
-def rest_seconds(quiet: float, ended: bool) -> float:
-    """Return how many seconds the scheduler may rest.
+def pause_seconds(quiet: float, ended: bool) -> float:
+    """Return how many seconds the scheduler may pause.
 
     Args:
         quiet: seconds since the last task started or ended.
@@ -38,18 +38,18 @@ def rest_seconds(quiet: float, ended: bool) -> float:
     """
     if ended and quiet < AWAKE_SECONDS:
         return 0
-    return min(max(quiet * REST_SHARE, SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS)
+    return min(max(quiet * PAUSE_SHARE, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
 
 def wait_for_result(results: SimpleQueue, seconds: float) -> None:
     """Wait until the queue has a result or the time is up."""
     until = time.monotonic() + seconds
     while results.empty() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, seconds / CHECKS_PER_REST))
+        time.sleep(min(left, seconds / CHECKS_PER_PAUSE))
 
 
-class RestingLocalExecutor(LocalExecutor):
-    """Delays each scheduler loop by ``rest_seconds``, or until a task ends.
+class PausingLocalExecutor(LocalExecutor):
+    """Delays each scheduler loop by ``pause_seconds``, or until a task ends.
 
     Raises:
         StuckError: from ``sync``, which ends the scheduler. A worker that is killed while it waits for a task leaves
@@ -62,8 +62,8 @@ class RestingLocalExecutor(LocalExecutor):
         self._note(ended=False)
 
     def sync(self) -> None:
-        """Rest, then process the results of tasks that have ended."""
-        wait_for_result(self.result_queue, rest_seconds(time.monotonic() - self._noted_at, self._ended))
+        """Pause, then process the results of tasks that have ended."""
+        wait_for_result(self.result_queue, pause_seconds(time.monotonic() - self._noted_at, self._ended))
         super().sync()
         self._fail_if_stuck()
 

@@ -98,7 +98,7 @@ def _restore(
     show: Show,
 ) -> dict[str, int]:
     """Fill a new warehouse from manifests, and from chunks by ``chunk_seq``."""
-    settings = settings.model_copy(update={"max_object_bytes": UNLIMITED, "max_unpacked_bytes": UNLIMITED})
+    settings = settings.model_copy(update={"max_object_bytes": UNLIMITED, "max_decompressed_bytes": UNLIMITED})
     rows = [row for content in manifests for row in content["chunks"]]
     with connect(settings) as warehouse:
         _keep_rejected_files(settings, store, warehouse)
@@ -174,7 +174,7 @@ def _restore_chunk(
         elif row["state"] == "accepted":
             row |= {"state": "rejected", "reason": MISSING, "rows_accepted": 0, "rows_rejected": 0}
         else:
-            # The chunk was rejected whole and then replaced. Its rejected rows exist only in their file in the bucket.
+            # The chunk was rejected as a whole, then replaced. Its rejected rows are only in their file in the bucket.
             row |= {"rows_in_file": None, "rows_rejected": 0}
     with validated(warehouse, files, "transactions", settings.missing_values), transaction(warehouse):
         _insert(warehouse, INSERT_CHUNKS, [row])
