@@ -10,8 +10,16 @@ from pathlib import Path
 
 import pytest
 from support.gate import in_gate
-from support.oracle import Row, detect
-from support.streams import THRESHOLDS, random_stream, write_chunk, write_importance, write_in_some_way
+from support.oracle import detect
+from support.streams import (
+    THRESHOLDS,
+    random_stream,
+    small_stream,
+    write_chunk,
+    write_importance,
+    write_in_some_way,
+    write_stream,
+)
 from tallymark.backtest.plan import BacktestError, plan
 from tallymark.backtest.report import folder
 from tallymark.backtest.run import backtest
@@ -68,7 +76,7 @@ def side(rows: list[dict], name: str) -> list[tuple]:
     )
 
 
-def write_stream(chance: random.Random, data: Path, chunks: list, importance: list, first: int = 1) -> None:
+def write_stream_in_some_way(chance: random.Random, data: Path, chunks: list, importance: list, first: int = 1) -> None:
     if importance:
         write_importance(data, importance)
     for number, rows in enumerate(chunks, start=first):
@@ -83,9 +91,9 @@ def test_backtest_without_vars_changes_nothing(data, out, store, seed):
     chunks, importance, first = random_stream(chance)
     _, other_importance, second = random_stream(chance)
     half = len(chunks) // 2
-    write_stream(chance, data, chunks[:half], importance)
+    write_stream_in_some_way(chance, data, chunks[:half], importance)
     replay(data, out, batch=2, vars=first)
-    write_stream(chance, data, chunks[half:], other_importance, first=half + 1)
+    write_stream_in_some_way(chance, data, chunks[half:], other_importance, first=half + 1)
     replay(data, out, vars=second)
     settings = settings_of(out, vars=second, backtest_rows=chance.choice((1, 40, 10**6)))
     summary, rows = run_backtest(settings, store, {})
@@ -103,7 +111,7 @@ def test_backtest_equals_replay(data, out, store, tmp_path, seed):
     chance = random.Random(seed)
     chunks, importance, thresholds = random_stream(chance)
     _, _, others = random_stream(chance)
-    write_stream(chance, data, chunks, importance)
+    write_stream_in_some_way(chance, data, chunks, importance)
     replay(data, out, batch=3, vars=thresholds)
     settings = settings_of(out, vars=thresholds, backtest_rows=chance.choice((1, 40, 10**6)))
     _, rows = run_backtest(settings, store, others)
@@ -118,23 +126,13 @@ def test_backtest_equals_replay(data, out, store, tmp_path, seed):
     assert side(rows, "backtest") == side(same, "stream")
 
 
-def six_chunks() -> list[list[Row]]:
-    """Six chunks in which every pattern has detections under THRESHOLDS."""
-    chance = random.Random(7)
-    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
-    drawn = [[chance.choice(customers) for _ in range(30)] for _ in range(6)]
-    return [[Row(name, chance.choice(("M1", "M2")), gender, "20") for name, gender in chunk] for chunk in drawn]
-
-
-IMPORTANCE = [(f"C{i}", merchant, str(i * 7 % 9)) for i in range(15) for merchant in ("M1", "M2")]
+SIX_CHUNKS, IMPORTANCE = small_stream(chunks=6, rows=30)
 
 
 @pytest.fixture
 def stream(data, out) -> Settings:
     """The settings of a warehouse after a stream of six chunks."""
-    write_importance(data, IMPORTANCE)
-    for number, rows in enumerate(six_chunks(), start=1):
-        write_chunk(data, f"chunk_{number}", rows)
+    write_stream(data, SIX_CHUNKS, IMPORTANCE)
     replay(data, out, vars=THRESHOLDS)
     return settings_of(out, vars=THRESHOLDS)
 
@@ -146,7 +144,7 @@ def test_range_of_chunks_equals_replay_with_change(stream, store, tmp_path):
     _, rows = run_backtest(stream, store, others, first="chunk_3", last="5")
     data, out = tmp_path / "other data", tmp_path / "changed"
     write_importance(data, IMPORTANCE)
-    for number, chunk in enumerate(six_chunks()[:5], start=1):
+    for number, chunk in enumerate(SIX_CHUNKS[:5], start=1):
         write_chunk(data, f"chunk_{number}", chunk)
         replay(data, out, vars=THRESHOLDS if number < 3 else others)
     _, same = run_backtest(settings_of(out), FolderStore(data, target=out), {}, first="3")

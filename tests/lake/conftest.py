@@ -1,13 +1,11 @@
 """Spark engines for the tests, and a small stream."""
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import spark
-from support.oracle import Row
-from support.streams import THRESHOLDS, write_chunk, write_importance
+from support.streams import THRESHOLDS, small_stream, write_stream
 from tallymark.local import certify
 from tallymark.local.replay import replay
 
@@ -35,14 +33,7 @@ def engine(request, tmp_path, monkeypatch) -> str:
 @pytest.fixture
 def data(tmp_path) -> Path:
     """Three chunks in which every pattern has detections under THRESHOLDS."""
-    chance = random.Random(7)
-    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
-    for number in range(1, 4):
-        drawn = [chance.choice(customers) for _ in range(60)]
-        rows = [Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25"))) for name, gender in drawn]
-        write_chunk(tmp_path / "data", f"chunk_{number}", rows)
-    weights = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
-    write_importance(tmp_path / "data", weights)
+    write_stream(tmp_path / "data", *small_stream(chunks=3, rows=60))
     return tmp_path / "data"
 
 

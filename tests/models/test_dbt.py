@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +10,15 @@ import duckdb
 import pytest
 from support.gate import in_gate
 from support.oracle import Row
-from support.streams import detected, exported, write_chunk, write_importance
+from support.streams import (
+    THRESHOLDS,
+    detected,
+    exported,
+    small_stream,
+    write_chunk,
+    write_importance,
+    write_stream,
+)
 from tallymark.local.replay import replay
 from tallymark.patterns import DBT_PROJECT
 from tallymark.pipeline.build import BuildError, build_models
@@ -21,14 +28,6 @@ from tallymark.settings import Settings
 from tallymark.store.folder import FolderStore
 from tallymark.warehouse import invoke_dbt
 from tallymark.warehouse.connection import connect
-
-THRESHOLDS = {
-    "upgrade_min_merchant_transactions": 50,
-    "upgrade_top_percent": 50,
-    "upgrade_bottom_percent": 50,
-    "child_min_transactions": 5,
-    "dei_min_female_customers": 3,
-}
 
 
 def dbt(warehouse: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -61,14 +60,7 @@ STATE = (
 @pytest.fixture
 def data(tmp_path) -> Path:
     """Six chunks in which all three patterns detect something with THRESHOLDS."""
-    chance = random.Random(7)
-    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
-    for number in range(1, 7):
-        drawn = [chance.choice(customers) for _ in range(40)]
-        rows = [Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25"))) for name, gender in drawn]
-        write_chunk(tmp_path / "data", f"chunk_{number}", rows)
-    weights = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
-    write_importance(tmp_path / "data", weights)
+    write_stream(tmp_path / "data", *small_stream(chunks=6, rows=40))
     return tmp_path / "data"
 
 

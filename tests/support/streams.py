@@ -47,6 +47,26 @@ def write_chunk(data: Path, name: str, rows: Iterable[Row]) -> None:
     path.write_text(csv_text(rows))
 
 
+def write_stream(data: Path, chunks: Iterable[Iterable[Row]], importance: Iterable[tuple[str, str, str]]) -> None:
+    """Write chunk_1, chunk_2, … and the customer importance to a folder laid out like the bucket."""
+    write_importance(data, importance)
+    for number, rows in enumerate(chunks, start=1):
+        write_chunk(data, f"chunk_{number}", rows)
+
+
+def small_stream(chunks: int, rows: int) -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
+    """Return chunks of so many rows each, in which every pattern has detections under THRESHOLDS, and importance."""
+    chance = random.Random(7)
+    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
+
+    def row() -> Row:
+        name, gender = chance.choice(customers)
+        return Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25")))
+
+    importance = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
+    return [[row() for _ in range(rows)] for _ in range(chunks)], importance
+
+
 def exported(out: Path) -> list[tuple[str, str, str, str]]:
     """Return (patternId, ActionType, customerName, MerchantId) of all rows in detection files, in order."""
     rows = []

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import random
 import re
 import urllib.error
 import urllib.request
@@ -13,8 +12,8 @@ from unittest.mock import patch
 import pytest
 from dotenv import dotenv_values
 from support import foreign
-from support.oracle import Row, detect
-from support.streams import HEADER, THRESHOLDS, csv_text, detected
+from support.oracle import detect
+from support.streams import HEADER, THRESHOLDS, csv_text, detected, small_stream
 from support.waiting import wait_for
 from tallymark.local import stack as local_stack
 from tallymark.local.isolation import isolate_this_process
@@ -65,24 +64,11 @@ def plain_airflow(monkeypatch) -> dict[str, str]:
     return plain
 
 
-def stream() -> tuple[list[list[Row]], list[tuple[str, str, str]]]:
-    """Return four small chunks in which all three patterns detect something, and the customer importance."""
-    chance = random.Random(3)
-    customers = [(f"C{i}", "FMM"[i % 3]) for i in range(15)]
-
-    def row() -> Row:
-        name, gender = chance.choice(customers)
-        return Row(name, chance.choice(("M1", "M2")), gender, chance.choice(("20", "25")))
-
-    importance = [(name, merchant, str(chance.randrange(9))) for name, _ in customers for merchant in ("M1", "M2")]
-    return [[row() for _ in range(60)] for _ in range(4)], importance
-
-
 def test_chunk_in_s3_becomes_a_detection_file(running, capsys):
     stack, processes = running
     assert_start_is_announced(capsys.readouterr().out)
     client, bucket, settings = stack.bucket.client, stack.settings.bucket, stack.settings
-    chunks, importance = stream()
+    chunks, importance = small_stream(chunks=4, rows=60)
 
     def put(key: str, body: str) -> None:
         client.put_object(Bucket=bucket, Key=key, Body=body.encode())
@@ -126,7 +112,7 @@ def test_without_speedups(plain_airflow, running):
     """Two runs with Airflow's own executor, whose tasks import everything themselves."""
     stack, _ = running
     assert plain_airflow.items() <= stack.environment().items()
-    chunks, importance = stream()
+    chunks, importance = small_stream(chunks=4, rows=60)
 
     def put(key: str, body: str) -> None:
         stack.bucket.client.put_object(Bucket=stack.settings.bucket, Key=key, Body=body.encode())
