@@ -1,7 +1,11 @@
 """Rows, statements and settings on Spark that must not affect the result. Some tests also remove the protection."""
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +104,27 @@ def test_late_statement_of_earlier_build_is_harmless(data, tmp_path, monkeypatch
         spark.watch(watched, lambda sql: spark.run_late(late) if "from" in sql and "collect_" in sql else None)
         found = replay(data, out, vars=THRESHOLDS)["detections"]
     assert found == (0 if is_shared else 1)
+
+
+def test_build_overtaken_by_another_is_discarded(data, out, settings, monkeypatch):
+    """The other build drops the schema of the first, which therefore fails in one of its models."""
+    assert load_chunks(settings, FolderStore(data, target=out))["chunks_accepted"] == 1
+    # While dbt runs, the environment also names the schema of the build.
+    environment = os.environ | {
+        "TALLYMARK_WAREHOUSE": str(settings.warehouse),
+        "TALLYMARK_VARS": json.dumps(THRESHOLDS),
+    }
+    others: list[subprocess.CompletedProcess] = []
+
+    def overtake(sql: str) -> None:
+        if "customers_by_transactions" in sql and "create or replace table" in sql and not others:
+            others.append(subprocess.run([sys.executable, "-m", "tallymark", "build"], env=environment))
+
+    with monkeypatch.context() as watched, pytest.raises(LakeError, match="Another build of this warehouse started"):
+        spark.watch(watched, overtake)
+        build_models(settings, full_refresh=True)
+    assert [other.returncode for other in others] == [0]
+    assert replay(data, out, vars=THRESHOLDS)["detections"] == 1
 
 
 def test_audit_finds_changed_row(data, out, settings, schema):

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -75,9 +76,10 @@ class OnSpark:
             self._prepare(warehouse, full_refresh)
         result = self.run([*command, IN_WAREHOUSE, *["--full-refresh"] * full_refresh])
         nodes = list(result.result or [])
-        if not result.success:
-            return result, nodes
         with connect(self._settings) as warehouse:
+            self._must_be_last(warehouse)
+            if not result.success:
+                return result, nodes
             self._collect_build(warehouse, full_refresh)
         rest = invoke(
             self._settings,
@@ -323,6 +325,14 @@ class OnSpark:
             for table in tables
         }
 
+    def _must_be_last(self, warehouse: duckdb.DuckDBPyConnection) -> None:
+        (last,) = fetch_row(warehouse, "select arg_max(build, build_number) from lake.builds")
+        if last != self._build:
+            raise LakeError(
+                "Another build of this warehouse started while this one ran, so this one was discarded. The other one "
+                "takes the same chunks. If this was a full refresh, pause the DAG and run it again."
+            )
+
     def _collect_build(self, warehouse: duckdb.DuckDBPyConnection, full_refresh: bool) -> None:
         """Copy the results of the build into the warehouse, in one transaction."""
         after = 0
@@ -333,12 +343,6 @@ class OnSpark:
             files = {name: open_files.enter_context(self._staging.files(f"{folder}/{name}")) for name in RESULTS}
             warehouse.execute("set variable files = $files", {"files": files})
             with transaction(warehouse):
-                (last,) = fetch_row(warehouse, "select arg_max(build, build_number) from lake.builds")
-                if last != self._build:
-                    raise LakeError(
-                        "Another build of this warehouse has started, so the results of this one were discarded. There "
-                        "is nothing to do: the other build takes the same chunks."
-                    )
                 run_sql(warehouse, "lake/collect")
                 warehouse.execute("update lake.builds set is_finished = true where build = ?", [self._build])
 
@@ -451,5 +455,7 @@ def _connect(remote: str) -> None:
             f"Spark does not answer at SPARK_REMOTE={remote.partition(';')[0]} ({error}). Start the server, or correct "
             f"the address; {CONTINUES}"
         ) from error
+    # dbt-spark asks for Hive support, which is a setting of the server.
+    warnings.filterwarnings("ignore", "Failed to set spark.sql.catalogImplementation")
     session = SparkSession.builder.remote(remote).getOrCreate()
     session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES)])

@@ -12,7 +12,7 @@ from tallymark.settings import PROJECT_ROOT
 
 # Where make installs Spark.
 ENVIRONMENT = PROJECT_ROOT / ".venv" / "spark"
-DEFAULTS = PROJECT_ROOT / "deploy" / "spark" / "spark-defaults.conf"
+CONFIGURATION = PROJECT_ROOT / "deploy" / "spark"
 JAVA = 17
 HOW_TO_GET_JAVA = "On Debian and Ubuntu: apt-get install openjdk-17-jre-headless; on macOS: brew install openjdk@17"
 
@@ -46,7 +46,7 @@ def connect_server(root: Path, port: int, memory: str = "2g") -> list[str]:
     }
     return [
         *(f"{home}/bin/spark-submit", "--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
-        *("--master", "local[*]", "--driver-memory", memory, "--properties-file", str(DEFAULTS)),
+        *("--master", "local[*]", "--driver-memory", memory),
         *(part for name, value in settings.items() for part in ("--conf", f"{name}={value}")),
         "spark-internal",
     ]
@@ -56,7 +56,12 @@ def server_environment() -> dict[str, str]:
     """Return the server's environment, without variables of other Spark installations."""
     kept = {name: value for name, value in isolated(os.environ).items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     # Without SPARK_HOME, spark-submit uses the Spark of the first Python on the path.
-    return {**kept, "SPARK_HOME": str(_spark_home()), "SPARK_LOCAL_IP": "127.0.0.1"}
+    return {
+        **kept,
+        "SPARK_HOME": str(_spark_home()),
+        "SPARK_CONF_DIR": str(CONFIGURATION),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
 
 
 def _spark_home() -> Path | None:
