@@ -46,7 +46,7 @@ test-system: .venv/installed-dev  ## timing, browser, crash and outage tests; ru
 	@$(PYTEST) $(IN_PARALLEL) -m 'system and not spark'
 test-all: .venv/installed-dev lint  ## make test and make test-system
 	@$(PYTEST) $(IN_PARALLEL) -m 'not docker and not spark'
-test-spark: .venv/installed-dev .venv/spark/installed  ## tests of the pipeline on Apache Spark and Delta; half an hour; needs Java 17
+test-spark: .venv/installed-dev .venv/spark/installed  ## tests of the pipeline on Apache Spark and Delta; two hours on two cores; needs Java 17
 	@$(PYTEST) -m spark
 test-compose: .venv/installed-dev  ## tests of docker-compose.yaml: kills, hangs, backup and restore; an hour; needs a Docker engine
 	@$(PYTEST) -m docker
