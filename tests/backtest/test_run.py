@@ -167,6 +167,7 @@ def test_live_warehouse_and_output_are_unchanged(stream, out, store):
     assert left.name == "lock"
 
 
+@pytest.mark.system
 def test_concurrent_and_killed_backtests(stream, out, store, processes):
     """Two backtests run at once, and the next backtest deletes the folder of a killed one."""
     tried = plan(stream, {"child_min_transactions": 1})

@@ -32,6 +32,7 @@ def certified(tmp_path_factory) -> tuple[Path, list[Way]]:
     return data, list(replay_in_every_way(data, data / "out", THRESHOLDS, kills=0, seed=1))
 
 
+@pytest.mark.system
 def test_every_way_has_the_same_digest(certified, capsys):
     data, ways = certified
     assert compare(data, ways)
@@ -48,6 +49,7 @@ def test_kills_do_not_change_the_digest(certified, tmp_path):
     assert compare(data, [first, killed])
 
 
+@pytest.mark.system
 def test_batches_differ(certified):
     """Without different batches, the check would prove nothing."""
     _, ways = certified
@@ -59,6 +61,7 @@ def test_batches_differ(certified):
     assert 1 < len(released[3]) < CHUNKS
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "difference, found",
     [
@@ -84,6 +87,7 @@ def test_changed_row_is_found(certified, tmp_path, capsys, difference, found):
     assert f"PROBLEM: changed: {found}" in capsys.readouterr().out
 
 
+@pytest.mark.system
 def test_missing_file_is_found(certified, tmp_path, capsys):
     data, (first, *_, last) = certified
     shutil.copytree(last.out, tmp_path / "out")

@@ -25,6 +25,7 @@ def test_seed_determines_generated_data(tmp_path):
         assert a == b != c
 
 
+@pytest.mark.system
 def test_generated_data_triggers_all_patterns(tmp_path):
     generate(tmp_path / "source")
     folder = tmp_path / "input/transactions"
@@ -52,6 +53,7 @@ def test_replay_continues_where_it_stopped(tmp_path):
     ]
 
 
+@pytest.mark.system
 def test_existing_output_of_the_bucket_is_ignored(tmp_path):
     """As after a demo: the bucket's own output, under other thresholds, is neither read nor continued."""
     bucket, out = tmp_path / "bucket", tmp_path / "out"

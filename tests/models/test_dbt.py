@@ -114,7 +114,8 @@ def test_by_hand_on_the_pipelines_warehouse(data, settings):
     assert [detection[:4] for detection in after[len(before) :]] == [(7, "PatId2", "M9", "C0")]
 
 
-@pytest.mark.parametrize("interrupted_after", in_gate([1, 3], 3))
+@pytest.mark.system
+@pytest.mark.parametrize("interrupted_after", [1, 3])
 def test_full_refresh_in_mid_stream(data, settings, tmp_path, bucket, interrupted_after):
     """Rebuilding state twice in the middle of the stream does not change the detections."""
     replay(data, tmp_path / "undisturbed", batch=1, vars=THRESHOLDS)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from support.gate import in_gate
 from tallymark.settings import PROJECT_ROOT, Settings
 
 KEYS = {"conn_type": "aws", "login": "key", "password": "a secret", "extra": {"region_name": "us-east-1"}}
@@ -88,9 +87,8 @@ def test_temporary_keys_are_looked_up_each_time(client, monkeypatch, extra):
     assert client(connection) is not client(connection)
 
 
-@pytest.mark.parametrize(
-    ("connection", "line"), in_gate([(KEYS, "MADE 2 True"), (None, "MADE 0 False")], (KEYS, "MADE 2 True"))
-)
+@pytest.mark.system
+@pytest.mark.parametrize(("connection", "line"), [(KEYS, "MADE 2 True"), (None, "MADE 0 False")])
 def test_tasks_inherit_clients_of_environment_connection(tmp_path, connection, line):
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path),

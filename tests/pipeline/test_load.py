@@ -355,6 +355,7 @@ def test_changed_warehouse_invalidates_ledger_index(settings, bucket):
     finish(settings, bucket)
 
 
+@pytest.mark.system
 def test_two_warehouses_in_one_folder_share_nothing(tmp_path, bucket):
     for number, name in enumerate(("both.x", "both.y", "both") * 2):
         settings = Settings(warehouse=tmp_path / name, output_prefix=f"output of {name}/")

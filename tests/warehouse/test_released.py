@@ -192,6 +192,7 @@ def test_emptied_state_fails_the_build_until_full_refresh(data, released, store,
     assert_continues_undisturbed(data, released, tmp_path)
 
 
+@pytest.mark.system
 def test_manual_run_with_other_vars_before_export(data, released, store, tmp_path):
     """A manual run evaluates a batch that is not released; the next build evaluates it again with the real vars."""
     write_chunk(data, "chunk_4", rows_of(4))

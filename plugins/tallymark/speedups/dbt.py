@@ -56,12 +56,15 @@ def no_plugins() -> AbstractContextManager:
     return patch.object(PluginManager, "get_prefixed_modules", dict)
 
 
-def make_reusable(manifest: Any) -> bool:
+def make_reusable(manifest: Any, with_ephemeral: bool = False) -> bool:
     """Reset a manifest after a command, so that another command can use it. Returns False if that is impossible.
 
     Without the reset, dbt compiles each node again, but assumes that its ephemeral models are already injected.
+
+    Args:
+        with_ephemeral: whether dbt compiles ephemeral models again, which is needed if the vars have changed.
     """
-    nodes = [node for node in manifest.nodes.values() if not node.is_ephemeral_model]
+    nodes = [node for node in manifest.nodes.values() if with_ephemeral or not node.is_ephemeral_model]
     if not all(hasattr(node, "extra_ctes") and hasattr(node, "extra_ctes_injected") for node in nodes):
         log.warning("dbt parses the project for each command, because the nodes of its manifest have changed")
         return False

@@ -17,7 +17,8 @@ from tallymark.warehouse.errors import errors_explained
 from tallymark.warehouse.ledger_index import LedgerIndex
 from tallymark.warehouse.lock import open_when_free
 
-_parsed: dict[tuple[str, str], Any] = {}
+# Parsed projects, with the vars of their last command.
+_parsed: dict[tuple[str, str, str], tuple[Any, Mapping[str, Any]]] = {}
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -48,20 +49,23 @@ def update_schema(settings: Settings) -> None:
 def parse(settings: Settings, target: str = "duckdb", environment: Mapping[str, str] = NO_VARIABLES) -> Any:
     """The parsed project, for one command. With speedups, this process caches it.
 
-    The cache key includes the name of the warehouse's file, which dbt uses as the database name; the vars, because
-    compiled ephemeral models stay in the parsed project; and the environment, which on Spark has the build's schema.
+    The cache key includes the name of the warehouse's file, which dbt uses as the database name, and the environment,
+    which on Spark has the build's schema. No model reads a var while dbt parses it.
 
     Raises:
         DbtError: if dbt cannot read the project.
     """
-    cache_key = json.dumps([settings.vars, target, *environment.items()], sort_keys=True), settings.warehouse.stem
-    if settings.speedups and cache_key in _parsed and speedups.make_reusable(_parsed[cache_key]):
-        return _parsed[cache_key]
+    cache_key = target, json.dumps(dict(environment), sort_keys=True), settings.warehouse.stem
+    if settings.speedups and cache_key in _parsed:
+        manifest, vars = _parsed[cache_key]
+        if speedups.make_reusable(manifest, with_ephemeral=vars != settings.vars):
+            _parsed[cache_key] = manifest, settings.vars
+            return manifest
     result = invoke(settings, ["parse"], target=target, environment=environment)
     if not result.success:
         raise _failed(settings, "dbt cannot read the project", result.exception)
     if settings.speedups:
-        _parsed[cache_key] = result.result
+        _parsed[cache_key] = result.result, settings.vars
     return result.result
 
 
