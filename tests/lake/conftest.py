@@ -11,8 +11,18 @@ from tallymark.local.replay import replay
 
 
 @pytest.fixture(scope="session")
-def sail() -> str:
-    return spark.sail()
+def sail(moto) -> str:
+    """Sail with access to the S3 server."""
+    return spark.sail(
+        {
+            "AWS_ENDPOINT": moto.url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+            "AWS_ACCESS_KEY_ID": moto.key,
+            "AWS_SECRET_ACCESS_KEY": moto.secret,
+            "AWS_REGION": "us-east-1",
+        }
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """Staging of rows between the warehouse and Spark in a bucket."""
 
-import os
-
 import pytest
-from support import spark
 from support.bucket import names
 from support.streams import THRESHOLDS
 from tallymark.pipeline.build import build_models
@@ -12,32 +9,16 @@ from tallymark.pipeline.load import load_chunks
 from tallymark.settings import Settings
 from tallymark.store.s3 import S3Store
 
-pytestmark = pytest.mark.system
 
-
-@pytest.fixture
-def engine(moto, monkeypatch) -> str:
-    """Sail with access to the S3 server. Apache Spark would need another 600 MB of jars."""
-    environment = {
-        "AWS_ENDPOINT": moto.url,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
-        "AWS_ACCESS_KEY_ID": moto.key,
-        "AWS_SECRET_ACCESS_KEY": moto.secret,
-        "AWS_REGION": "us-east-1",
-    }
-    monkeypatch.setenv("SPARK_REMOTE", spark.sail(os.environ | environment))
-    monkeypatch.setenv("TALLYMARK_ENGINE", "spark")
-    return "sail"
-
-
+# Apache Spark would need another 600 MB of jars.
+@pytest.mark.system
+@pytest.mark.parametrize("engine", ["sail"], indirect=True)
 def test_rows_travel_through_the_bucket(moto, data, tmp_path, monkeypatch, expected):
     name = next(names)
     moto.client().create_bucket(Bucket=name)
     store = S3Store(moto.client(), name)
     for path in sorted(path for path in data.rglob("*") if path.is_file()):
         store.put(str(path.relative_to(data)), path.read_bytes())
-    monkeypatch.setenv("TALLYMARK_LAKE_LOCATION", f"file://{tmp_path}/lake")
     monkeypatch.setenv("TALLYMARK_LAKE_STAGING", f"s3://{name}")
     settings = Settings(warehouse=tmp_path / "warehouse.duckdb", vars=THRESHOLDS)
     load_chunks(settings, store)

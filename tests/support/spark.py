@@ -28,15 +28,18 @@ input()
 """
 
 
-def sail(environment: Mapping[str, str] = os.environ) -> str:
+def sail(environment: Mapping[str, str]) -> str:
     """Start Sail, an engine without Java, in its own process, and return the value for SPARK_REMOTE.
 
     It ends after this process, because a client spends minutes trying to release its session if the server is gone. All
     clients use the same session, because Sail has one catalog per session.
+
+    Args:
+        environment: variables in addition to those of this process.
     """
     server = subprocess.Popen(
         [sys.executable, "-c", SAIL],
-        env=environment,
+        env=os.environ | environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -118,7 +118,10 @@ def random_batches(seed: int) -> Iterator[int]:
     return iter(partial(random.Random(seed).randint, 1, LARGEST_BATCH), 0)
 
 
-def _replay_at_random(data: Path, out: Path, vars: dict, seed: int) -> None:
+def _replay_at_random(data: Path, out: Path, vars: dict, seed: int, environment: dict[str, str]) -> None:
+    # The fork server has the environment of its start.
+    os.environ.clear()
+    os.environ.update(environment)
     logging.basicConfig(level=logging.CRITICAL)
     replay(data, out, random_batches(seed), vars)
 
@@ -136,7 +139,7 @@ def _replay_with_kills(data: Path, out: Path, vars: dict, kills: int, seed: int,
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["dbt.cli.main", "dbt.adapters.duckdb.connections", "tallymark.local.replay"])
     for killed in range(kills + 1):
-        process = processes.Process(target=_replay_at_random, args=(data, out, vars, seed + killed))
+        process = processes.Process(target=_replay_at_random, args=(data, out, vars, seed + killed, dict(os.environ)))
         process.start()
         process.join(chance.uniform(0, latest) if killed < kills else None)
         process.kill()
