@@ -71,6 +71,12 @@ def missing_tests(name: str) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("folder", ["docs", "docs/decisions"])
+def test_index_lists_every_page(folder):
+    pages = {path.name for path in (PROJECT_ROOT / folder).glob("*.md")}
+    assert pages - set(re.findall(r"\]\(([\w-]+\.md)\)", prose(f"{folder}/README.md"))) == {"README.md"}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_everything_that_a_page_names_exists(name):
     text = (PROJECT_ROOT / name).read_text()
