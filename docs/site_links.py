@@ -9,7 +9,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\.?/[^)\s#]+|\.\.)(#[^)\s]*)?\)")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """Replace links that leave the docs folder: by an address in GitHub Actions, by their text elsewhere."""
+    """Replace links that leave the docs folder: with an address in GitHub Actions, with their text elsewhere."""
     docs = Path(config["docs_dir"])
     server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
 

@@ -175,7 +175,7 @@ def test_nearest_candidates(tmp_path, batch):
 
 
 def test_publishing_cost_depends_on_new_rows(tmp_path):
-    """With 100,000 detections, too, no part is put again, and ``current.duckdb`` stays small."""
+    """Even with 100,000 detections, no part is put again, and ``current.duckdb`` stays small."""
     settings = make_warehouse(tmp_path, detections=100_000, chunks=12_000)
     store = WatchedStore(tmp_path)
     publish(settings, store)

@@ -69,7 +69,7 @@ class Manners(BaseHTTPRequestHandler, ABC):
     # ETags and listings.
 
     def _other_etag(self, body: bytes) -> None:
-        """Send an object with another ETag than in the listing."""
+        """Send an object with an ETag that differs from the listing."""
         if self.headers.get("If-Match", '"other"') != '"other"':
             self._send_error(412, "PreconditionFailed")
         else:

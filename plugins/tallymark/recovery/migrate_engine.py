@@ -31,8 +31,7 @@ def migrate_engine(settings: Settings, store: Store, engine: str, show: Show = i
         The number of transaction ``rows`` on the target engine, and of ``audit_tests`` that passed.
 
     Raises:
-        MigrationError: if the rows are already there, or if ``settings`` name another engine than the one that holds
-            them.
+        MigrationError: if the rows are already there, or if ``settings`` do not name the engine that holds them.
         AuditError: if the exported detections do not follow from the rows.
         BuildError, LakeError, WarehouseError: as in every build.
     """
