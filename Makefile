@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --durations 10
 IN_PARALLEL := -n 2 --dist loadfile
-INSTALL := $(BIN)/pip install -q --disable-pip-version-check
+# The requirements are complete locks, so pip need not look for dependencies.
+INSTALL := $(BIN)/pip install -q --disable-pip-version-check --no-deps
 
 # Options of tallymark. They are passed as environment variables, so that blanks and quotes in them survive.
 $(foreach name,DATA OUT BATCH VARS SHUFFLE KILLS SEED WITHOUT_MISSING,$(eval export MAKE_$(name) = $$($(name))))
@@ -103,7 +104,7 @@ lint: .venv/installed-dev  ## run all linters and type checks
 	@echo "Installing into .venv. This takes a minute or two ..."
 	@$(PYTHON) -m venv .venv
 	@$(INSTALL) -r requirements.txt
-	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@$(INSTALL) --no-build-isolation -e .
 	@touch $@
 
 # A separate environment, because pyspark and pyspark-client (in .venv) install the same modules.
